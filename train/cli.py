@@ -39,7 +39,7 @@ def parse(
     if texts:
         # Not a field: pydantic-settings would split a sentence at its commas.
         parser.add_argument("texts", nargs="*", metavar="TEXT", help="a sentence to label")
-    source = CliSettingsSource(settings, root_parser=parser)
+    source: CliSettingsSource[Parser] = CliSettingsSource(settings, root_parser=parser)
     parsed = parser.parse_args(list(arguments))
     refuse_unknown_variables(_variables())
     given = tuple(vars(parsed).pop("texts", ()))

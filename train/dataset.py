@@ -72,7 +72,9 @@ def load_for_training(name: str, *, columns: Columns) -> Corpus:
     for needed in ("train", "validation"):
         if needed not in tables:
             raise Refused(f"{name}: no {needed} split; there is {_listed(tables)}")
-    used = {split: tables[split] for split in ("train", "validation", "test") if split in tables}
+    used: dict[str, Any] = {
+        split: tables[split] for split in ("train", "validation", "test") if split in tables
+    }
     texts = {split: _texts(table, columns, where=split) for split, table in used.items()}
     values = {split: _values(table, columns, where=split) for split, table in used.items()}
     declared = label_columns.class_names(used["train"].features[columns.label])
@@ -164,7 +166,10 @@ def _column(table: Any, name: str, *, where: str, option: str) -> list[Any]:
     if name not in table.column_names:
         there = _listed(table.column_names)
         raise Refused(f"{where}: no column {name!r}; there is {there} (choose with {option})")
-    return list(table[name])
+    try:
+        return list(table[name][:])
+    except UnicodeDecodeError as error:
+        raise Refused(f"{where}: column {name!r} is not UTF-8 throughout") from error
 
 
 def _listed(names: Sequence[str] | Mapping[str, Any]) -> str:

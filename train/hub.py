@@ -1,6 +1,7 @@
 """Whether the model hub can be reached, found out in seconds instead of retries."""
 
 import os
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -34,12 +35,12 @@ def stay_local() -> None:
 
     os.environ["HF_HUB_OFFLINE"] = "1"
     constants.HF_HUB_OFFLINE = True
+    if "datasets" in sys.modules:
+        sys.modules["datasets"].config.HF_HUB_OFFLINE = True
 
 
 def look_up(name: str, kind: Kind) -> None:
     """Check that the hub has `name`; with no way to the hub, fall back to the local cache.
-
-    To be called before `datasets` is imported, which reads the offline switch once.
 
     Raises:
         Refused: The hub answers that there is no such name, or that it is not ours to read.
@@ -48,8 +49,8 @@ def look_up(name: str, kind: Kind) -> None:
     from huggingface_hub import HfApi  # noqa: PLC0415
     from huggingface_hub.errors import (  # noqa: PLC0415
         GatedRepoError,
-        HFValidationError,
         HfHubHTTPError,
+        HFValidationError,
         RepositoryNotFoundError,
     )
 

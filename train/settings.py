@@ -81,7 +81,7 @@ class RunSettings(Settings):
     """Where to train; `auto` takes CUDA when there, `cuda` without a GPU is refused."""
 
     precision: Precision = "auto"
-    """Of the matrix products; `auto`: bfloat16 where native, float16 on older CUDA, else float32."""
+    """Of the products; `auto`: bfloat16 where native, float16 on older CUDA, else float32."""
 
     work_dir: Path | None = None
     """Directory for epoch checkpoints; a run that was killed goes on from the last one in it."""

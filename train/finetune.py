@@ -1,0 +1,173 @@
+"""Fine-tunes with the Hugging Face Trainer and keeps the best epoch."""
+
+import contextlib
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from transformers import (
+    DataCollatorWithPadding,
+    EarlyStoppingCallback,
+    EvalPrediction,
+    PrinterCallback,
+    Trainer,
+    TrainingArguments,
+    set_seed,
+)
+from transformers.trainer_utils import get_last_checkpoint
+
+from train.dataset import Corpus, Split
+from train.encoder import Encoder
+from train.errors import Refused
+from train.metrics import macro_f1
+from train.progress import ProgressReport
+from train.recipe import Machine, trainer_options
+from train.settings import RunSettings
+from train.show import Show
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Epoch:
+    """One row of the loss table; `train_loss` is the mean of the epoch's logged losses."""
+
+    epoch: float
+    train_loss: float
+    validation_loss: float
+    accuracy: float
+    macro_f1: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """How training went; `losses` are pairs of epoch and training loss."""
+
+    epochs: tuple[Epoch, ...]
+    losses: tuple[tuple[float, float], ...]
+    seconds: float
+    samples_per_second: float
+
+    @property
+    def best(self) -> Epoch:
+        """The epoch whose weights are kept: the first with the highest validation macro F1."""
+        return max(self.epochs, key=lambda epoch: epoch.macro_f1)
+
+
+def finetune(
+    encoder: Encoder,
+    corpus: Corpus,
+    *,
+    settings: RunSettings,
+    on: Machine,
+    folder: Path,
+    show: Show,
+) -> History:
+    """Train `encoder.model` in place; afterwards it has the weights of the best epoch.
+
+    Args:
+        encoder: The base model with its new head.
+        corpus: With the splits `train` and `validation`.
+        settings: The user's.
+        on: The machine.
+        folder: For epoch checkpoints; one that is there already is gone on from.
+        show: Where progress is shown.
+
+    Raises:
+        Refused: The GPU's memory does not hold a batch, or the loss is no longer a number.
+    """
+    steps = math.ceil(len(corpus.splits["train"]) / settings.batch_size * settings.epochs)
+    options = trainer_options(
+        settings, on=on, hidden_size=hidden_size(encoder.model), steps=steps, folder=folder
+    )
+    progress = ProgressReport(show=show, batch_size=settings.batch_size)
+    callbacks: list[Any] = [progress]
+    if settings.early_stop:
+        callbacks.append(EarlyStoppingCallback(early_stopping_patience=settings.early_stop))
+    trainer = Trainer(
+        model=encoder.model,
+        args=TrainingArguments(**options),
+        data_collator=DataCollatorWithPadding(encoder.tokenizer),
+        train_dataset=rows(encoder, corpus.splits["train"]),
+        # Similar lengths together: the Trainer evaluates in the order given.
+        eval_dataset=rows(encoder, corpus.splits["validation"], by_length=True),
+        compute_metrics=_quality,
+        callbacks=callbacks,
+    )
+    trainer.remove_callback(PrinterCallback)
+    resume = get_last_checkpoint(str(folder)) if folder.is_dir() else None
+    if resume:
+        show.line(f"going on from {Path(resume).name} in {folder}")
+    try:
+        with _memory_refused(settings.batch_size):
+            result = trainer.train(resume_from_checkpoint=resume)
+    finally:
+        progress.close()
+    history = _history(trainer.state.log_history, result.metrics)
+    if not all(math.isfinite(epoch.validation_loss) for epoch in history.epochs):
+        raise Refused("the loss is not a number: lower --learning-rate or use --precision float32")
+    return history
+
+
+def seed_everything(seed: int) -> None:
+    """Python, numpy and torch, the GPU's generators included."""
+    set_seed(seed)
+
+
+def hidden_size(model: Any) -> int:
+    """Units of a layer, under whichever name the architecture has it."""
+    return int(getattr(model.config, "hidden_size", None) or model.config.dim)
+
+
+def rows(encoder: Encoder, split: Split, *, by_length: bool = False) -> Any:
+    """A split as the Trainer takes it: token ids without padding, and `labels`."""
+    columns = dict(encoder.tokenize(split.texts))
+    columns["labels"] = list(split.targets or ())  # type: ignore[arg-type]
+    if by_length:
+        order = sorted(range(len(split)), key=lambda row: len(columns["input_ids"][row]))
+        columns = {name: [column[row] for row in order] for name, column in columns.items()}
+    return Dataset.from_dict(columns)
+
+
+def _quality(prediction: EvalPrediction) -> dict[str, float]:
+    predicted = np.asarray(prediction.predictions).argmax(axis=1)
+    return {
+        "accuracy": float((predicted == prediction.label_ids).mean()),
+        "macro_f1": macro_f1(prediction.label_ids.tolist(), predicted),
+    }
+
+
+@contextlib.contextmanager
+def _memory_refused(batch_size: int) -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise Refused(f"out of GPU memory: --batch-size {batch_size} is too much") from error
+
+
+def _history(log: Sequence[dict[str, Any]], result: dict[str, float]) -> History:
+    losses = tuple((entry["epoch"], entry["loss"]) for entry in log if "loss" in entry)
+    epochs = []
+    since = 0.0
+    for entry in log:
+        if "eval_macro_f1" in entry:
+            here = [loss for epoch, loss in losses if since < epoch <= entry["epoch"]]
+            epochs.append(
+                Epoch(
+                    epoch=entry["epoch"],
+                    train_loss=float(np.mean(here)) if here else math.nan,
+                    validation_loss=entry["eval_loss"],
+                    accuracy=entry["eval_accuracy"],
+                    macro_f1=entry["eval_macro_f1"],
+                )
+            )
+            since = entry["epoch"]
+    return History(
+        epochs=tuple(epochs),
+        losses=losses,
+        seconds=result["train_runtime"],
+        samples_per_second=result["train_samples_per_second"],
+    )

@@ -1,0 +1,77 @@
+"""Trainer's events -> a moving bar on a terminal, a line now and then in a log."""
+
+import time
+from typing import Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from transformers import TrainerCallback
+
+from train.show import Show
+
+# Lines a run in a log. Twice as many tell little more; none looks like a hang.
+LINES = 20
+
+
+class ProgressReport(TrainerCallback):  # type: ignore[misc]  # untyped
+    """Shows the steps. Owned by the main thread; `close` also when training is interrupted."""
+
+    def __init__(self, *, show: Show, batch_size: int) -> None:
+        self._show = show
+        self._batch_size = batch_size
+        self._loss: float | None = None
+        self._began = 0.0
+        self._first_step = 0
+        self._bar: Progress | None = None
+
+    def on_train_begin(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
+        self._began = time.monotonic()
+        self._first_step = state.global_step  # not 0 where a run goes on
+        if self._show.live:
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                console=self._show.console,
+                transient=True,
+            )
+            self._bar.start()
+            self._bar.add_task("training", total=state.max_steps, completed=state.global_step)
+
+    def on_log(
+        self, _args: Any, _state: Any, _control: Any, logs: dict[str, Any] | None = None, **_: Any
+    ) -> None:
+        self._loss = (logs or {}).get("loss", self._loss)
+
+    def on_step_end(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
+        step, steps = state.global_step, state.max_steps
+        text = self._text(state)
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], completed=step, description=text)
+        elif step == steps or step * LINES // steps > (step - 1) * LINES // steps:
+            self._show.line(f"step {step}/{steps}  {text}")
+
+    def on_evaluate(
+        self,
+        _args: Any,
+        state: Any,
+        _control: Any,
+        metrics: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        if metrics is not None and "eval_macro_f1" in metrics:
+            self._show.line(
+                f"epoch {state.epoch:g}: validation loss {metrics['eval_loss']:.4f}, "
+                f"accuracy {metrics['eval_accuracy']:.4f}, "
+                f"macro F1 {metrics['eval_macro_f1']:.4f}"
+            )
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def _text(self, state: Any) -> str:
+        seconds = max(1e-9, time.monotonic() - self._began)
+        rate = (state.global_step - self._first_step) * self._batch_size / seconds
+        loss = "" if self._loss is None else f"  loss {self._loss:.4f}"
+        return f"epoch {state.epoch:.2f}{loss}  {rate:.0f} samples/s"
