@@ -265,8 +265,8 @@ class EmbeddedKafka:
             "log.retention.ms": -1,
             # Of 128 MB by default, taken from the heap at start; enough for 300,000 keys.
             "log.cleaner.dedupe.buffer.size": 8 << 20,
-            # A killed broker is replaced, and may come back, after 4 s; by default after 9.
-            "broker.session.timeout.ms": 4_000,
+            # A killed broker is replaced, and may come back, after 3 s; by default after 9.
+            "broker.session.timeout.ms": 3_000,
             "broker.heartbeat.interval.ms": 500,
         }
         if controls:  # the broker role alone warns of it
