@@ -1,2 +1,145 @@
-def main() -> int:
-    return 0
+"""The commands of `emotion-worker`: run, check, schema, demo, redrive."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from worker.errors import EXIT_DRAINED, EXIT_FAILED, EXIT_REFUSED, Refused, Transient
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+USAGE = """\
+usage: emotion-worker COMMAND [--group.setting VALUE ...]
+
+Labels the texts of a Kafka topic with a fine-tuned classifier.
+
+  run      label until SIGTERM or SIGINT, then finish what was read
+  check    are settings, checkpoint, broker and topics usable?
+  schema   JSON Schema of the messages
+  demo     all of it on this machine, with an embedded Apache Kafka
+  redrive  put dead letters back on the input topic (not built yet)
+
+Settings also come from WORKER_... variables and .env; 'emotion-worker run --help' lists them.
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs a command; returns its exit code: 0 done, 1 failed, 2 refused."""
+    words = sys.argv[1:] if argv is None else argv
+    command, *options = words or ["--help"]
+    commands: dict[str, Callable[[list[str]], int]] = {
+        "run": _run,
+        "check": _check,
+        "schema": _schema,
+        "demo": _demo,
+        "redrive": _redrive,
+    }
+    if command in ("-h", "--help", "help"):
+        print(USAGE, end="")
+        return EXIT_DRAINED
+    if command == "--version":
+        print(f"emotion-worker {version('emotion-stream')}")
+        return EXIT_DRAINED
+    try:
+        if command not in commands:
+            raise Refused(f"there is no command {command!r}: one of {', '.join(commands)}")
+        return commands[command](options)
+    except Refused as error:
+        for line in str(error).splitlines():
+            print(f"emotion-worker: {line}", file=sys.stderr)
+        return EXIT_REFUSED
+
+
+def _run(options: list[str]) -> int:
+    from worker import logs, settings  # noqa: PLC0415 - --help answers at once
+
+    chosen = settings.load(options)
+    logs.configure(format=chosen.log.format, level=chosen.log.level)
+    _stay_offline()
+    from worker.service import serve  # noqa: PLC0415
+
+    def load_model() -> Classifier:
+        # Imported only now: signal handlers stand before torch, which takes seconds.
+        from worker.model.classifier import load  # noqa: PLC0415
+
+        model = chosen.model
+        return load(
+            path=model.checkpoint, device=model.device, dtype=model.dtype, threads=model.threads
+        )
+
+    return serve(chosen, load=load_model)
+
+
+def _check(options: list[str]) -> int:
+    from worker import logs, settings  # noqa: PLC0415
+
+    chosen = settings.load(options)
+    logs.configure(format=chosen.log.format, level="error")
+    _stay_offline()
+    from worker.kafka.topics import TopicDesk  # noqa: PLC0415
+    from worker.model.classifier import load  # noqa: PLC0415
+    from worker.service import batching, connection  # noqa: PLC0415
+
+    print("settings    ok")
+    model = load(
+        path=chosen.model.checkpoint,
+        device=chosen.model.device,
+        dtype=chosen.model.dtype,
+        threads=chosen.model.threads,
+    )
+    limits = batching(chosen, model)
+    dtype = str(model.dtype).removeprefix("torch.")
+    print(f"checkpoint  ok: {model.name} {model.version}, labels {', '.join(model.labels)}")
+    print(f"device      ok: {model.device} in {dtype}, batches of {limits.max_records} records")
+    desk = TopicDesk(connection=connection(chosen))
+    try:
+        topics = desk.check(
+            input_topic=chosen.input.topic,
+            output_topic=chosen.output.topic,
+            dlq_topic=chosen.dlq.topic,
+        )
+    except Transient as error:
+        print(f"emotion-worker: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    finally:
+        desk.close()
+    for topic in (topics.input, topics.output, topics.dlq):
+        print(f"topic       ok: {topic.name}, {topic.partitions} partitions")
+    return EXIT_DRAINED
+
+
+def _schema(options: list[str]) -> int:
+    from worker.schema import messages  # noqa: PLC0415
+
+    if options:
+        raise Refused(f"schema takes no options, got {' '.join(options)}")
+    print(json.dumps(messages(), indent=2))
+    return EXIT_DRAINED
+
+
+def _demo(options: list[str]) -> int:
+    from worker.demo.run import demo  # noqa: PLC0415
+
+    return demo(options)
+
+
+def _redrive(_: list[str]) -> int:
+    raise Refused("redrive is not built yet")
+
+
+def _stay_offline() -> None:
+    """Checkpoints are local: no library may ask a hub, or wait for one."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+
+
+if TYPE_CHECKING:
+    from worker.classify import Classifier
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -167,7 +167,7 @@ class EmbeddedKafka:
         self.start(node)
 
     def suspend(self, node: int | None = None) -> None:
-        """SIGSTOP: connections stay open and nothing answers."""
+        """SIGSTOP: connections stay open and nothing answers, within milliseconds."""
         for each in self._chosen(node):
             each.signal(signal.SIGSTOP)
             each.suspended = True

@@ -1,0 +1,116 @@
+"""Stand-ins that the tests share: values made short, and a model that is instant.
+
+Run as a program (``python -m tests.fakes``) it is a whole worker with that model: the settings
+come from the environment, as for the real one.
+"""
+
+import hashlib
+import sys
+import time
+
+import numpy as np
+
+from worker.classify import BatchLimits
+from worker.records import Document, Encoded, Lease, Record
+
+BREAKS, NOT_FINITE = "!breaks", "!nan"
+"""Words that make the stub model raise, or return NaN, for the text they are in."""
+
+_MARKS = {BREAKS: 1, NOT_FINITE: 2}
+
+
+def record(
+    offset=0,
+    value=b'{"text": "hello"}',
+    *,
+    partition=0,
+    epoch=1,
+    key=b"k",
+    headers=(),
+    timestamp=1_700_000_000_000,
+    topic="tweets",
+):
+    return Record(
+        topic, Lease(partition, epoch), offset, timestamp, key, value, tuple(headers), 0.0
+    )
+
+
+def document(offset=0, text="hello", **kwargs):
+    return Document(record(offset, **kwargs), text, None)
+
+
+def encoded(offset=0, *, tokens=3, text="hello", **kwargs):
+    return Encoded(document(offset, text=text, **kwargs), [9] * tokens, truncated=False)
+
+
+class StubClassifier:
+    """Keeps the worker's ``Classifier`` protocol; a word is a token, scores follow from them."""
+
+    name = "stub"
+    version = "0123456789ab"
+    labels = ("sadness", "joy", "love")
+    label_shares = None
+    limits = BatchLimits(max_records=256, max_tokens=8_192)
+    depth = 1
+
+    def __init__(self, *, seconds_per_batch=0.0, broken=False):
+        self.seconds_per_batch = seconds_per_batch
+        self.broken = broken
+        self.calls = 0
+
+    def tokenize(self, texts):
+        return [([_token(word) for word in text.split()] or [3], False) for text in texts]
+
+    def stage(self, rows):
+        return [list(row) for row in rows]
+
+    def launch(self, staged):
+        return staged
+
+    def scores(self, launched):
+        self.calls += 1
+        if self.seconds_per_batch:
+            time.sleep(self.seconds_per_batch)
+        if self.broken or any(_MARKS[BREAKS] in row for row in launched):
+            raise RuntimeError("the stub breaks")
+        scores = np.array([expected_scores(row) for row in launched], dtype=np.float32)
+        for index, row in enumerate(launched):
+            if _MARKS[NOT_FINITE] in row:
+                scores[index] = np.nan
+        return scores
+
+    def warm_up(self, *, max_records, max_tokens):
+        pass
+
+    def memory(self):
+        return {}
+
+
+def expected_scores(tokens):
+    best = sum(tokens) % 3
+    return [0.8 if index == best else 0.1 for index in range(3)]
+
+
+def expected_label(text):
+    """What the stub answers for a text: any two that differ likely differ here."""
+    return StubClassifier.labels[sum(_token(word) for word in text.split()) % 3]
+
+
+def _token(word):
+    if word in _MARKS:
+        return _MARKS[word]
+    return 3 + int.from_bytes(hashlib.blake2b(word.encode(), digest_size=2).digest(), "big")
+
+
+def main():
+    from worker import logs, settings
+    from worker.service import serve
+
+    chosen = settings.load(sys.argv[2:])
+    logs.configure(format=chosen.log.format, level=chosen.log.level)
+    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 0.0
+    return serve(chosen, load=lambda: StubClassifier(seconds_per_batch=seconds))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,124 @@
+"""Micro-batches: nothing lost, nothing doubled, within the budget, none passed over for long."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.fakes import encoded
+from worker.batch import Batcher, Budget
+
+BUDGET = Budget(max_records=4, max_tokens=40, max_wait=0.5)
+lengths = st.lists(st.integers(1, 60), min_size=1, max_size=60)
+
+
+def batcher_with(*token_counts, budget=BUDGET, now=0.0):
+    batcher = Batcher(budget=budget)
+    batcher.add([encoded(offset, tokens=count) for offset, count in enumerate(token_counts)], now)
+    return batcher
+
+
+def taken(batch):
+    return [item.document.record.offset for item in batch.items]
+
+
+def drain(batcher):
+    batches = []
+    while len(batcher):
+        batches.append(batcher.take("drain"))
+    return batches
+
+
+def test_similar_lengths_run_together():
+    batches = drain(batcher_with(10, 2, 10, 2, 10, 2, 2))
+    assert [sorted(taken(batch)) for batch in batches] == [[0, 2, 4], [1, 3, 5, 6]] or [
+        sorted(taken(batch)) for batch in batches
+    ] == [[0, 2, 4, 6], [1, 3, 5]]
+    assert all(len(batch.items) * batch.padded_length <= 40 for batch in batches)
+
+
+def test_the_oldest_is_in_the_next_batch():
+    batcher = batcher_with(30, 1, 1, 1, 1)
+    assert 0 in taken(batcher.take("idle"))
+
+
+def test_a_document_beyond_the_budget_runs_alone():
+    assert taken(batcher_with(100, 100).take("full")) == [0]
+
+
+def test_an_idle_model_gets_what_there_is():
+    assert batcher_with(3).due(0.0, idle=True) == "idle"
+
+
+def test_a_busy_model_waits_for_mates_until_max_wait():
+    batcher = batcher_with(3, now=1.0)
+    assert batcher.due(1.4, idle=False) is None
+    assert batcher.wait(1.4) == pytest.approx(0.1)
+    assert batcher.due(1.5, idle=False) == "age"
+
+
+def test_full_by_count_and_full_by_tokens():
+    assert batcher_with(1, 1, 1, 1).due(0.0, idle=False) == "full"
+    assert batcher_with(39).due(0.0, idle=False) is None
+    assert batcher_with(39, 1).due(0.0, idle=False) == "full"
+
+
+def test_draining_takes_what_is_left():
+    assert batcher_with(1).due(0.0, idle=False, draining=True) == "drain"
+
+
+def test_nothing_is_due_when_nothing_waits():
+    batcher = batcher_with()
+    assert batcher.due(9.0, idle=True) is None
+    assert batcher.wait(9.0) is None
+    with pytest.raises(LookupError):
+        batcher.take("idle")
+
+
+def test_discarded_documents_are_never_handed_out():
+    batcher = batcher_with(1, 2, 3, 4)
+    assert batcher.discard(lambda item: item.document.record.offset % 2 == 0) == 2
+    assert len(batcher) == 2
+    assert sorted(offset for batch in drain(batcher) for offset in taken(batch)) == [1, 3]
+    assert batcher.due(9.0, idle=True) is None
+
+
+@given(lengths)
+def test_every_document_is_handed_out_once(token_counts):
+    batches = drain(batcher_with(*token_counts))
+    assert sorted(o for batch in batches for o in taken(batch)) == list(range(len(token_counts)))
+
+
+@given(lengths)
+def test_no_batch_is_over_budget(token_counts):
+    for batch in drain(batcher_with(*token_counts)):
+        assert len(batch.items) <= BUDGET.max_records
+        assert len(batch.items) * batch.padded_length <= BUDGET.max_tokens or len(batch.items) == 1
+
+
+@given(lengths, st.data())
+def test_none_waits_for_more_batches_than_there_were_documents_before_it(token_counts, data):
+    batcher = Batcher(budget=BUDGET)
+    arrived, waited = [], {}
+    for offset, count in enumerate(token_counts):
+        batcher.add([encoded(offset, tokens=count)], float(offset))
+        arrived.append(offset)
+        waited[offset] = len(batcher) - 1
+        if data.draw(st.booleans()):
+            oldest = min(o for o in arrived if o in waited)
+            gone = taken(batcher.take("full"))
+            assert oldest in gone
+            for o in gone:
+                del waited[o]
+            for o in waited:
+                waited[o] -= 1
+                assert waited[o] >= 0
+
+
+@given(lengths)
+def test_the_token_count_is_right_after_anything(token_counts):
+    batcher = batcher_with(*token_counts)
+    batcher.discard(lambda item: item.document.record.offset % 3 == 0)
+    if len(batcher):
+        batcher.take("full")
+    assert batcher._tokens == sum(len(item.tokens) for item in batcher._waiting.values())
+    assert sorted(s for _, s in batcher._by_length) == sorted(batcher._waiting)

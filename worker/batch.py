@@ -1,0 +1,143 @@
+"""Documents to micro-batches, by tokens, count and age.
+
+Pure: no clock, no lock, no queue; the time is an argument. Owned by the batch thread.
+
+The oldest document chooses: its nearest neighbours in length join it until the budget is full.
+So a batch pads little, and none waits for more batches than there were documents before it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from worker.records import MicroBatch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from worker.records import Encoded, FlushReason
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What a micro-batch may hold.
+
+    A single document may exceed ``max_tokens``: it runs alone.
+    """
+
+    max_records: int
+    max_tokens: int
+    """Rows times the longest row: what the device really computes."""
+    max_wait: float
+    """Seconds that a document waits for mates while the model is busy."""
+
+
+class Batcher:
+    """Gathers encoded documents and hands out micro-batches.
+
+    Args:
+        budget: What a batch may hold.
+    """
+
+    def __init__(self, *, budget: Budget) -> None:
+        self.budget = budget
+        self._serial = 0
+        self._arrivals: deque[tuple[int, int, float]] = deque()  # (tokens, serial, since)
+        self._by_length: list[tuple[int, int]] = []  # (tokens, serial), sorted
+        self._waiting: dict[int, Encoded] = {}
+        self._tokens = 0
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, items: Iterable[Encoded], now: float) -> None:
+        """Takes documents in, at ``now`` seconds of any monotonic clock."""
+        for item in items:
+            length = len(item.tokens)
+            self._serial += 1
+            self._waiting[self._serial] = item
+            self._arrivals.append((length, self._serial, now))
+            insort(self._by_length, (length, self._serial))
+            self._tokens += length
+
+    def due(self, now: float, *, idle: bool, draining: bool = False) -> FlushReason | None:
+        """Why a batch should be taken now, or None to wait for more documents.
+
+        Args:
+            now: Seconds of the clock that ``add`` was told.
+            idle: The model has nothing to run: whatever is here is worth running.
+            draining: No more documents will come.
+        """
+        oldest = self._oldest()
+        if oldest is None:
+            return None
+        if len(self._waiting) >= self.budget.max_records or self._tokens >= self.budget.max_tokens:
+            return "full"
+        if draining:
+            return "drain"
+        if idle:
+            return "idle"
+        return "age" if now - oldest[2] >= self.budget.max_wait else None
+
+    def wait(self, now: float) -> float | None:
+        """Seconds until the oldest document is due by age; None when nothing waits."""
+        oldest = self._oldest()
+        return None if oldest is None else max(0.0, oldest[2] + self.budget.max_wait - now)
+
+    def take(self, reason: FlushReason) -> MicroBatch:
+        """The next batch: the oldest document and its nearest neighbours in length.
+
+        Raises:
+            LookupError: Nothing waits.
+        """
+        oldest = self._oldest()
+        if oldest is None:
+            raise LookupError("there is no document to take")
+        first, last = self._window(bisect_left(self._by_length, oldest[:2]))
+        chosen = self._by_length[first:last]
+        del self._by_length[first:last]
+        self._tokens -= sum(length for length, _ in chosen)
+        return MicroBatch(tuple(self._waiting.pop(serial) for _, serial in chosen), reason)
+
+    def discard(self, unwanted: Callable[[Encoded], bool]) -> int:
+        """Forgets the documents for which ``unwanted`` is true; returns how many."""
+        gone = {serial for serial, item in self._waiting.items() if unwanted(item)}
+        for serial in gone:
+            self._tokens -= len(self._waiting.pop(serial).tokens)
+        if gone:
+            self._by_length = [entry for entry in self._by_length if entry[1] not in gone]
+        return len(gone)
+
+    def _oldest(self) -> tuple[int, int, float] | None:
+        arrivals = self._arrivals
+        while arrivals and arrivals[0][1] not in self._waiting:
+            arrivals.popleft()
+        return arrivals[0] if arrivals else None
+
+    def _window(self, oldest: int) -> tuple[int, int]:
+        """The slice around index ``oldest`` that fits the budget, grown one neighbour a time."""
+        lengths = self._by_length
+        own = longest = lengths[oldest][0]
+        first, last = oldest, oldest + 1
+        while last - first < self.budget.max_records:
+            shorter = lengths[first - 1][0] if first else None
+            longer = lengths[last][0] if last < len(lengths) else None
+            rows = last - first + 1
+            take_longer = longer is not None and rows * longer <= self.budget.max_tokens
+            take_shorter = shorter is not None and rows * longest <= self.budget.max_tokens
+            if take_longer and take_shorter:
+                assert longer is not None  # noqa: S101 - for the type checker
+                assert shorter is not None  # noqa: S101
+                take_shorter = own - shorter < longer - own
+            if take_shorter:
+                first -= 1
+            elif take_longer:
+                assert longer is not None  # noqa: S101
+                longest = longer
+                last += 1
+            else:
+                break
+        return first, last

@@ -1,0 +1,222 @@
+"""Micro-batches to outcomes: the model stage, without knowing what the model is.
+
+Knows no torch: it drives anything that keeps the ``Classifier`` protocol. Owned by the model
+thread, except ``tokenize`` and ``stage``, which the batch thread calls beside it.
+
+A batch that fails is halved until the one record that breaks it is alone. Only if a known-good
+text passes right after is that record to blame; otherwise the device itself is gone, and
+dead-lettering would empty the topic.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from worker.errors import Fatal
+from worker.records import Classified, Encoded, MicroBatch, Outcome, Prediction, Rejection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+CANARY = "i feel fine today"
+"""A text that any text classifier labels."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """A micro-batch: rows, and rows times the longest row."""
+
+    max_records: int
+    max_tokens: int
+
+
+class Classifier(Protocol):
+    """What the worker needs of a model. Any object that keeps it can stand in for one.
+
+    A method may raise anything; an exception's ``kind`` attribute (``oom``, ``device``), where
+    it has one, is counted as such.
+    """
+
+    @property
+    def name(self) -> str:
+        """Name of the checkpoint."""
+
+    @property
+    def version(self) -> str:
+        """Version of the checkpoint."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Labels in the order of the scores."""
+
+    @property
+    def label_shares(self) -> dict[str, float] | None:
+        """Each label's part of the training data, where it is known."""
+
+    @property
+    def limits(self) -> BatchLimits:
+        """The micro-batch that suits the model's device, where nothing is set."""
+
+    @property
+    def depth(self) -> int:
+        """How many batches may be launched before the first one's scores are read."""
+
+    def tokenize(self, texts: Sequence[str]) -> list[tuple[Sequence[int], bool]]:
+        """Token ids of each text, cut to the maximum length, and whether they were cut."""
+
+    def stage(self, rows: Sequence[Sequence[int]]) -> Any:
+        """Pads rows of token ids into buffers that can be launched. Any thread, one at a time."""
+
+    def launch(self, staged: Any) -> Any:
+        """Starts the model on staged rows; may return before it is done."""
+
+    def scores(self, launched: Any) -> np.ndarray:
+        """Waits; probabilities, float32, shape (rows, labels)."""
+
+    def warm_up(self, *, max_records: int, max_tokens: int) -> None:
+        """Runs the batch shapes that will come."""
+
+    def memory(self) -> dict[str, int]:
+        """Bytes of device memory by kind; empty where there is none to tell."""
+
+
+class Staged:
+    """A micro-batch that is padded and ready to launch."""
+
+    __slots__ = ("batch", "buffers", "error")
+
+    def __init__(self, batch: MicroBatch, buffers: Any, error: Exception | None = None) -> None:
+        self.batch = batch
+        self.buffers = buffers
+        self.error = error
+
+
+class Launched:
+    """A micro-batch that the model is running."""
+
+    __slots__ = ("batch", "error", "handle")
+
+    def __init__(self, batch: MicroBatch, handle: Any, error: Exception | None = None) -> None:
+        self.batch = batch
+        self.handle = handle
+        self.error = error
+
+
+class Inference:
+    """Runs micro-batches through a classifier; a failure becomes a value or a ``Fatal``.
+
+    Args:
+        classifier: The model.
+        on_error: Called with the kind of every failed call: ``oom``, ``device`` or ``other``.
+    """
+
+    def __init__(self, *, classifier: Classifier, on_error: Callable[[str], None]) -> None:
+        self._classifier = classifier
+        self._labels = classifier.labels
+        self._on_error = on_error
+        self._canary = [classifier.tokenize([CANARY])[0][0]]
+
+    def stage(self, batch: MicroBatch) -> Staged:
+        """Pads a batch on the host. Called by the batch thread while another batch runs."""
+        try:
+            return Staged(batch, self._classifier.stage([item.tokens for item in batch.items]))
+        except Exception as error:  # noqa: BLE001 - around a model call; judged by finish()
+            return Staged(batch, None, error)
+
+    def launch(self, staged: Staged) -> Launched:
+        """Starts a staged batch."""
+        if staged.error is not None:
+            return Launched(staged.batch, None, staged.error)
+        try:
+            return Launched(staged.batch, self._classifier.launch(staged.buffers))
+        except Exception as error:  # noqa: BLE001 - around a model call; judged by finish()
+            return Launched(staged.batch, None, error)
+
+    def finish(self, launched: Launched) -> list[Outcome]:
+        """Waits for a batch and returns one outcome for each of its documents, in their order.
+
+        Raises:
+            Fatal: The model fails for a known-good text as well.
+        """
+        items = launched.batch.items
+        error = launched.error
+        if error is None:
+            try:
+                return self._read(items, self._classifier.scores(launched.handle))
+            except Fatal:
+                raise
+            except Exception as raised:  # noqa: BLE001 - around a model call
+                error = raised
+        self._count(error)
+        return self._split(items, error)
+
+    def _split(self, items: tuple[Encoded, ...], error: Exception) -> list[Outcome]:
+        if len(items) == 1:
+            self._require_health(error)
+            message = f"the model fails on this text: {type(error).__name__}"
+            return [Rejection(items[0].document.record, "model_failed", message)]
+        middle = len(items) // 2
+        return [*self._attempt(items[:middle]), *self._attempt(items[middle:])]
+
+    def _attempt(self, items: tuple[Encoded, ...]) -> list[Outcome]:
+        try:
+            scores = self._run([item.tokens for item in items])
+        except Exception as error:  # noqa: BLE001 - around a model call
+            self._count(error)
+            return self._split(items, error)
+        return self._read(items, scores)
+
+    def _read(self, items: tuple[Encoded, ...], scores: np.ndarray) -> list[Outcome]:
+        if scores.shape != (len(items), len(self._labels)):
+            raise Fatal(
+                f"the model returned scores of shape {scores.shape} for {len(items)} texts "
+                f"and {len(self._labels)} labels"
+            )
+        finite = np.isfinite(scores).all(axis=1)
+        if not finite.all():
+            self._require_health(ValueError("scores that are not finite"))
+        best = scores.argmax(axis=1)
+        outcomes: list[Outcome] = []
+        for item, row, label, good in zip(
+            items, scores.tolist(), best.tolist(), finite.tolist(), strict=True
+        ):
+            if good:
+                prediction = Prediction(self._labels[label], row[label], tuple(row))
+                outcomes.append(Classified(item.document, prediction))
+            else:
+                message = "the model's scores for this text are not finite"
+                outcomes.append(Rejection(item.document.record, "model_failed", message))
+        return outcomes
+
+    def _require_health(self, error: Exception) -> None:
+        """Proves that the model still works.
+
+        Raises:
+            Fatal: It does not.
+        """
+        try:
+            healthy = bool(np.isfinite(self._run(self._canary)).all())
+        except Exception as canary_error:
+            self._count(canary_error)
+            raise Fatal(
+                "the model fails for every text, a known-good one included: "
+                f"{type(canary_error).__name__}: {_one_line(canary_error)}"
+            ) from error
+        if not healthy:
+            raise Fatal("the model's scores are not finite, for a known-good text either")
+
+    def _run(self, rows: Sequence[Sequence[int]]) -> np.ndarray:
+        classifier = self._classifier
+        return classifier.scores(classifier.launch(classifier.stage(rows)))
+
+    def _count(self, error: Exception) -> None:
+        kind = getattr(error, "kind", "other")
+        self._on_error(kind if kind in ("oom", "device") else "other")
+
+
+def _one_line(error: Exception) -> str:
+    lines = str(error).splitlines()
+    return lines[0] if lines else ""

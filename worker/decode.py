@@ -1,0 +1,153 @@
+"""Record bytes to a Document, or a Rejection with its reason.
+
+A pure stage. orjson does the work; what it refuses gets a second look by the standard library,
+which tells apart what orjson does not, and accepts a lone surrogate outside the text.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Literal, NoReturn
+
+import orjson
+
+from worker.errors import Rejected
+from worker.records import Document, Record, Rejection, Tombstone
+
+_ABSENT = object()
+
+
+class Decoder:
+    """Turns records into documents by the wire contract.
+
+    Args:
+        format: ``json`` for an object with a text field, ``text`` for the value itself.
+        text_field: Path of the text in the object, with dots for nesting.
+        id_field: Path of the value to echo.
+        max_bytes: Values above are rejected unread.
+    """
+
+    def __init__(
+        self,
+        *,
+        format: Literal["json", "text"],
+        text_field: str,
+        id_field: str,
+        max_bytes: int,  # noqa: A002 - the setting's name
+    ) -> None:
+        self._json = format == "json"
+        self._text_path = text_field.split(".")
+        self._id_path = id_field.split(".")
+        self._max_bytes = max_bytes
+
+    def decode(self, record: Record) -> Document | Tombstone | Rejection:
+        """What becomes of one record. Never raises for anything a record can hold."""
+        if record.value is None:
+            return Tombstone(record)
+        try:
+            if len(record.value) > self._max_bytes:
+                raise Rejected(
+                    "input_too_large",
+                    f"{len(record.value)} bytes, input.max_bytes is {self._max_bytes}",
+                )
+            text, identity = self._parse(record.value)
+            if not text.strip():
+                raise Rejected("empty_text", "the text is empty or only white space")
+        except Rejected as rejected:
+            return Rejection(record, rejected.reason, rejected.message)
+        return Document(record, text, identity)
+
+    def _parse(self, value: bytes) -> tuple[str, Any]:
+        if not self._json:
+            return _utf8(value), None
+        try:
+            data = orjson.loads(value)
+        except orjson.JSONDecodeError:
+            data = _second_look(value)
+        if not isinstance(data, dict):
+            raise Rejected("not_an_object", f"the JSON value is {_kind(data)}, not an object")
+        text = _find(data, self._text_path)
+        if text is _ABSENT:
+            raise Rejected("missing_text", f"there is no field {'.'.join(self._text_path)!r}")
+        if not isinstance(text, str):
+            raise Rejected("text_not_string", f"the text is {_kind(text)}, not a string")
+        if _has_surrogate(text):
+            raise Rejected("invalid_unicode", "the text has a lone surrogate")
+        identity = _find(data, self._id_path)
+        if isinstance(identity, float | dict | list):
+            identity = self._exact(value)
+        elif identity is _ABSENT:
+            identity = None
+        elif isinstance(identity, str) and _has_surrogate(identity):
+            raise Rejected("invalid_unicode", "the id has a lone surrogate")
+        return text, identity
+
+    def _exact(self, value: bytes) -> orjson.Fragment:
+        """The id's JSON with its numbers spelled as they came: 1.10, or more than 64 bits."""
+        try:
+            data = json.loads(value, parse_int=_Number, parse_float=_Number)
+            return orjson.Fragment(orjson.dumps(_find(data, self._id_path), default=_Number.spell))
+        except (RecursionError, orjson.JSONEncodeError) as error:
+            if "surrogate" in str(error) or "UTF-8" in str(error):
+                raise Rejected("invalid_unicode", "the id has a lone surrogate") from error
+            raise Rejected("nested_too_deep", "the id is nested too deep") from error
+
+
+class _Number:
+    """A JSON number that keeps its spelling."""
+
+    def __init__(self, spelling: str) -> None:
+        self._fragment = orjson.Fragment(spelling)
+
+    @staticmethod
+    def spell(value: object) -> orjson.Fragment:
+        if isinstance(value, _Number):
+            return value._fragment
+        raise TypeError
+
+
+def _find(data: Any, path: list[str]) -> Any:
+    for name in path:
+        if not isinstance(data, dict) or name not in data:
+            return _ABSENT
+        data = data[name]
+    return data
+
+
+def _utf8(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError as error:
+        raise Rejected(
+            "invalid_utf8", f"byte {error.start} is not UTF-8: {error.reason}"
+        ) from error
+
+
+def _second_look(value: bytes) -> Any:
+    text = _utf8(value)
+    try:
+        return json.loads(text, parse_constant=_no_constant)
+    except RecursionError as error:
+        raise Rejected("nested_too_deep", "the JSON is nested too deep") from error
+    except ValueError as error:  # JSONDecodeError, and integers beyond Python's digit limit
+        if isinstance(error, json.JSONDecodeError):
+            where = f"{error.msg} at character {error.pos}"
+            raise Rejected("invalid_json", where) from error
+        raise Rejected("invalid_json", "a number has too many digits") from error
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise Rejected("invalid_json", f"{name} is not JSON")
+
+
+def _has_surrogate(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def _kind(value: object) -> str:
+    names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean"}
+    return "null" if value is None else names.get(type(value), "a number")

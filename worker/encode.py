@@ -1,0 +1,158 @@
+"""An Outcome to the record that is produced for it: the output half of the wire contract."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from worker.records import Classified, Outcome, Output, Rejection
+
+if TYPE_CHECKING:
+    from worker.errors import Reason
+    from worker.records import Record
+
+TRUNCATED_VALUE_BYTES = 1_024
+"""What a dead letter keeps of a value that the broker refuses whole. Enough to recognise it by."""
+
+
+class Encoder:
+    """Turns outcomes into outputs.
+
+    Args:
+        output_topic: Topic of labels and forwarded tombstones.
+        dlq_topic: Topic of dead letters.
+        output_partitions: Partitions of the output topic. A record without a key goes to its
+            own partition's number modulo this, so that a partition's order is kept; one with a
+            key goes where its key says.
+        labels: The checkpoint's labels, in the order of the scores.
+        model_name: Name of the checkpoint, told with every label.
+        model_version: Version of the checkpoint, likewise.
+    """
+
+    def __init__(
+        self,
+        *,
+        output_topic: str,
+        dlq_topic: str,
+        output_partitions: int,
+        labels: tuple[str, ...],
+        model_name: str,
+        model_version: str,
+    ) -> None:
+        self._output_topic = output_topic
+        self._dlq_topic = dlq_topic
+        self._partitions = output_partitions
+        self._labels = labels
+        self._model = {"name": model_name, "version": model_version}
+
+    def encode(self, outcome: Outcome, *, refused_timestamp: bool = False) -> Output:
+        """The output of one outcome.
+
+        Args:
+            outcome: What became of the record.
+            refused_timestamp: The broker refused the event time: the present time is taken
+                and the original is told in ``source.timestamp``.
+        """
+        if isinstance(outcome, Rejection):
+            return self.dead_letter(outcome.record, outcome.reason, outcome.message)
+        if isinstance(outcome, Classified):
+            record = outcome.document.record
+            prediction = outcome.prediction
+            return Output(
+                record=record,
+                kind="labelled",
+                topic=self._output_topic,
+                partition=self._partition(record),
+                key=record.key,
+                value=self._label(outcome, refused_timestamp=refused_timestamp),
+                headers=_headers(record),
+                timestamp=_event_time(record, refused=refused_timestamp),
+                label=prediction.label,
+                score=prediction.score,
+            )
+        record = outcome.record
+        return Output(
+            record=record,
+            kind="tombstone",
+            topic=self._output_topic,
+            partition=self._partition(record),
+            key=record.key,
+            value=None,
+            headers=_headers(record),
+            timestamp=_event_time(record, refused=refused_timestamp),
+        )
+
+    def dead_letter(
+        self, record: Record, reason: Reason, message: str, *, cut: bool = False
+    ) -> Output:
+        """The dead letter of one record: its own bytes, and the reason in headers.
+
+        Args:
+            record: The record, untouched.
+            reason: Why, from the closed set.
+            message: One line for people, without any of the record's text.
+            cut: Keep only the value's first bytes and none of the record's own headers, and say
+                so in ``dlq.truncated``: for a record that the broker refuses otherwise.
+        """
+        ours = [
+            ("dlq.reason", reason),
+            ("dlq.message", message),
+            ("dlq.topic", record.topic),
+            ("dlq.partition", str(record.lease.partition)),
+            ("dlq.offset", str(record.offset)),
+            ("dlq.timestamp", str(record.timestamp)),
+        ]
+        key, value, theirs = record.key, record.value, _headers(record)
+        if cut:
+            ours.append(("dlq.truncated", str(len(value or b""))))
+            key = key[:TRUNCATED_VALUE_BYTES] if key is not None else None
+            value = value[:TRUNCATED_VALUE_BYTES] if value is not None else None
+            theirs = []
+        return Output(
+            record=record,
+            kind="dead_letter",
+            topic=self._dlq_topic,
+            partition=None,
+            key=key,
+            value=value,
+            headers=theirs + [(name, text.encode()) for name, text in ours],
+            timestamp=None,
+            reason=reason,
+        )
+
+    def _label(self, outcome: Classified, *, refused_timestamp: bool) -> bytes:
+        record = outcome.document.record
+        prediction = outcome.prediction
+        source: dict[str, Any] = {
+            "topic": record.topic,
+            "partition": record.lease.partition,
+            "offset": record.offset,
+        }
+        if refused_timestamp:
+            source["timestamp"] = record.timestamp
+        return orjson.dumps(
+            {
+                "id": outcome.document.id,
+                "label": prediction.label,
+                "score": round(prediction.score, 6),
+                "scores": {
+                    label: round(score, 6)
+                    for label, score in zip(self._labels, prediction.scores, strict=True)
+                },
+                "model": self._model,
+                "source": source,
+            }
+        )
+
+    def _partition(self, record: Record) -> int | None:
+        return record.lease.partition % self._partitions if record.key is None else None
+
+
+def _headers(record: Record) -> list[tuple[str, bytes]]:
+    # The client refuses a null header value; the wire contract makes it empty.
+    return [(name, b"" if value is None else value) for name, value in record.headers]
+
+
+def _event_time(record: Record, *, refused: bool) -> int | None:
+    return None if refused or record.timestamp < 0 else record.timestamp

@@ -1,0 +1,132 @@
+"""/metrics, /livez and /readyz over HTTP. Nothing here changes any state."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from socketserver import ThreadingMixIn
+from typing import TYPE_CHECKING, Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from prometheus_client import make_wsgi_app
+
+from worker.errors import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from prometheus_client import CollectorRegistry
+
+BROKER_SILENCE = 10.0
+"""Seconds without an answer of the cluster after which the worker is not ready."""
+STUCK = 120.0
+"""Seconds without a turn of the poll loop after which the worker is not alive. A restart helps
+then; it does not help against a broker that is away, during which the loop goes on turning."""
+
+
+@dataclass(slots=True)
+class Health:
+    """What the probes answer from. Each field has one writer; all times are monotonic seconds."""
+
+    clock: Callable[[], float]
+    loop_turned: float | None = None
+    """Written by the poll thread; None until it runs."""
+    model_ready: bool = False
+    """Written by the main thread."""
+    broker_heard: float | None = None
+    """Written by the watch thread."""
+    draining: bool = False
+    """Written by the main thread."""
+    started: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.started = self.clock()
+
+    def live(self) -> str | None:
+        """None, or why a restart would help."""
+        if self.loop_turned is not None and self.clock() - self.loop_turned > STUCK:
+            return f"the poll loop has not turned for {self.clock() - self.loop_turned:.0f} s"
+        return None
+
+    def ready(self) -> str | None:
+        """None, or why no records can be labelled now."""
+        if self.draining:
+            return "the worker is draining"
+        if not self.model_ready:
+            return "the model is not loaded"
+        if self.broker_heard is None or self.clock() - self.broker_heard > BROKER_SILENCE:
+            return "the broker does not answer"
+        if self.loop_turned is None:
+            return "the consumer has not started"
+        return None
+
+
+class Endpoints:
+    """The HTTP server, on a thread of its own.
+
+    Args:
+        host: Address to bind.
+        port: Port to bind; 0 takes a free one.
+        registry: The metrics.
+        health: The probes' answers.
+
+    Raises:
+        Refused: The address cannot be bound.
+    """
+
+    def __init__(
+        self, *, host: str, port: int, registry: CollectorRegistry, health: Health
+    ) -> None:
+        metrics = make_wsgi_app(registry)
+
+        def answer(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+            path = environ.get("PATH_INFO")
+            if path == "/metrics":
+                exposition: Iterable[bytes] = metrics(environ, start)
+                return exposition
+            probes = {"/livez": health.live, "/readyz": health.ready}
+            if path not in probes:
+                return _plain(start, HTTPStatus.NOT_FOUND, "/metrics /livez /readyz")
+            if environ.get("REQUEST_METHOD") not in ("GET", "HEAD"):
+                return _plain(start, HTTPStatus.METHOD_NOT_ALLOWED, "GET")
+            problem = probes[path]()
+            if problem is None:
+                return _plain(start, HTTPStatus.OK, "ok")
+            return _plain(start, HTTPStatus.SERVICE_UNAVAILABLE, problem)
+
+        try:
+            self._server = make_server(host, port, answer, _Server, handler_class=_Handler)
+        except (OSError, OverflowError) as error:
+            raise Refused(f"http: {host}:{port} cannot be bound: {error}") from error
+        self.port: int = self._server.server_port
+        self._thread = threading.Thread(target=self._server.serve_forever, name="http", daemon=True)
+
+    def start(self) -> None:
+        """Serves until ``close``."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stops serving."""
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that breaks off, or speaks no HTTP, is no news."""
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = 10  # a client that connects and says nothing must not keep a thread
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
+        """Probes come every few seconds; their log lines would bury ours."""
+
+
+def _plain(start: Callable[..., Any], status: HTTPStatus, text: str) -> Iterable[bytes]:
+    start(f"{status.value} {status.phrase}", [("Content-Type", "text/plain; charset=utf-8")])
+    return [text.encode() + b"\n"]

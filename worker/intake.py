@@ -1,0 +1,328 @@
+"""Records in, offsets back: the poll loop. Owned by the poll thread.
+
+It bounds everything: what is read but not settled never exceeds the limits, so no queue behind it
+can grow with the backlog or while the broker is away. At the limit the partitions are paused and
+polling goes on, so that a slow model never costs the group membership.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from itertools import groupby
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import TYPE_CHECKING, Protocol
+
+import structlog
+
+from worker.errors import Transient
+from worker.records import Document, Lease, Record, Rejection, Tombstone
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from queue import SimpleQueue
+
+    from worker.decode import Decoder
+    from worker.metrics import Metrics
+    from worker.publish import Progress
+
+log = structlog.get_logger(__name__)
+
+POLL_SECONDS = 0.05
+"""Longest wait for records: how late a commit or a stop may be noticed."""
+PAUSED_SECONDS = 0.005
+"""Pause between polls while paused: how late freed room is noticed. A poll then costs 64 us."""
+MOST_AT_ONCE = 1_000
+"""Records of one poll: at about 10 us each the loop turns often enough for its other duties."""
+RESUME_SHARE = 0.75
+"""Share of the limit at which intake goes on: fewer, larger polls instead of many small ones."""
+
+
+class RecordSource(Protocol):
+    """What gives records and takes offsets."""
+
+    @property
+    def leases(self) -> list[Lease]: ...
+
+    def poll(self, *, timeout: float, max_records: int) -> list[Record]: ...
+
+    def take_ended(self) -> list[Lease]: ...
+
+    def take_events(self) -> list[str]: ...
+
+    def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
+
+    def position(self, lease: Lease) -> int | None: ...
+
+    def commit(self, offsets: dict[Lease, int]) -> bool: ...
+
+    def commit_now(self, offsets: dict[Lease, int], *, timeout: float) -> None: ...
+
+    def close(self, *, timeout: float) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What may be in flight, and how often offsets are committed."""
+
+    records: int
+    bytes: int
+    commit_interval: float
+
+
+class _Account:
+    """What one lease has accepted and settled."""
+
+    def __init__(self) -> None:
+        self.accepted = self.settled = 0
+        self.accepted_bytes = self.settled_bytes = 0
+        self.committable: int | None = None
+        self.committed: int | None = None
+        self.lagging_since: float | None = None
+        self._marks: deque[tuple[int, int]] = deque()
+
+    def accept(self, records: list[Record]) -> None:
+        """Takes in records of one poll; the first stands for all of them when ages are told."""
+        self.accepted += len(records)
+        self.accepted_bytes += sum(record.size for record in records)
+        self._marks.append((records[0].offset, records[0].timestamp))
+
+    def oldest(self) -> int | None:
+        """Timestamp in ms of about the oldest record in flight; None where there is none."""
+        marks, safe = self._marks, self.committable or 0
+        while len(marks) > 1 and marks[1][0] <= safe:
+            marks.popleft()
+        return marks[0][1] if self.accepted > self.settled else None
+
+
+class Intake:
+    """Polls, decodes, hands on, and commits.
+
+    Args:
+        decoder: Makes documents of records.
+        limits: What may be in flight.
+        progress: Where the publish stage tells what is settled.
+        accept: Called with every batch of records, in order, before anything else sees them.
+        documents: Takes what goes to the model.
+        done: Takes what needs no model: tombstones and rejections.
+        ended: Takes leases whose records are void.
+        metrics: Told of everything.
+    """
+
+    def __init__(
+        self,
+        *,
+        decoder: Decoder,
+        limits: Limits,
+        progress: SimpleQueue[Progress],
+        accept: Callable[[list[Record]], None],
+        documents: Callable[[list[Document]], None],
+        done: Callable[[list[Tombstone | Rejection]], None],
+        ended: Callable[[list[Lease]], None],
+        metrics: Metrics,
+    ) -> None:
+        self._decoder = decoder
+        self._limits = limits
+        self._progress = progress
+        self._accept = accept
+        self._documents = documents
+        self._done = done
+        self._ended = ended
+        self._metrics = metrics
+        self._accounts: dict[Lease, _Account] = {}
+        self._ends: dict[int, int] = {}
+        self._paused = False
+        self._next_commit = 0.0
+
+    @property
+    def in_flight(self) -> int:
+        """Records read but not settled."""
+        return sum(account.accepted - account.settled for account in self._accounts.values())
+
+    def turn(self, source: RecordSource, *, reading: bool = True) -> None:
+        """One turn of the loop.
+
+        Args:
+            source: The consumer.
+            reading: False while draining: nothing more is taken in, membership is kept.
+
+        Raises:
+            Fatal: The source cannot be read any more.
+        """
+        self.take_progress()
+        room = self._room() if reading else 0
+        self._set_paused(source, paused=room == 0)
+        timeout = PAUSED_SECONDS if self._paused else POLL_SECONDS
+        try:
+            if self._paused:
+                # Fetched records stay in the client; poll() keeps the membership alive.
+                records = source.poll(timeout=0, max_records=1)
+                time.sleep(timeout)
+            else:
+                records = source.poll(timeout=timeout, max_records=min(room, MOST_AT_ONCE))
+        except Transient as error:
+            log.warning("poll_failed", error=str(error))
+            records = []
+        self._follow_assignment(source)
+        if records:
+            self._hand_on(records)
+        now = time.monotonic()
+        if now >= self._next_commit:
+            self._next_commit = now + self._limits.commit_interval
+            self._commit(source)
+            self._measure(source, now)
+
+    def take_progress(self) -> None:
+        """Takes in what the publish stage settled."""
+        while not self._progress.empty():
+            progress = self._progress.get()
+            account = self._accounts.get(progress.lease)
+            if account is not None:
+                account.settled = progress.records
+                account.settled_bytes = progress.bytes
+                account.committable = progress.committable
+
+    def settled(self, leases: Iterable[Lease]) -> dict[Lease, int]:
+        """For leases that are about to end: the offset that is safe to commit, where it moved.
+
+        Called on the client's IO thread while the poll thread waits in ``poll``.
+        """
+        self.take_progress()
+        offsets = {}
+        for lease in leases:
+            account = self._accounts.get(lease)
+            if account is not None and account.committable not in (None, account.committed):
+                offsets[lease] = account.committable
+        return {lease: offset for lease, offset in offsets.items() if offset is not None}
+
+    def commit_last(self, source: RecordSource, *, timeout: float) -> None:
+        """Commits all that is settled and waits, at most ``timeout`` seconds.
+
+        Raises:
+            Transient: The broker did not take it.
+        """
+        self.take_progress()
+        offsets = self._committable(source)
+        if offsets:
+            source.commit_now(offsets, timeout=timeout)
+
+    def commit_ended(self, outcome: str) -> None:
+        """A commit ended ``ok`` or ``failed``; after a failure the next one carries all again."""
+        self._metrics.committed(outcome)
+        if outcome == "failed":
+            for account in self._accounts.values():
+                account.committed = None
+
+    def ends(self, offsets: dict[int, int]) -> None:
+        """The cluster said where each partition ends. Any thread."""
+        self._ends = offsets
+
+    def _room(self) -> int:
+        accounts = self._accounts.values()
+        records = self.in_flight
+        held = sum(account.accepted_bytes - account.settled_bytes for account in accounts)
+        share = RESUME_SHARE if self._paused else 1.0
+        if records >= self._limits.records * share or held >= self._limits.bytes * share:
+            return 0
+        return self._limits.records - records
+
+    def _set_paused(self, source: RecordSource, *, paused: bool) -> None:
+        if paused == self._paused:
+            return
+        self._paused = paused
+        self._metrics.paused(paused=paused)
+        if paused:
+            source.pause()
+        else:
+            source.resume()
+
+    def _follow_assignment(self, source: RecordSource) -> None:
+        events = source.take_events()
+        ended = source.take_ended()
+        if not events and not ended:
+            return
+        for event in events:
+            self._metrics.rebalanced(event)
+        for lease in ended:
+            self._accounts.pop(lease, None)
+            self._metrics.partition_gone(lease)
+        for lease in source.leases:
+            self._accounts.setdefault(lease, _Account())
+        self._metrics.assigned(len(source.leases))
+        if ended:
+            self._ended(ended)
+
+    def _hand_on(self, records: list[Record]) -> None:
+        begin = time.perf_counter()
+        for lease, batch in groupby(records, key=attrgetter("lease")):
+            self._accounts[lease].accept(list(batch))
+        self._accept(records)
+        documents: list[Document] = []
+        done: list[Tombstone | Rejection] = []
+        reasons: Counter[str] = Counter()
+        for record in records:
+            decoded = self._decoder.decode(record)
+            if isinstance(decoded, Document):
+                documents.append(decoded)
+                continue
+            done.append(decoded)
+            if isinstance(decoded, Rejection):
+                reasons[decoded.reason] += 1
+        if done:
+            self._done(done)
+        if documents:
+            self._documents(documents)
+        if reasons:
+            log.warning("records_rejected", **reasons)
+        self._metrics.records_consumed(len(records))
+        self._metrics.stage_ran("decode", time.perf_counter() - begin)
+
+    def _commit(self, source: RecordSource) -> None:
+        offsets = self._committable(source)
+        if offsets and source.commit(offsets):
+            for lease, offset in offsets.items():
+                self._accounts[lease].committed = offset
+
+    def _committable(self, source: RecordSource) -> dict[Lease, int]:
+        offsets = {}
+        for lease, account in self._accounts.items():
+            offset = account.committable
+            if account.accepted == account.settled:
+                # All is settled: the position, which alone moves past transaction markers and
+                # compaction holes. Else an idle topic shows a lag for ever.
+                position = source.position(lease)
+                offset = position if position is not None else offset
+            if offset is not None and offset != account.committed:
+                offsets[lease] = offset
+        return offsets
+
+    def _measure(self, source: RecordSource, now: float) -> None:
+        self._metrics.in_flight(self.in_flight, now=time.time())
+        for lease, account in self._accounts.items():
+            end = self._ends.get(lease.partition)
+            at = account.committable
+            if account.accepted == account.settled:
+                at = source.position(lease)
+            if end is None or at is None:
+                continue
+            lag = max(0, end - at)
+            self._metrics.partition_lag(
+                lease.partition, records=lag, seconds=_age(account, lag, now)
+            )
+
+
+def _age(account: _Account, lag: int, now: float) -> float:
+    """Seconds that the oldest record without an output has waited."""
+    if lag == 0:
+        account.lagging_since = None
+        return 0.0
+    timestamp = account.oldest()
+    if timestamp is not None and timestamp >= 0:
+        return time.time() - timestamp / 1_000
+    # Nothing of it has been read yet, so its timestamp is not known.
+    if account.lagging_since is None:
+        account.lagging_since = now
+    return now - account.lagging_since

@@ -1,0 +1,84 @@
+"""How every Kafka client of this worker is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import kafka.errors
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
+from kafka.net.compat import KafkaNetClient
+
+from worker.errors import Transient
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connection:
+    """How to reach the cluster."""
+
+    bootstrap_servers: str
+    client_id: str
+    """This replica's name in the broker's logs and quotas."""
+    metadata_max_age: float = 30.0
+    """Seconds after which topics are looked up again."""
+    patience: float = 10.0
+    """Seconds that one attempt to reach the cluster takes at most."""
+
+    def common(self) -> dict[str, Any]:
+        """Options of every client."""
+        return {
+            "bootstrap_servers": [
+                server.strip() for server in self.bootstrap_servers.split(",") if server.strip()
+            ],
+            "client_id": self.client_id,
+            # The default of 30 s outlives sessions and deadlines.
+            "reconnect_backoff_max_ms": 1_000,
+            "bootstrap_timeout_ms": int(self.patience * 1_000),
+            "metadata_max_age_ms": int(self.metadata_max_age * 1_000),
+            "kafka_client": _client,
+        }
+
+    def admin(self) -> KafkaAdminClient:
+        """An admin client.
+
+        Raises:
+            Transient: No broker answers.
+        """
+        return _reach(KafkaAdminClient, self, request_timeout_ms=10_000)
+
+    def consumer(self, **options: Any) -> KafkaConsumer:
+        """A consumer.
+
+        Raises:
+            Transient: No broker answers.
+        """
+        return _reach(KafkaConsumer, self, **options)
+
+    def producer(self, **options: Any) -> KafkaProducer:
+        """A producer.
+
+        Raises:
+            Transient: No broker answers.
+        """
+        return _reach(KafkaProducer, self, **options)
+
+
+def _client(**options: Any) -> KafkaNetClient:
+    """The client's own network layer, with its promise about topics kept.
+
+    kafka-python 3.0.12 drops ``allow_auto_create_topics`` on the way to its metadata requests:
+    a consumer would bring a deleted topic back to life, with one partition and in silence.
+    """
+    client = KafkaNetClient(**options)
+    client.cluster.config["allow_auto_create_topics"] = False
+    return client
+
+
+def _reach(kind: Any, connection: Connection, **options: Any) -> Any:
+    try:
+        return kind(**connection.common(), **options)
+    except (kafka.errors.KafkaTimeoutError, kafka.errors.KafkaConnectionError) as error:
+        raise Transient(
+            f"no broker answers at {connection.bootstrap_servers}: "
+            "check kafka.bootstrap_servers and that the cluster is up"
+        ) from error

@@ -1,0 +1,288 @@
+"""The consumer: records in, offsets back. The only file that knows how kafka-python consumes.
+
+Owned by the poll thread. The rebalance listener runs on the client's own IO thread, but only
+while the poll thread waits inside ``poll`` or ``close``, so the two never overlap.
+"""
+
+from __future__ import annotations
+
+import time
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import kafka.errors
+import structlog
+from kafka import TopicPartition
+from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.structs import OffsetAndMetadata
+
+from worker.errors import Fatal, Transient
+from worker.records import Lease, Record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from worker.kafka.clients import Connection
+
+log = structlog.get_logger(__name__)
+
+FETCH_WAIT_MS = 50
+"""Longest that the broker holds a fetch back: an empty partition's wait delays a hot one.
+At the client's default of 500 ms a third of the throughput is left."""
+
+
+class Source:
+    """One member of the consumer group.
+
+    Args:
+        connection: How to reach the cluster.
+        topic: The input topic.
+        group_id: The consumer group.
+        session_timeout: Seconds without a heartbeat after which the member counts as dead.
+        heartbeat_interval: Seconds between heartbeats.
+        max_poll_interval: Seconds between polls after which the member leaves.
+        fetch_max_bytes: Most bytes of one fetch.
+        settled: Tells, for leases that are about to end, the offset that is safe to commit.
+        on_commit: Called with ``ok`` or ``failed`` after every commit.
+
+    Raises:
+        Transient: No broker answers.
+    """
+
+    def __init__(
+        self,
+        *,
+        connection: Connection,
+        topic: str,
+        group_id: str,
+        session_timeout: float,
+        heartbeat_interval: float,
+        max_poll_interval: float,
+        fetch_max_bytes: int,
+        settled: Callable[[Iterable[Lease]], dict[Lease, int]],
+        on_commit: Callable[[str], None],
+    ) -> None:
+        self._topic = topic
+        self._settled = settled
+        self._on_commit = on_commit
+        self._epochs = count(1)
+        self._leases: dict[int, Lease] = {}
+        self._ended: list[Lease] = []
+        self._events: list[str] = []
+        self._paused = False
+        self._commit_pending = False
+        self._consumer = connection.consumer(
+            group_id=group_id,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            # Also without transactions of our own: an upstream's aborted records are no input.
+            isolation_level="read_committed",
+            partition_assignment_strategy=[CooperativeStickyAssignor],
+            session_timeout_ms=int(session_timeout * 1_000),
+            heartbeat_interval_ms=int(heartbeat_interval * 1_000),
+            max_poll_interval_ms=int(max_poll_interval * 1_000),
+            fetch_max_wait_ms=FETCH_WAIT_MS,
+            fetch_max_bytes=fetch_max_bytes,
+            metrics_enabled=False,
+        )
+        self._consumer.subscribe([topic], listener=_Listener(self))
+
+    @property
+    def leases(self) -> list[Lease]:
+        """The partitions owned now."""
+        return list(self._leases.values())
+
+    def poll(self, *, timeout: float, max_records: int) -> list[Record]:
+        """Records in each partition's order; waits up to ``timeout`` seconds for the first.
+
+        Raises:
+            Fatal: The client cannot be polled again: a record it cannot read, or no permission.
+            Transient: The broker is away.
+        """
+        try:
+            polled = self._consumer.poll(timeout_ms=int(timeout * 1_000), max_records=max_records)
+        except kafka.errors.RetriableError as error:
+            raise Transient(f"the broker is away: {type(error).__name__}") from error
+        except Exception as error:
+            # After a codec, CRC or header error the client's next poll() spins for ever at full
+            # load and ignores its timeout: this consumer is never polled again.
+            raise Fatal(self._unreadable(error)) from error
+        if self._paused:
+            self._apply_pause()
+        now = time.monotonic()
+        return [
+            self._record(raw, self._lease(partition.partition), now)
+            for partition, batch in polled.items()
+            for raw in batch
+        ]
+
+    def take_ended(self) -> list[Lease]:
+        """Leases that ended since the last call: what is in flight under them is void."""
+        ended, self._ended = self._ended, []
+        return ended
+
+    def take_events(self) -> list[str]:
+        """Rebalance events since the last call: ``assigned``, ``revoked``, ``lost``."""
+        events, self._events = self._events, []
+        return events
+
+    def pause(self) -> None:
+        """Stops fetching; polling goes on, so membership is kept."""
+        self._paused = True
+        self._apply_pause()
+
+    def resume(self) -> None:
+        """Fetches again."""
+        self._paused = False
+        self._consumer.resume(*self._consumer.paused())
+
+    def position(self, lease: Lease) -> int | None:
+        """Offset of the next record under the lease; None while it is not known.
+
+        It moves past transaction markers and compaction holes, which no record's offset does.
+        """
+        if self._leases.get(lease.partition) != lease:
+            return None
+        try:
+            position: int | None = self._consumer.position(
+                TopicPartition(self._topic, lease.partition), timeout_ms=0
+            )
+        except (kafka.errors.KafkaError, KeyError):
+            return None
+        return position
+
+    def commit(self, offsets: dict[Lease, int]) -> bool:
+        """Starts a commit and returns at once; false while the one before is under way.
+
+        Its result is told to ``on_commit`` during a later poll.
+        """
+        if self._commit_pending:
+            return False
+        self._commit_pending = True
+        self._consumer.commit_async(self._structs(offsets), callback=self._committed)
+        return True
+
+    def commit_now(self, offsets: dict[Lease, int], *, timeout: float) -> None:
+        """Commits and waits; tries again until ``timeout`` seconds have passed.
+
+        Raises:
+            Transient: The broker did not take it in time, or the partitions are gone.
+        """
+        end = time.monotonic() + timeout
+        while True:
+            left = end - time.monotonic()
+            try:
+                self._consumer.commit(self._structs(offsets), timeout_ms=max(1, int(left * 1_000)))
+            except kafka.errors.RetriableError as error:
+                # The client's own timeout does not cover a refused connection.
+                if left <= 0:
+                    self._on_commit("failed")
+                    raise Transient("the last commit was not acknowledged in time") from error
+                time.sleep(min(0.1, max(left, 0.0)))
+            except kafka.errors.KafkaError as error:
+                self._on_commit("failed")
+                raise Transient(f"the last commit failed: {type(error).__name__}") from error
+            else:
+                self._on_commit("ok")
+                return
+
+    def close(self, *, timeout: float) -> None:
+        """Leaves the group and closes, within about ``timeout`` seconds."""
+        try:
+            self._consumer.close(autocommit=False, timeout_ms=max(1, int(timeout * 1_000)))
+        except kafka.errors.KafkaError as error:
+            log.warning("consumer_close_failed", error=type(error).__name__)
+
+    async def _revoked(self, partitions: Iterable[TopicPartition]) -> None:
+        leases = self._held(partitions)
+        if not leases:
+            return  # eager assignors say so on the first join
+        offsets = self._settled(leases)
+        if offsets:
+            try:
+                await self._consumer.commit_async(self._structs(offsets))
+                self._on_commit("ok")
+            except kafka.errors.KafkaError as error:
+                self._on_commit("failed")
+                log.warning("commit_on_revoke_failed", error=type(error).__name__)
+        self._end(leases, "revoked")
+
+    def _lost(self, partitions: Iterable[TopicPartition]) -> None:
+        self._end(self._held(partitions), "lost")
+
+    def _assigned(self, partitions: Iterable[TopicPartition]) -> None:
+        for partition in partitions:
+            number = partition.partition
+            if number in self._leases:
+                self._ended.append(self._leases.pop(number))
+            self._leases[number] = Lease(number, next(self._epochs))
+        self._events.append("assigned")
+        log.info("partitions_assigned", owned=sorted(self._leases))
+
+    def _end(self, leases: list[Lease], event: str) -> None:
+        for lease in leases:
+            del self._leases[lease.partition]
+        self._ended += leases
+        self._events.append(event)
+        log.info(f"partitions_{event}", partitions=[lease.partition for lease in leases])
+
+    def _held(self, partitions: Iterable[TopicPartition]) -> list[Lease]:
+        return [self._leases[p.partition] for p in partitions if p.partition in self._leases]
+
+    def _lease(self, partition: int) -> Lease:
+        lease = self._leases.get(partition)
+        if lease is None:
+            raise Fatal(f"a record of partition {partition} came without an assignment")
+        return lease
+
+    def _record(self, raw: Any, lease: Lease, now: float) -> Record:
+        return Record(
+            raw.topic, lease, raw.offset, raw.timestamp, raw.key, raw.value,
+            tuple(raw.headers), now,
+        )  # fmt: skip
+
+    def _apply_pause(self) -> None:
+        running = self._consumer.assignment() - self._consumer.paused()
+        if running:
+            self._consumer.pause(*running)
+
+    def _structs(self, offsets: dict[Lease, int]) -> dict[TopicPartition, OffsetAndMetadata]:
+        return {
+            TopicPartition(self._topic, lease.partition): OffsetAndMetadata(offset, "", -1)
+            for lease, offset in offsets.items()
+        }
+
+    def _committed(self, _offsets: object, response: object) -> None:
+        self._commit_pending = False
+        failed = isinstance(response, Exception)
+        self._on_commit("failed" if failed else "ok")
+        if failed:
+            # Nothing is lost: the next commit carries these offsets too.
+            log.warning("commit_failed", error=type(response).__name__)
+
+    def _unreadable(self, error: Exception) -> str:
+        at = ", ".join(
+            f"partition {lease.partition} offset {position}"
+            for lease in self.leases
+            if (position := self.position(lease)) is not None
+        )
+        line = next(iter(str(error).splitlines()), "")
+        return (
+            f"topic {self._topic} cannot be read: {type(error).__name__}: {line}; "
+            f"next to read: {at or 'unknown'}; see README, A record that cannot be read"
+        )
+
+
+class _Listener(AsyncConsumerRebalanceListener):
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        await self._source._revoked(revoked)  # noqa: SLF001 - the two are one
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        self._source._assigned(assigned)  # noqa: SLF001
+
+    async def on_partitions_lost(self, lost: Iterable[TopicPartition]) -> None:
+        self._source._lost(lost)  # noqa: SLF001

@@ -1,0 +1,200 @@
+"""The topics before and while records flow: checked, watched, never made.
+
+Everything here goes through an admin client, which alone can ask for a topic without making it.
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import kafka.errors
+from kafka import TopicPartition
+from kafka.admin import ConfigResource, ConfigResourceType, OffsetSpec
+
+from worker.errors import Fatal, Refused, Transient
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from kafka import KafkaAdminClient
+
+    from worker.kafka.clients import Connection
+
+DEFAULT_PARTITIONS = 4
+"""What the command that is told for a missing topic makes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A topic as the broker describes it."""
+
+    name: str
+    id: UUID
+    partitions: int
+    max_message_bytes: int
+    """Largest record batch that the broker takes, after compression."""
+    compacted: bool
+    """Whether the broker refuses records without a key."""
+    earliest_ms: int
+    """How far in the past, in ms, a timestamp may be."""
+    latest_ms: int
+    """How far in the future, in ms, a timestamp may be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """The three topics of a worker."""
+
+    input: Topic
+    output: Topic
+    dlq: Topic
+
+
+class TopicDesk:
+    """Asks the cluster about topics. Owned by whoever makes it; one thread at a time.
+
+    Args:
+        connection: How to reach the cluster.
+    """
+
+    def __init__(self, *, connection: Connection) -> None:
+        self._connection = connection
+        self._admin: KafkaAdminClient | None = None
+
+    def check(self, *, input_topic: str, output_topic: str, dlq_topic: str) -> Topics:
+        """Describes the three topics and refuses what cannot work.
+
+        Raises:
+            Refused: A topic does not exist or cannot serve, with the command that mends it.
+            Transient: No broker answers.
+        """
+        names = {"input": input_topic, "output": output_topic, "dlq": dlq_topic}
+        found = self._described(list(names.values()))
+        missing = [f"{role}.topic {name}" for role, name in names.items() if name not in found]
+        if missing:
+            commands = [
+                _create_command(self._connection, name)
+                for name in names.values()
+                if name not in found
+            ]
+            raise Refused(
+                f"there is no topic for {', '.join(missing)}; topics are never made by the worker: "
+                + " && ".join(commands)
+            )
+        limits = self._configured(list(names.values()))
+        topics = {role: _topic(found[name], limits.get(name, {})) for role, name in names.items()}
+        if topics["dlq"].compacted:
+            raise Refused(
+                f"dlq.topic {dlq_topic} is compacted, which deletes all but one dead letter of a "
+                "key: set its cleanup.policy to delete"
+            )
+        return Topics(**topics)
+
+    def verify(self, topics: Topics) -> Topics:
+        """Describes the topics again.
+
+        Raises:
+            Fatal: One was deleted, or deleted and made again.
+            Transient: No broker answers.
+        """
+        wanted = (topics.input, topics.output, topics.dlq)
+        found = self._described([topic.name for topic in wanted])
+        for topic in wanted:
+            if topic.name not in found:
+                raise Fatal(f"topic {topic.name} was deleted while the worker ran")
+            if found[topic.name]["topic_id"] != topic.id:
+                raise Fatal(
+                    f"topic {topic.name} was deleted and made again while the worker ran: its "
+                    "offsets mean other records now; reset the group's offsets if need be"
+                )
+        count = len(found[topics.input.name]["partitions"])
+        grown = Topic(**{**_fields(topics.input), "partitions": count})
+        return Topics(input=grown, output=topics.output, dlq=topics.dlq)
+
+    def end_offsets(self, topic: str, partitions: int) -> dict[int, int]:
+        """End of what a ``read_committed`` reader may read, per partition.
+
+        Raises:
+            Transient: No broker answers.
+        """
+        wanted = {TopicPartition(topic, number): OffsetSpec.LATEST for number in range(partitions)}
+        offsets = self._ask(
+            lambda admin: admin.list_partition_offsets(
+                wanted, isolation_level="read_committed", timeout_ms=5_000
+            )
+        )
+        return {partition.partition: found.offset for partition, found in offsets.items()}
+
+    def close(self) -> None:
+        """Closes the connection."""
+        if self._admin is not None:
+            self._admin.close()
+            self._admin = None
+
+    def _described(self, names: list[str]) -> dict[str, dict[str, Any]]:
+        described = self._ask(lambda admin: admin.describe_topics(names))
+        found = {}
+        for topic in described:
+            error = kafka.errors.for_code(topic["error_code"])
+            if error is kafka.errors.NoError:
+                found[topic["name"]] = topic
+            elif error is kafka.errors.TopicAuthorizationFailedError:
+                raise Refused(f"this client may not describe topic {topic['name']}: add an ACL")
+            elif error is not kafka.errors.UnknownTopicOrPartitionError:
+                raise Transient(f"topic {topic['name']} is not ready: {error.__name__}")
+        return found
+
+    def _configured(self, names: list[str]) -> dict[str, dict[str, str]]:
+        """Limits of each topic; empty where an ACL forbids asking: defaults hold then."""
+        resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
+        try:
+            answer = self._ask(lambda admin: admin.describe_configs(resources, config_filter="all"))
+        except kafka.errors.AuthorizationError:
+            return {}
+        return {
+            name: {key: str(entry["value"]) for key, entry in entries.items()}
+            for name, entries in answer.get("topic", {}).items()
+        }
+
+    def _ask(self, question: Any) -> Any:
+        try:
+            if self._admin is None:
+                self._admin = self._connection.admin()
+            return question(self._admin)
+        except kafka.errors.AuthorizationError:
+            raise
+        except kafka.errors.KafkaError as error:
+            self.close()
+            raise Transient(f"the cluster does not answer: {type(error).__name__}") from error
+
+
+def _topic(described: dict[str, Any], config: dict[str, str]) -> Topic:
+    return Topic(
+        name=described["name"],
+        id=described["topic_id"],
+        partitions=len(described["partitions"]),
+        max_message_bytes=int(config.get("max.message.bytes", 1_048_588)),
+        compacted="compact" in config.get("cleanup.policy", "delete"),
+        earliest_ms=_unless_append_time(config, "message.timestamp.before.max.ms", 2**63 - 1),
+        latest_ms=_unless_append_time(config, "message.timestamp.after.max.ms", 3_600_000),
+    )
+
+
+def _unless_append_time(config: dict[str, str], name: str, default: int) -> int:
+    if config.get("message.timestamp.type") == "LogAppendTime":
+        return 2**63 - 1  # the broker overwrites the timestamp, whatever it is
+    return int(config.get(name, default))
+
+
+def _fields(topic: Topic) -> dict[str, Any]:
+    return {name: getattr(topic, name) for name in Topic.__dataclass_fields__}
+
+
+def _create_command(connection: Connection, topic: str) -> str:
+    servers = shlex.quote(connection.bootstrap_servers)
+    return (
+        f"kafka-topics.sh --bootstrap-server {servers} --create --topic {shlex.quote(topic)} "
+        f"--partitions {DEFAULT_PARTITIONS}"
+    )

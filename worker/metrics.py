@@ -1,0 +1,286 @@
+"""Every instrument, as event methods: the only file that knows what is counted how.
+
+Base units, the prefix ``worker_``, no unbounded label. Every label set that is known is made at
+zero: a counter born at 1 hides its first event from ``increase()``.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections import deque
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+
+from worker.errors import REASONS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from worker.records import Encoded, Lease, MicroBatch, Output
+
+_POWERS_OF_TWO = tuple(float(2**power) for power in range(17))
+_WAITS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
+_STAGES = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+_PROCESSING = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_LATENCIES = (0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 900.0)
+_SCORES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
+
+DRIFT_WINDOW = 1_000
+"""Predictions that the drift looks back on. Fewer are noise: the share of a label among 1,000
+wanders by 0.015."""
+
+
+class Metrics:
+    """The instruments of one worker. Its methods may be called from any thread.
+
+    Args:
+        input_topic, output_topic, dlq_topic: The worker's topics.
+        version: The program's version.
+        registry: Where the instruments live.
+    """
+
+    def __init__(
+        self,
+        *,
+        input_topic: str,
+        output_topic: str,
+        dlq_topic: str,
+        version: str,
+        registry: CollectorRegistry,
+    ) -> None:
+        self.registry = registry
+        self._topic = input_topic
+        self._shares: Mapping[str, float] = {}
+        self._recent: deque[str] = deque(maxlen=DRIFT_WINDOW)
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"worker_{name}", text, labels, registry=registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"worker_{name}", text, labels, registry=registry)
+
+        def histogram(name: str, text: str, buckets: Iterable[float], *labels: str) -> Histogram:
+            return Histogram(
+                f"worker_{name}", text, labels, registry=registry, buckets=tuple(buckets)
+            )
+
+        self._consumed = counter("records_consumed_total", "Records read.", "topic")
+        self._produced = counter(
+            "records_produced_total", "Records written and acknowledged.", "topic"
+        )
+        self._processed = counter(
+            "records_processed_total", "Input records that have their output.", "topic", "outcome"
+        )
+        self._dead = counter("dead_letters_total", "Dead letters written.", "reason")
+        self._commits = counter("commits_total", "Offset commits.", "outcome")
+        self._rebalances = counter("rebalances_total", "Rebalance callbacks.", "event")
+        self._produce_errors = counter("produce_errors_total", "Failed sends.", "code")
+        self._lag = gauge(
+            "consumer_lag_records", "Records between the settled offset and the end.",
+            "topic", "partition",
+        )  # fmt: skip
+        self._lag_seconds = gauge(
+            "consumer_lag_seconds", "Age of the oldest record that has no output yet.",
+            "topic", "partition",
+        )  # fmt: skip
+        self._partitions = gauge("topic_partitions", "Partitions of the topic.", "topic")
+        self._assigned = gauge("assigned_partitions", "Partitions this worker owns.")
+        self._paused = gauge("consumer_paused", "1 while no more records are taken in.")
+        self._in_flight = gauge("in_flight_records", "Records read but not settled.")
+        self._progress = gauge(
+            "last_progress_timestamp_seconds", "When a record was last settled, or nothing waited."
+        )
+        self._reachable = gauge("broker_reachable", "1 while the cluster answers.")
+        self._batch_records = histogram(
+            "batch_records", "Records of a micro-batch.", _POWERS_OF_TWO
+        )
+        self._batch_tokens = histogram(
+            "batch_tokens", "Tokens of a micro-batch, padding included.", _POWERS_OF_TWO
+        )
+        self._flushes = counter("batch_flush_total", "Micro-batches by cause.", "reason")
+        self._batch_wait = histogram(
+            "batch_wait_seconds", "Wait of a batch's oldest record for its batch.", _WAITS
+        )
+        self._stages = histogram(
+            "stage_duration_seconds", "Time of one call of a stage.", _STAGES, "stage"
+        )
+        self._latency = histogram(
+            "record_latency_seconds", "Record timestamp to acknowledged output.", _LATENCIES
+        )
+        self._skew = counter("clock_skew_records_total", "Records with a timestamp in the future.")
+        self._processing = histogram(
+            "processing_latency_seconds", "Record read to acknowledged output.", _PROCESSING
+        )
+        self._tokens = counter("tokens_total", "Tokens through the model.", "kind")
+        self._truncated = counter("truncated_records_total", "Texts cut to the model's length.")
+        self._inference_errors = counter("inference_errors_total", "Failed model calls.", "kind")
+        self._predictions = counter("predictions_total", "Labels given.", "label")
+        self._scores = histogram(
+            "prediction_score", "Score of the label that was given.", _SCORES, "label"
+        )
+        self._drift = gauge(
+            "prediction_drift",
+            "Distance (0 to 1) of the last 1000 labels' mix from that of the training data.",
+        )
+        self._busy = counter("model_busy_seconds_total", "Time the model was running.")
+        self._memory = gauge("device_memory_bytes", "Memory of the GPU.", "kind")
+        self._model = Info("worker_model", "The checkpoint that is served.", registry=registry)
+        Info("worker_build", "The program.", registry=registry).info(
+            {"version": version, "python": platform.python_version()}
+        )
+        self._start_at_zero(input_topic, output_topic, dlq_topic)
+
+    def _start_at_zero(self, input_topic: str, output_topic: str, dlq_topic: str) -> None:
+        self._consumed.labels(input_topic)
+        for topic in (output_topic, dlq_topic):
+            self._produced.labels(topic)
+        for outcome in ("labelled", "tombstone", "dead_letter"):
+            self._processed.labels(input_topic, outcome)
+        for reason in REASONS:
+            self._dead.labels(reason)
+        for outcome in ("ok", "failed"):
+            self._commits.labels(outcome)
+        for event in ("assigned", "revoked", "lost"):
+            self._rebalances.labels(event)
+        for reason in ("full", "idle", "age", "drain"):
+            self._flushes.labels(reason)
+        for stage in ("decode", "tokenize", "stage", "model", "publish"):
+            self._stages.labels(stage)
+        for kind in ("real", "padding"):
+            self._tokens.labels(kind)
+        for kind in ("oom", "device", "other"):
+            self._inference_errors.labels(kind)
+        self._partitions.labels(input_topic)
+
+    def model_loaded(
+        self,
+        *,
+        name: str,
+        version: str,
+        labels: tuple[str, ...],
+        device: str,
+        dtype: str,
+        shares: Mapping[str, float] | None,
+    ) -> None:
+        """The model is ready. ``shares``: each label's part of the training data, if known."""
+        self._model.info({"name": name, "version": version, "device": device, "dtype": dtype})
+        self._shares = shares or {}
+        for label in labels:
+            self._predictions.labels(label)
+            self._scores.labels(label)
+
+    def records_consumed(self, count: int) -> None:
+        """Records came from the input topic."""
+        self._consumed.labels(self._topic).inc(count)
+
+    def in_flight(self, records: int, *, now: float) -> None:
+        """How many records are read but not settled, at ``now`` (seconds since 1970)."""
+        self._in_flight.set(records)
+        if records == 0:
+            self._progress.set(now)
+
+    def paused(self, *, paused: bool) -> None:
+        """Intake stopped, or goes on."""
+        self._paused.set(paused)
+
+    def stage_ran(self, stage: str, seconds: float) -> None:
+        """One call of a stage took so long."""
+        self._stages.labels(stage).observe(seconds)
+
+    def tokenized(self, items: Iterable[Encoded]) -> None:
+        """Texts were tokenized."""
+        cut = sum(item.truncated for item in items)
+        if cut:
+            self._truncated.inc(cut)
+
+    def batch_taken(self, batch: MicroBatch, *, now: float) -> None:
+        """A micro-batch left for the model, at ``now`` of the monotonic clock."""
+        rows, longest = len(batch.items), batch.padded_length
+        real = sum(len(item.tokens) for item in batch.items)
+        self._flushes.labels(batch.flushed).inc()
+        self._batch_records.observe(rows)
+        self._batch_tokens.observe(rows * longest)
+        self._tokens.labels("real").inc(real)
+        self._tokens.labels("padding").inc(rows * longest - real)
+        oldest = min(item.document.record.fetched for item in batch.items)
+        self._batch_wait.observe(max(0.0, now - oldest))
+
+    def model_ran(self, seconds: float) -> None:
+        """The model worked on a batch for so long."""
+        self._busy.inc(seconds)
+        self._stages.labels("model").observe(seconds)
+
+    def inference_failed(self, kind: str) -> None:
+        """A model call failed."""
+        self._inference_errors.labels(kind).inc()
+
+    def device_memory(self, kinds: Mapping[str, int]) -> None:
+        """Bytes of GPU memory by kind."""
+        for kind, size in kinds.items():
+            self._memory.labels(kind).set(size)
+
+    def send_failed(self, error: str) -> None:
+        """A send failed, with the error's name."""
+        self._produce_errors.labels(error).inc()
+
+    def outputs_acknowledged(self, outputs: list[Output], *, now: float, wall: float) -> None:
+        """The broker has these outputs; ``now`` is monotonic, ``wall`` in seconds since 1970."""
+        self._progress.set(wall)
+        for output in outputs:
+            self._produced.labels(output.topic).inc()
+            self._processed.labels(self._topic, output.kind).inc()
+            self._processing.observe(now - output.record.fetched)
+            self._observe_latency(wall, output.record.timestamp)
+            if output.reason is not None:
+                self._dead.labels(output.reason).inc()
+            if output.label is not None and output.score is not None:
+                self._predictions.labels(output.label).inc()
+                self._scores.labels(output.label).observe(output.score)
+                self._recent.append(output.label)
+        self._measure_drift()
+
+    def committed(self, outcome: str) -> None:
+        """A commit ended ``ok`` or ``failed``."""
+        self._commits.labels(outcome).inc()
+
+    def rebalanced(self, event: str) -> None:
+        """Partitions were ``assigned``, ``revoked`` or ``lost``."""
+        self._rebalances.labels(event).inc()
+
+    def assigned(self, count: int) -> None:
+        """This worker owns so many partitions."""
+        self._assigned.set(count)
+
+    def partition_gone(self, lease: Lease) -> None:
+        """The worker owns the partition no more: its series go."""
+        for series in (self._lag, self._lag_seconds):
+            series.remove(self._topic, str(lease.partition))
+
+    def partition_lag(self, partition: int, *, records: int, seconds: float) -> None:
+        """How far a partition is behind."""
+        self._lag.labels(self._topic, str(partition)).set(records)
+        self._lag_seconds.labels(self._topic, str(partition)).set(max(0.0, seconds))
+
+    def topic_partitions(self, count: int) -> None:
+        """The input topic has so many partitions."""
+        self._partitions.labels(self._topic).set(count)
+
+    def broker_reachable(self, *, reachable: bool) -> None:
+        """Whether the cluster answered when it was last asked."""
+        self._reachable.set(reachable)
+
+    def _observe_latency(self, wall: float, timestamp_ms: int) -> None:
+        if timestamp_ms < 0:
+            return
+        latency = wall - timestamp_ms / 1_000
+        if latency < 0:
+            self._skew.inc()
+        self._latency.observe(max(0.0, latency))
+
+    def _measure_drift(self) -> None:
+        """Total variation distance between the recent and the trained label mix."""
+        if not self._shares or len(self._recent) < DRIFT_WINDOW:
+            return
+        seen = {label: self._recent.count(label) / DRIFT_WINDOW for label in self._shares}
+        self._drift.set(sum(abs(seen[label] - share) for label, share in self._shares.items()) / 2)

@@ -1,0 +1,186 @@
+"""Reads and checks a checkpoint directory before any weight is loaded.
+
+The contract with `emotion-train`: the Hugging Face files plus `manifest.json`. A checkpoint
+without a manifest works with defaults. Source of the defaults: transformers' own config.json and
+tokenizer_config.json.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from worker.errors import Refused
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LONGEST = 512
+"""Tokens kept of a text where nothing says otherwise; tokenizers may claim 1e30."""
+
+OFFSET_POSITIONS = frozenset({"roberta", "xlm-roberta", "camembert", "longformer", "mpnet"})
+"""Model types whose position table starts at the padding id + 1: two rows hold no token."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """What a checkpoint says of itself."""
+
+    path: Path
+    name: str
+    version: str
+    """12 hexadecimal digits: SHA-256 over weights and tokenizer, or the manifest's."""
+    labels: tuple[str, ...]
+    temperature: float
+    """Logits are divided by it before the softmax."""
+    max_length: int
+    """Longest input in tokens, special tokens included."""
+    pad_token_id: int
+    vocabulary: int
+    """Rows of the embedding table: token ids are below it."""
+    label_shares: dict[str, float] | None
+    """Share of each label in the training data, for drift; None without a manifest."""
+
+
+def read(path: Path) -> Checkpoint:
+    """Reads a checkpoint's description and checks that this worker can serve it.
+
+    Args:
+        path: The checkpoint directory.
+
+    Raises:
+        Refused: With one line that says what is wrong and what to do.
+    """
+    if not path.is_dir():
+        raise Refused(
+            f"model.checkpoint: there is no directory {path}: "
+            "make one with emotion-train run --output"
+        )
+    config = _json(path / "config.json")
+    weights = _weights(path)
+    if not (path / "tokenizer.json").is_file():
+        raise Refused(f"model.checkpoint: {path} has no tokenizer.json: save a fast tokenizer")
+    labels = _labels(path, config)
+    manifest = _json(path / "manifest.json") if (path / "manifest.json").exists() else {}
+    digests = {file.name: _sha256(file) for file in (*weights, path / "tokenizer.json")}
+    _verify(path, manifest, digests, labels)
+    return Checkpoint(
+        path=path,
+        name=str(manifest.get("name") or path.resolve().name),
+        version=str(manifest.get("version") or version_of(digests)),
+        labels=labels,
+        temperature=_temperature(path, manifest),
+        max_length=_max_length(path, config, manifest),
+        pad_token_id=_pad_token_id(path, config),
+        vocabulary=int(config.get("vocab_size", 2**31)),
+        label_shares=manifest.get("label_distribution"),
+    )
+
+
+def version_of(digests: dict[str, str]) -> str:
+    """The version of a checkpoint without a manifest: a digest of its files' digests."""
+    lines = "".join(f"{name}:{digest}\n" for name, digest in sorted(digests.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()[:12]
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise Refused(f"model.checkpoint: {path.parent} has no {path.name}") from error
+    except (OSError, ValueError) as error:
+        raise Refused(f"model.checkpoint: {path} cannot be read: {error}") from error
+    if not isinstance(data, dict):
+        raise Refused(f"model.checkpoint: {path} is not a JSON object")
+    return data
+
+
+def _weights(path: Path) -> list[Path]:
+    index = path / "model.safetensors.index.json"
+    if index.is_file():
+        names = sorted(set(_json(index).get("weight_map", {}).values()))
+        missing = [name for name in names if not (path / name).is_file()]
+        if missing or not names:
+            raise Refused(f"model.checkpoint: {path} lacks {', '.join(missing) or 'its shards'}")
+        return [path / name for name in names]
+    if (path / "model.safetensors").is_file():
+        return [path / "model.safetensors"]
+    raise Refused(
+        f"model.checkpoint: {path} has no model.safetensors; other formats can run code when "
+        "they are loaded and are not read: save it with save_pretrained"
+    )
+
+
+def _labels(path: Path, config: dict[str, Any]) -> tuple[str, ...]:
+    problem = config.get("problem_type") or "single_label_classification"
+    heads = config.get("architectures") or []
+    if "auto_map" in config and not heads:
+        raise Refused(f"model.checkpoint: {path} needs code of its own, which is never run")
+    if heads and not any(str(head).endswith("ForSequenceClassification") for head in heads):
+        raise Refused(
+            f"model.checkpoint: {path} holds a {heads[0]}, not a sequence classifier: "
+            "fine-tune it with emotion-train run"
+        )
+    names = config.get("id2label") or {}
+    try:
+        ordered = [str(names[str(index)]) for index in range(len(names))]
+    except KeyError as error:
+        raise Refused(f"model.checkpoint: id2label of {path} has no entry {error}") from error
+    if problem != "single_label_classification" or len(ordered) < 2:  # noqa: PLR2004
+        kind = problem if problem != "single_label_classification" else "regression (one label)"
+        raise Refused(f"model.checkpoint: {path} is for {kind}; one label of several is served")
+    if len(set(ordered)) < len(ordered):
+        raise Refused(f"model.checkpoint: id2label of {path} names a label twice")
+    return tuple(ordered)
+
+
+def _verify(
+    path: Path, manifest: dict[str, Any], digests: dict[str, str], labels: tuple[str, ...]
+) -> None:
+    told = manifest.get("files") or {}
+    broken = [name for name, digest in digests.items() if told.get(name, digest) != digest]
+    if broken:
+        raise Refused(
+            f"model.checkpoint: {', '.join(broken)} in {path} is not what manifest.json says: "
+            "the copy is damaged or the file was replaced"
+        )
+    if manifest.get("labels") and tuple(manifest["labels"]) != labels:
+        raise Refused(f"model.checkpoint: config.json and manifest.json of {path} differ in labels")
+
+
+def _temperature(path: Path, manifest: dict[str, Any]) -> float:
+    temperature = manifest.get("temperature", 1.0)
+    if not isinstance(temperature, int | float) or not 0 < temperature < float("inf"):
+        raise Refused(f"model.checkpoint: temperature {temperature!r} of {path} is not above 0")
+    return float(temperature)
+
+
+def _max_length(path: Path, config: dict[str, Any], manifest: dict[str, Any]) -> int:
+    tokenizer_config = path / "tokenizer_config.json"
+    told = _json(tokenizer_config).get("model_max_length") if tokenizer_config.exists() else None
+    limits = [LONGEST, int(told or LONGEST)]
+    positions = config.get("max_position_embeddings")
+    if isinstance(positions, int) and positions > 0:
+        limits.append(positions - (2 if config.get("model_type") in OFFSET_POSITIONS else 0))
+    longest = min(limits)
+    asked = manifest.get("max_length")
+    if isinstance(asked, int) and asked > 0:
+        longest = min(asked, limits[-1])
+    return longest
+
+
+def _pad_token_id(path: Path, config: dict[str, Any]) -> int:
+    pad = config.get("pad_token_id")
+    if isinstance(pad, int) and pad >= 0:
+        return pad
+    raise Refused(
+        f"model.checkpoint: config.json of {path} has no pad_token_id, so that texts of different "
+        "lengths cannot share a batch: set it and save the checkpoint again"
+    )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,309 @@
+"""The Hugging Face sequence classifier behind the worker's ``Classifier`` protocol."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import structlog
+import torch
+import transformers
+from tokenizers import Tokenizer
+
+from worker.classify import BatchLimits
+from worker.errors import Refused
+from worker.model import checkpoint as checkpoints
+from worker.model import linear
+from worker.model.device import choose_device, choose_dtype, usable_cpus
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from worker.model.checkpoint import Checkpoint
+
+log = structlog.get_logger(__name__)
+
+TOLERANCE = 0.02
+"""Largest difference of a score between a reduced precision and float32 that is accepted."""
+
+PAD_MULTIPLE = 8
+"""Rows are padded to it on CUDA: tensor cores want multiples of 8, and fewer shapes recur."""
+
+SAMPLES = (
+    "i feel so happy that you are here",
+    "My father died today",
+    "Go and clean up your room",
+    "what on earth was that noise in the middle of the night, i am still shaking",
+    "ok",
+    "she said it would be fine and then it was not fine at all " * 6,
+    "I ❤️ this song, haven't slept, don't care #monday",
+    "nothing to report",
+)
+"""Texts of many lengths, by which precisions and kernels are compared at start."""
+
+
+CPU_LIMITS = BatchLimits(max_records=256, max_tokens=2_048)
+"""Measured with MiniLM: larger batches leave the processor's cache and are slower."""
+CUDA_LIMITS = BatchLimits(max_records=4_096, max_tokens=65_536)
+"""Not measured on a GPU yet. Doubling it costs memory and latency."""
+
+
+class InferenceError(Exception):
+    """A model call failed. ``kind`` is ``oom``, ``device`` or ``other``."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class TorchClassifier:
+    """A checkpoint on a device.
+
+    ``tokenize`` and ``stage`` belong to the batch thread, ``launch`` and ``scores`` to the model
+    thread. On CUDA ``launch`` returns at once, and two batches may be under way, so that the
+    device has the next one before it finishes this one.
+    """
+
+    def __init__(
+        self, *, checkpoint: Checkpoint, model: torch.nn.Module, device: torch.device
+    ) -> None:
+        self.checkpoint = checkpoint
+        self.name = checkpoint.name
+        self.version = checkpoint.version
+        self.labels = checkpoint.labels
+        self.label_shares = checkpoint.label_shares
+        self.device = device
+        self.depth = 2 if device.type == "cuda" else 1
+        self.limits = CUDA_LIMITS if device.type == "cuda" else CPU_LIMITS
+        self._model = model
+        self._tokenizer = _tokenizer(checkpoint)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision of the weights."""
+        return next(self._model.parameters()).dtype
+
+    def tokenize(self, texts: Sequence[str]) -> list[tuple[Sequence[int], bool]]:
+        """Token ids of each text with special tokens, at most ``max_length``, and if it was cut."""
+        encodings = self._tokenizer.encode_batch_fast(list(texts))
+        return [(encoding.ids, bool(encoding.overflowing)) for encoding in encodings]
+
+    def stage(self, rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Token ids and attention mask, int64, shape (rows, longest row), in pinned memory on CUDA.
+
+        Raises:
+            InferenceError: A token id is outside the embedding table: on CUDA an index error
+                would kill the context, so it is found here.
+        """
+        longest = max(len(row) for row in rows)
+        if self.device.type == "cuda":
+            longest = -(-longest // PAD_MULTIPLE) * PAD_MULTIPLE
+            longest = min(longest, self.checkpoint.max_length)
+        ids = np.full((len(rows), longest), self.checkpoint.pad_token_id, dtype=np.int64)
+        mask = np.zeros((len(rows), longest), dtype=np.int64)
+        for index, row in enumerate(rows):
+            ids[index, : len(row)] = row
+            mask[index, : len(row)] = 1
+        if ids.max() >= self.checkpoint.vocabulary:
+            raise InferenceError("other", "a token id is outside the model's vocabulary")
+        staged = torch.from_numpy(ids), torch.from_numpy(mask)
+        if self.device.type == "cuda":
+            staged = staged[0].pin_memory(), staged[1].pin_memory()
+        return staged
+
+    @torch.inference_mode()
+    def launch(
+        self, staged: tuple[torch.Tensor, torch.Tensor]
+    ) -> tuple[torch.Tensor, torch.cuda.Event | None]:
+        """Starts the model; the scores follow into (pinned) host memory."""
+        try:
+            ids, mask = (tensor.to(self.device, non_blocking=True) for tensor in staged)
+            logits = self._model(input_ids=ids, attention_mask=mask).logits
+            scores = torch.softmax(logits.float() / self.checkpoint.temperature, dim=-1)
+            if self.device.type != "cuda":
+                return scores, None
+            host = torch.empty(scores.shape, dtype=scores.dtype, pin_memory=True)
+            host.copy_(scores, non_blocking=True)
+            done = torch.cuda.Event()
+            done.record()
+        except Exception as error:
+            raise self._explained(error) from error
+        return host, done
+
+    def scores(self, launched: tuple[torch.Tensor, torch.cuda.Event | None]) -> np.ndarray:
+        """Waits for the one read-back of the batch; float32, shape (rows, labels)."""
+        scores, done = launched
+        if done is not None:
+            try:
+                done.synchronize()
+            except Exception as error:
+                raise self._explained(error) from error
+        return scores.numpy()
+
+    def memory(self) -> dict[str, int]:
+        """Bytes of device memory by kind; empty on a CPU."""
+        if self.device.type != "cuda":
+            return {}
+        return {
+            "allocated": torch.cuda.memory_allocated(self.device),
+            "reserved": torch.cuda.memory_reserved(self.device),
+            "peak": torch.cuda.max_memory_allocated(self.device),
+        }
+
+    def warm_up(self, *, max_records: int, max_tokens: int) -> None:
+        """Runs the batch shapes that will come, so that no message waits for a first time."""
+        length = PAD_MULTIPLE
+        while True:
+            length = min(length, self.checkpoint.max_length)
+            rows = max(1, min(max_records, max_tokens // length))
+            self.scores(self.launch(self.stage([self._filler(length)] * rows)))
+            if length == self.checkpoint.max_length:
+                return
+            length *= 2
+
+    def reference(self) -> np.ndarray:
+        """Scores of the sample texts, shape (samples, labels)."""
+        return self.scores(self.launch(self.stage([ids for ids, _ in self.tokenize(SAMPLES)])))
+
+    def choose_kernels(self) -> str:
+        """On a CPU, measures torch's default matrix product against oneDNN's; keeps the faster."""
+        if self.device.type != "cpu" or not linear.available():
+            return "default"
+        rows = [self._filler(32)] * 32
+        default = self._seconds(rows)
+        expected = self.reference()
+        linear.use_onednn(self._model)
+        try:
+            close = np.abs(self.reference() - expected).max() <= TOLERANCE
+            faster = self._seconds(rows) < default
+        except (RuntimeError, InferenceError) as error:
+            log.debug("onednn_unusable", error=str(error))
+            close = faster = False
+        if close and faster:
+            return "onednn"
+        linear.use_default(self._model)
+        return "default"
+
+    def _seconds(self, rows: list[list[int]]) -> float:
+        best = float("inf")
+        for _ in range(3):
+            begin = time.perf_counter()
+            self.scores(self.launch(self.stage(rows)))
+            best = min(best, time.perf_counter() - begin)
+        return best
+
+    def _filler(self, length: int) -> list[int]:
+        # Any token but padding will do: only the shape matters.
+        token = next(i for i in range(2) if i != self.checkpoint.pad_token_id)
+        return [token] * length
+
+    def _explained(self, error: Exception) -> InferenceError:
+        if isinstance(error, torch.OutOfMemoryError):
+            return InferenceError("oom", "out of device memory")
+        text = str(error).splitlines()[0] if str(error) else type(error).__name__
+        device = "CUDA" in text or isinstance(error, torch.AcceleratorError)
+        return InferenceError("device" if device else "other", text)
+
+
+def load(*, path: Path, device: str, dtype: str, threads: int | None = None) -> TorchClassifier:
+    """Loads a checkpoint, checks its precision against float32 and chooses kernels.
+
+    Args:
+        path: The checkpoint directory.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
+        threads: Threads on a CPU; None takes what the process may use.
+
+    Raises:
+        Refused: The checkpoint, the device or the precision is unusable.
+    """
+    checkpoint = checkpoints.read(path)
+    place = choose_device(device)
+    precision = choose_dtype(dtype, place)
+    if place.type == "cpu":
+        torch.set_num_threads(threads or usable_cpus())
+    classifier = TorchClassifier(
+        checkpoint=checkpoint, model=_weights(checkpoint, place), device=place
+    )
+    expected = classifier.reference()
+    if not np.isfinite(expected).all():
+        raise Refused(f"model.checkpoint: the scores of {path} are not finite in float32")
+    if precision != torch.float32:
+        _reduce(classifier, precision, expected, required=dtype != "auto")
+    kernels = classifier.choose_kernels()
+    log.info(
+        "model_loaded",
+        model=checkpoint.name,
+        version=checkpoint.version,
+        labels=len(checkpoint.labels),
+        device=str(place),
+        dtype=str(classifier.dtype).removeprefix("torch."),
+        kernels=kernels,
+        max_length=checkpoint.max_length,
+    )
+    return classifier
+
+
+def _reduce(
+    classifier: TorchClassifier, dtype: torch.dtype, expected: np.ndarray, *, required: bool
+) -> None:
+    """Turns the weights to a lower precision, and back if the scores do not bear it."""
+    model = classifier._model  # noqa: SLF001 - this module builds it
+    model.to(dtype)
+    difference = float(np.abs(classifier.reference() - expected).max())
+    if difference <= TOLERANCE:  # false for NaN as well
+        return
+    name = str(dtype).removeprefix("torch.")
+    if required:
+        raise Refused(
+            f"model.dtype: scores in {name} differ from float32 by {difference:.3f}, "
+            f"{TOLERANCE} is accepted: set float32 or auto"
+        )
+    log.warning("precision_refused", dtype=name, difference=difference, instead="float32")
+    classifier._model = _weights(classifier.checkpoint, classifier.device)  # noqa: SLF001
+
+
+def _weights(checkpoint: Checkpoint, device: torch.device) -> torch.nn.Module:
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        model, report = transformers.AutoModelForSequenceClassification.from_pretrained(
+            checkpoint.path,
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except Exception as error:  # transformers raises many kinds for a bad directory
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise Refused(f"model.checkpoint: {checkpoint.path} cannot be loaded: {reason}") from error
+    if report["missing_keys"]:
+        raise Refused(
+            f"model.checkpoint: {checkpoint.path} lacks weights, "
+            f"{sorted(report['missing_keys'])[0]} among them: it was not fine-tuned"
+        )
+    return _moved(model.eval(), device)
+
+
+def _moved(model: Any, device: torch.device) -> torch.nn.Module:
+    moved: torch.nn.Module = model.to(device)
+    return moved
+
+
+def _tokenizer(checkpoint: Checkpoint) -> Tokenizer:
+    """A private copy: a checkpoint's own may pad everything to a fixed length."""
+    try:
+        tokenizer = Tokenizer.from_file(str(checkpoint.path / "tokenizer.json"))
+    except Exception as error:  # the Rust side raises plain Exception
+        raise Refused(f"model.checkpoint: tokenizer.json cannot be read: {error}") from error
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(checkpoint.max_length)
+    if tokenizer.get_vocab_size() > checkpoint.vocabulary:
+        raise Refused(
+            f"model.checkpoint: the tokenizer of {checkpoint.path} has "
+            f"{tokenizer.get_vocab_size()} tokens, the model {checkpoint.vocabulary}"
+        )
+    return tokenizer

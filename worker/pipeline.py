@@ -1,0 +1,415 @@
+"""Wires the stages and owns the threads: start, run, drain, stop.
+
+    poll ──documents──► batch ──staged──► model ──outcomes──► publish
+     │                    ▲                 │                    ▲ │
+     │                    └────finished─────┘                    │ │
+     ├──accepted, rejections, tombstones─────────────────────────┘ │
+     └◄──────────────────────progress──────────────────────────────┘
+
+Each mutable object has one owner among the threads; everything else is a message in one of four
+queues. None of them is bounded itself: the poll thread takes in no more than ``Limits`` allows,
+and counts a record until the broker has its output.
+
+A drain is a barrier that follows the last record through every stage. A thread's failure is a
+message to the main thread, which then stops all of them: nothing more is committed.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import structlog
+
+from worker.batch import Batcher, Budget
+from worker.errors import Fatal, Transient
+from worker.intake import Intake, Limits
+from worker.publish import Progress, Publisher
+from worker.records import Document, Encoded, Lease, Outcome, Record, Rejection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from worker.classify import Classifier, Inference, Staged
+    from worker.decode import Decoder
+    from worker.encode import Encoder
+    from worker.endpoints import Health
+    from worker.intake import RecordSource
+    from worker.kafka.sink import Refusal
+    from worker.metrics import Metrics
+    from worker.publish import OutputSink
+    from worker.records import Output
+
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+TOKENIZE_AT_ONCE = 256
+"""Texts of one tokenizer call: enough to use every core, few enough to feed an idle model soon."""
+ACK_POLL = 0.002
+"""Seconds between looks at unacknowledged outputs: adds half of it to the latency."""
+HAND_BACK_SHARE = 0.6
+"""Share of the drain deadline for which records that were read are still labelled. What is left
+then is handed back: uncommitted, unpublished, and read again by the next owner."""
+WATCH_SECONDS = 2.0
+"""Pause between questions about topics and end offsets, on a connection of their own."""
+CLOSE_SHARE = 0.15
+"""Share of the drain deadline kept for the last commit and for leaving the group."""
+
+
+class _Signal:
+    """A message without content."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __repr__(self) -> str:
+        return self._name
+
+
+FINISHED = _Signal("FINISHED")  # model to batch: one batch less is under way
+DRAIN = _Signal("DRAIN")  # poll to batch: no more documents come
+BARRIER = _Signal("BARRIER")  # batch to model to publish: all before it is done
+ABORT = _Signal("ABORT")  # main to all: stop now
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What a pipeline is made of. The factories run on the threads that own their product."""
+
+    decoder: Decoder
+    classifier: Classifier
+    inference: Inference
+    encoder: Encoder
+    budget: Budget
+    limits: Limits
+    drain_deadline: float
+    metrics: Metrics
+    health: Health
+    make_sink: Callable[[Callable[[Output, Refusal], Output], Callable[[], bool]], OutputSink]
+    make_source: Callable[[Intake], RecordSource]
+    watch: Callable[[Intake], None]
+    """Looks at the cluster; raises ``Transient`` when it does not answer, ``Fatal`` when a topic
+    is gone."""
+
+
+class Pipeline:
+    """The running worker. All methods are the main thread's."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._batch_inbox: SimpleQueue[Any] = SimpleQueue()
+        self._model_inbox: SimpleQueue[Any] = SimpleQueue()
+        self._publish_inbox: SimpleQueue[Any] = SimpleQueue()
+        self._progress: SimpleQueue[Progress] = SimpleQueue()
+        self._failures: SimpleQueue[Exception] = SimpleQueue()
+        self._published = threading.Event()
+        self._can_write = threading.Event()
+        self._stopping = threading.Event()
+        self._aborting = threading.Event()
+        self._drain_started = 0.0
+        self.intake = Intake(
+            decoder=parts.decoder,
+            limits=parts.limits,
+            progress=self._progress,
+            accept=self._publish_inbox.put,
+            documents=self._batch_inbox.put,
+            done=lambda outcomes: self._publish_inbox.put(tuple(outcomes)),
+            ended=self._void,
+            metrics=parts.metrics,
+        )
+        loops = {
+            "poll": self._poll, "batch": self._batch, "model": self._model, "publish": self._publish
+        }  # fmt: skip
+        self._threads = [
+            threading.Thread(target=self._guard, args=(loop,), name=name, daemon=True)
+            for name, loop in loops.items()
+        ]
+        self._watcher = threading.Thread(
+            target=self._guard, args=(self._watch,), name="watch", daemon=True
+        )
+
+    def start(self) -> None:
+        """Starts the threads."""
+        for thread in (*self._threads, self._watcher):
+            thread.start()
+
+    def failure(self, timeout: float) -> Exception | None:
+        """The first failure of a thread, waiting up to ``timeout`` seconds for one."""
+        try:
+            return self._failures.get(timeout=timeout)
+        except Empty:
+            return None
+
+    def drain(self) -> Exception | None:
+        """Finishes what was accepted, commits it and leaves the group, inside the deadline.
+
+        Returns:
+            None, or why the drain failed.
+        """
+        deadline = time.monotonic() + self._parts.drain_deadline
+        self._drain_started = time.monotonic()
+        self._stopping.set()
+        failure: Exception | None = None
+        while failure is None and any(thread.is_alive() for thread in self._threads):
+            if time.monotonic() > deadline:
+                failure = Fatal(
+                    f"the drain missed its deadline of {self._parts.drain_deadline:g} s: what was "
+                    "not committed is read again"
+                )
+            elif self._aborting.is_set():
+                failure = Fatal("aborted by a second signal: what was not committed is read again")
+            else:
+                failure = self.failure(timeout=0.01)
+        failure = failure or self.failure(timeout=0)
+        if failure is not None:
+            self.abort()
+        return failure
+
+    def abort(self) -> None:
+        """Stops without committing anything more; does not wait."""
+        self._aborting.set()
+        self._stopping.set()
+        for inbox in (self._batch_inbox, self._model_inbox, self._publish_inbox):
+            inbox.put(ABORT)
+
+    def join(self, timeout: float) -> bool:
+        """Waits for the threads; whether all of them ended."""
+        end = time.monotonic() + timeout
+        for thread in self._threads:
+            thread.join(max(0.0, end - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def _guard(self, loop: Callable[[], None]) -> None:
+        try:
+            loop()
+        except Exception as error:  # noqa: BLE001 - a thread's boundary: the main thread decides
+            self._failures.put(error)
+
+    def _void(self, leases: list[Lease]) -> None:
+        gone = frozenset(leases)
+        self._publish_inbox.put(gone)
+        self._batch_inbox.put(gone)
+
+    # The poll thread ------------------------------------------------------------------------
+
+    def _poll(self) -> None:
+        # The producer stands before the group is joined: a worker that cannot write holds no
+        # partitions.
+        source = None
+        while not (self._can_write.wait(0.1) or self._stopping.is_set()):
+            self._parts.health.loop_turned = time.monotonic()
+        if not self._stopping.is_set():
+            source = self._reached(lambda: self._parts.make_source(self.intake))
+        if source is None:
+            self._batch_inbox.put(DRAIN)
+            return
+        health = self._parts.health
+        try:
+            while not self._stopping.is_set():
+                health.loop_turned = time.monotonic()
+                self.intake.turn(source)
+            self._batch_inbox.put(DRAIN)
+            while not (self._published.is_set() or self._aborting.is_set()):
+                health.loop_turned = time.monotonic()
+                self.intake.turn(source, reading=False)
+            if not self._aborting.is_set():
+                self.intake.commit_last(source, timeout=self._left())
+        finally:
+            source.close(timeout=self._left() if self._stopping.is_set() else 1.0)
+
+    def _left(self) -> float:
+        spent = time.monotonic() - self._drain_started
+        deadline = self._parts.drain_deadline
+        return max(CLOSE_SHARE * deadline, (1 - CLOSE_SHARE) * deadline - spent)
+
+    # The batch thread -----------------------------------------------------------------------
+
+    def _batch(self) -> None:
+        batcher = Batcher(budget=self._parts.budget)
+        depth = self._parts.classifier.depth
+        backlog: deque[Document] = deque()
+        under_way = 0
+        draining = False
+        while True:
+            if backlog:
+                self._tokenize(backlog, batcher)
+            message = self._next(batcher, hurry=bool(backlog), full=under_way > depth)
+            while message is not None:
+                if message is ABORT:
+                    return
+                if message is FINISHED:
+                    under_way -= 1
+                elif message is DRAIN:
+                    draining = True
+                elif isinstance(message, frozenset):
+                    backlog = deque(d for d in backlog if d.record.lease not in message)
+                    batcher.discard(_of(message))
+                else:
+                    backlog += message
+                message = _now(self._batch_inbox)
+            if draining and self._time_to_hand_back():
+                handed_back = len(backlog) + batcher.discard(lambda _: True)
+                backlog.clear()
+                if handed_back:
+                    log.info("records_handed_back", records=handed_back)
+            while under_way <= depth:
+                now = time.monotonic()
+                reason = batcher.due(now, idle=under_way < depth, draining=draining)
+                if reason is None or (reason != "full" and backlog):
+                    break
+                self._send_to_model(batcher, reason, now)
+                under_way += 1
+            if draining and not backlog and not len(batcher):
+                self._model_inbox.put(BARRIER)
+                return
+
+    def _next(self, batcher: Batcher, *, hurry: bool, full: bool) -> Any:
+        if hurry:
+            return _now(self._batch_inbox)
+        timeout = None if full else batcher.wait(time.monotonic())
+        try:
+            return self._batch_inbox.get(timeout=timeout)
+        except Empty:
+            return None
+
+    def _tokenize(self, backlog: deque[Document], batcher: Batcher) -> None:
+        documents = [backlog.popleft() for _ in range(min(len(backlog), TOKENIZE_AT_ONCE))]
+        begin = time.perf_counter()
+        tokens = self._parts.classifier.tokenize([document.text for document in documents])
+        items = [
+            Encoded(document, ids, cut)
+            for document, (ids, cut) in zip(documents, tokens, strict=True)
+        ]
+        batcher.add(items, time.monotonic())
+        self._parts.metrics.tokenized(items)
+        self._parts.metrics.stage_ran("tokenize", time.perf_counter() - begin)
+
+    def _send_to_model(self, batcher: Batcher, reason: Any, now: float) -> None:
+        begin = time.perf_counter()
+        batch = batcher.take(reason)
+        self._parts.metrics.batch_taken(batch, now=now)
+        self._model_inbox.put(self._parts.inference.stage(batch))
+        self._parts.metrics.stage_ran("stage", time.perf_counter() - begin)
+
+    def _time_to_hand_back(self) -> bool:
+        spent = time.monotonic() - self._drain_started
+        return spent > HAND_BACK_SHARE * self._parts.drain_deadline
+
+    # The model thread -----------------------------------------------------------------------
+
+    def _model(self) -> None:
+        inference, metrics = self._parts.inference, self._parts.metrics
+        depth = self._parts.classifier.depth
+        launched: deque[Any] = deque()
+        barrier = False
+        free_since = time.perf_counter()
+        while True:
+            while not barrier and len(launched) < depth:
+                message = _now(self._model_inbox) if launched else self._model_inbox.get()
+                if message is None:
+                    break
+                if message is ABORT:
+                    return
+                if message is BARRIER:
+                    barrier = True
+                    break
+                staged: Staged = message
+                if not launched:
+                    free_since = time.perf_counter()
+                launched.append(inference.launch(staged))
+            if launched:
+                outcomes = inference.finish(launched.popleft())
+                now = time.perf_counter()
+                metrics.model_ran(now - free_since)
+                free_since = now
+                self._batch_inbox.put(FINISHED)
+                self._publish_inbox.put(tuple(outcomes))
+            elif barrier:
+                self._publish_inbox.put(BARRIER)
+                return
+
+    # The publish thread ---------------------------------------------------------------------
+
+    def _publish(self) -> None:
+        publisher = Publisher(
+            encoder=self._parts.encoder, metrics=self._parts.metrics, report=self._progress.put
+        )
+        sink = self._reached(
+            lambda: self._parts.make_sink(publisher.replace, self._aborting.is_set)
+        )
+        if sink is None:
+            return
+        self._can_write.set()
+        barrier = False
+        try:
+            while not (barrier and len(sink) == 0):
+                try:
+                    message = self._publish_inbox.get(timeout=ACK_POLL if len(sink) else None)
+                except Empty:
+                    message = None
+                if message is ABORT:
+                    return
+                if message is BARRIER:
+                    barrier = True
+                elif message is not None:
+                    self._handle(message, publisher, sink)
+                publisher.settle(sink)
+            publisher.settle(sink)
+            self._published.set()
+        finally:
+            sink.close(timeout=1.0)
+
+    def _handle(self, message: Any, publisher: Publisher, sink: OutputSink) -> None:
+        if isinstance(message, list):
+            accepted: list[Record] = message
+            publisher.accept(accepted)
+        elif isinstance(message, frozenset):
+            publisher.drop(message)
+        else:
+            outcomes: tuple[Outcome, ...] = message
+            begin = time.perf_counter()
+            rejected = [o for o in outcomes if isinstance(o, Rejection)]
+            if rejected:
+                log.debug("dead_letters", count=len(rejected))
+            publisher.publish(outcomes, sink)
+            self._parts.metrics.stage_ran("publish", time.perf_counter() - begin)
+
+    # The watch thread -----------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        metrics, health = self._parts.metrics, self._parts.health
+        while not self._stopping.is_set():
+            try:
+                self._parts.watch(self.intake)
+            except Transient as error:
+                metrics.broker_reachable(reachable=False)
+                log.warning("broker_away", error=str(error))
+            else:
+                metrics.broker_reachable(reachable=True)
+                health.broker_heard = time.monotonic()
+            self._stopping.wait(WATCH_SECONDS)
+
+    def _reached(self, make: Callable[[], T]) -> T | None:
+        """What ``make`` makes, as soon as the broker answers; None when told to stop first."""
+        while not self._stopping.is_set():
+            try:
+                return make()
+            except Transient as error:
+                log.warning("broker_away", error=str(error))
+                self._stopping.wait(1.0)
+        return None
+
+
+def _now(inbox: SimpleQueue[Any]) -> Any:
+    try:
+        return inbox.get_nowait()
+    except Empty:
+        return None
+
+
+def _of(leases: frozenset[Lease]) -> Callable[[Encoded], bool]:
+    return lambda item: item.document.record.lease in leases

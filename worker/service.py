@@ -1,0 +1,286 @@
+"""The worker as a process: start-up in order, signals, exit code.
+
+Signal handlers, then HTTP, then topics, then the model, then the producer, then the group: a cold
+replica never holds partitions, and the probes answer from the first second.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Self
+
+import structlog
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+
+from worker.batch import Budget
+from worker.classify import Inference
+from worker.decode import Decoder
+from worker.encode import Encoder
+from worker.endpoints import Endpoints, Health
+from worker.errors import EXIT_DRAINED, EXIT_FAILED, EXIT_REFUSED, Fatal, Refused, Transient
+from worker.intake import Limits
+from worker.kafka.clients import Connection
+from worker.kafka.sink import Sink
+from worker.kafka.source import Source
+from worker.kafka.topics import TopicDesk, Topics
+from worker.metrics import Metrics
+from worker.pipeline import Parts, Pipeline
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
+    from worker.classify import Classifier
+    from worker.intake import Intake
+    from worker.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+IN_FLIGHT_BATCHES = 8
+"""Micro-batches in flight by default: enough to sort lengths among, little to hand back."""
+
+
+class _StoppedEarly(BaseException):
+    """A signal came while nothing was held yet. No library may swallow it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batching:
+    """The micro-batch limits in force."""
+
+    max_records: int
+    max_tokens: int
+    in_flight: int
+
+
+class Signals:
+    """SIGTERM and SIGINT: the first asks for a drain, the second for the end."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._starting = True
+        self._second: Callable[[], None] | None = None
+
+    def __enter__(self) -> Self:
+        self._before = {
+            number: signal.signal(number, self._caught)
+            for number in (signal.SIGTERM, signal.SIGINT)
+        }
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def started(self, *, second: Callable[[], None]) -> None:
+        """From now on a signal only sets a flag, and a second one calls ``second``."""
+        self._second = second
+        self._starting = False
+        if self.asked:
+            raise _StoppedEarly
+
+    def _caught(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        again, self.asked = self.asked, True
+        if self._starting:
+            raise _StoppedEarly
+        if again and self._second is not None:
+            self._second()
+
+
+def serve(settings: Settings, *, load: Callable[[], Classifier]) -> int:
+    """Runs the worker until a signal drains it or it fails.
+
+    Args:
+        settings: All settings.
+        load: Makes the model; any ``Classifier`` can stand in for one.
+
+    Returns:
+        The exit code: 0 drained, 1 failed, 2 refused.
+    """
+    try:
+        with Signals() as signals:
+            return _serve(settings, load, signals)
+    except _StoppedEarly:
+        log.info("stopped_before_start")
+        return EXIT_DRAINED
+    except Refused as error:
+        log.error(str(error))  # noqa: TRY400 - the line says it all
+        return EXIT_REFUSED
+    except Fatal as error:
+        log.error(str(error))  # noqa: TRY400
+        return EXIT_FAILED
+
+
+def batching(settings: Settings, classifier: Classifier) -> Batching:
+    """The limits in force: what is set, else what suits the model's device."""
+    limits = classifier.limits
+    max_records = settings.batch.max_records or limits.max_records
+    max_tokens = settings.batch.max_tokens or limits.max_tokens
+    in_flight = settings.batch.in_flight or IN_FLIGHT_BATCHES * max_records
+    return Batching(max_records=max_records, max_tokens=max_tokens, in_flight=in_flight)
+
+
+def connection(settings: Settings) -> Connection:
+    """How this worker's clients reach the cluster."""
+    return Connection(
+        bootstrap_servers=settings.kafka.bootstrap_servers,
+        client_id=f"{settings.kafka.group_id}-{settings.kafka.replica_id}",
+        metadata_max_age=settings.kafka.metadata_max_age,
+    )
+
+
+def _serve(settings: Settings, load: Callable[[], Classifier], signals: Signals) -> int:
+    registry = CollectorRegistry()
+    for collector in (ProcessCollector, PlatformCollector, GCCollector):
+        collector(registry=registry)
+    metrics = Metrics(
+        input_topic=settings.input.topic,
+        output_topic=settings.output.topic,
+        dlq_topic=settings.dlq.topic,
+        version=version("emotion-stream"),
+        registry=registry,
+    )
+    health = Health(clock=time.monotonic)
+    endpoints = Endpoints(
+        host=settings.http.host, port=settings.http.port, registry=registry, health=health
+    )
+    endpoints.start()
+    log.info("http_listening", host=settings.http.host, port=endpoints.port)
+    try:
+        desk = TopicDesk(connection=connection(settings))
+        topics = _wait_for_topics(desk, settings)
+        classifier = load()
+        metrics.model_loaded(
+            name=classifier.name,
+            version=classifier.version,
+            labels=classifier.labels,
+            device=str(getattr(classifier, "device", "none")),
+            dtype=str(getattr(classifier, "dtype", "none")).removeprefix("torch."),
+            shares=classifier.label_shares,
+        )
+        limits = batching(settings, classifier)
+        classifier.warm_up(max_records=limits.max_records, max_tokens=limits.max_tokens)
+        health.model_ready = True
+        pipeline = Pipeline(_parts(settings, topics, desk, classifier, limits, metrics, health))
+        signals.started(second=pipeline.abort)
+        log.info("worker_started", input=topics.input.name, output=topics.output.name)
+        pipeline.start()
+        return _run(pipeline, signals, health)
+    finally:
+        endpoints.close()
+
+
+def _run(pipeline: Pipeline, signals: Signals, health: Health) -> int:
+    failure = None
+    while failure is None and not signals.asked:
+        failure = pipeline.failure(timeout=0.2)
+    health.draining = True
+    if failure is None:
+        log.info("drain_started")
+        failure = pipeline.drain()
+    else:
+        pipeline.abort()
+    if not pipeline.join(timeout=2.0):
+        log.warning("threads_left_behind")
+    if failure is None:
+        log.info("drained")
+        return EXIT_DRAINED
+    if isinstance(failure, Fatal | Transient):
+        log.error(str(failure))
+        return EXIT_REFUSED if isinstance(failure, Refused) else EXIT_FAILED
+    log.error("unexpected_failure", exc_info=failure)
+    return EXIT_FAILED
+
+
+def _wait_for_topics(desk: TopicDesk, settings: Settings) -> Topics:
+    """The topics, as soon as a broker answers.
+
+    Raises:
+        Refused: One is missing or cannot serve.
+    """
+    while True:
+        try:
+            return desk.check(
+                input_topic=settings.input.topic,
+                output_topic=settings.output.topic,
+                dlq_topic=settings.dlq.topic,
+            )
+        except Transient as error:
+            log.warning("waiting_for_broker", error=str(error))
+            time.sleep(1.0)
+
+
+def _parts(
+    settings: Settings,
+    topics: Topics,
+    desk: TopicDesk,
+    classifier: Classifier,
+    limits: Batching,
+    metrics: Metrics,
+    health: Health,
+) -> Parts:
+    link = connection(settings)
+    kafka = settings.kafka
+
+    def watch(intake: Intake) -> None:
+        found = desk.verify(topics)
+        metrics.topic_partitions(found.input.partitions)
+        intake.ends(desk.end_offsets(found.input.name, found.input.partitions))
+        metrics.device_memory(classifier.memory())
+
+    return Parts(
+        decoder=Decoder(
+            format=settings.input.format,
+            text_field=settings.input.text_field,
+            id_field=settings.input.id_field,
+            max_bytes=settings.input.max_bytes,
+        ),
+        classifier=classifier,
+        inference=Inference(classifier=classifier, on_error=metrics.inference_failed),
+        encoder=Encoder(
+            output_topic=topics.output.name,
+            dlq_topic=topics.dlq.name,
+            output_partitions=topics.output.partitions,
+            labels=classifier.labels,
+            model_name=classifier.name,
+            model_version=classifier.version,
+        ),
+        budget=Budget(
+            max_records=limits.max_records,
+            max_tokens=limits.max_tokens,
+            max_wait=settings.batch.max_wait,
+        ),
+        limits=Limits(
+            records=limits.in_flight,
+            bytes=settings.batch.in_flight_bytes,
+            commit_interval=kafka.commit_interval,
+        ),
+        drain_deadline=settings.drain.deadline,
+        metrics=metrics,
+        health=health,
+        make_sink=lambda replace, stopping: Sink(
+            connection=link,
+            topics={topic.name: topic for topic in (topics.output, topics.dlq)},
+            compression=kafka.compression,
+            delivery_timeout=kafka.delivery_timeout,
+            outage_limit=kafka.outage_limit,
+            replace=replace,
+            on_error=metrics.send_failed,
+            stopping=stopping,
+        ),
+        make_source=lambda intake: Source(
+            connection=link,
+            topic=topics.input.name,
+            group_id=kafka.group_id,
+            session_timeout=kafka.session_timeout,
+            heartbeat_interval=kafka.heartbeat_interval,
+            max_poll_interval=kafka.max_poll_interval,
+            fetch_max_bytes=kafka.fetch_max_bytes,
+            settled=intake.settled,
+            on_commit=intake.commit_ended,
+        ),
+        watch=watch,
+    )

@@ -1,0 +1,263 @@
+"""Every knob of the worker, in one frozen tree: this file is the manual.
+
+A setting is read, in this order of precedence, from the command line
+(``--batch.max-records 64``), the environment (``WORKER_BATCH__MAX_RECORDS=64``), a ``.env`` file
+in the working directory, and files in ``secrets_dir``. Times are in seconds, sizes in bytes.
+Unknown names and out-of-range values are refused at start, one clear line each.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from annotated_types import Ge, Gt, Le, MinLen
+from dotenv import dotenv_values
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict, SettingsError
+
+from worker.errors import Refused
+
+PREFIX = "WORKER_"
+Name = Annotated[str, MinLen(1), Field(pattern=r"^[a-zA-Z0-9._-]{1,249}$")]
+Seconds = Annotated[float, Gt(0)]
+Count = Annotated[int, Ge(1)]
+
+
+class Group(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+
+class KafkaSettings(Group):
+    bootstrap_servers: Annotated[str, MinLen(1)] = "localhost:9092"
+    """Brokers to reach the cluster by: `host:port`, several with commas."""
+    group_id: Annotated[str, MinLen(1)] = "emotion-worker"
+    """Consumer group. Replicas with the same group share the input's partitions."""
+    replica_id: Annotated[str, MinLen(1)] = Field(default_factory=socket.gethostname)
+    """Name of this replica in the broker's logs and quotas (`client.id`). Default: the host name."""
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    """How to talk to the brokers. Only `PLAINTEXT` is built yet."""
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None = None
+    """SASL mechanism. Not built yet."""
+    sasl_username: str | None = None
+    """SASL user. Not built yet."""
+    sasl_password: SecretStr | None = None
+    """SASL password. Not built yet."""
+    ssl_cafile: Path | None = None
+    """PEM file of the authorities to trust. Not built yet."""
+    ssl_certfile: Path | None = None
+    """PEM file of this client's certificate. Not built yet."""
+    ssl_keyfile: Path | None = None
+    """PEM file of this client's key. Not built yet."""
+    session_timeout: Annotated[float, Ge(6), Le(300)] = 10.0
+    """Without a heartbeat for so long a replica counts as dead and its partitions move."""
+    heartbeat_interval: Annotated[float, Ge(0.5), Le(60)] = 3.0
+    """Pause between heartbeats; at most a third of the session timeout."""
+    max_poll_interval: Annotated[float, Ge(10)] = 300.0
+    """Longest pause between two polls before the replica leaves the group."""
+    metadata_max_age: Annotated[float, Ge(1), Le(3600)] = 30.0
+    """How soon added partitions are found, and how often topics are looked at for deletion."""
+    fetch_max_bytes: Annotated[int, Ge(65_536), Le(268_435_456)] = 16_777_216
+    """Most that one fetch brings: bounds what waits in the client. Doubling it costs memory only."""
+    commit_interval: Annotated[float, Ge(0.05), Le(60)] = 1.0
+    """Pause between offset commits: what a crash makes the next owner label again."""
+    delivery_timeout: Annotated[float, Ge(5), Le(600)] = 120.0
+    """How long one output waits for the broker before the producer is replaced and it is sent again."""
+    outage_limit: Annotated[float, Ge(1)] = 600.0
+    """Without any acknowledgement for so long while outputs wait, the worker exits with 1."""
+    compression: Literal["none", "gzip", "lz4", "snappy", "zstd"] = "lz4"
+    """Compression of what is produced."""
+
+    @model_validator(mode="after")
+    def _only_what_is_built(self) -> Self:
+        asked = [name for name in type(self).model_fields if name.startswith(("sasl_", "ssl_"))]
+        asked = [name for name in asked if getattr(self, name) is not None]
+        if self.security_protocol != "PLAINTEXT" or asked:
+            names = ", ".join(asked) or f"security_protocol {self.security_protocol}"
+            raise ValueError(f"{names}: TLS and SASL are not built yet: use PLAINTEXT without them")
+        if self.heartbeat_interval * 3 > self.session_timeout:
+            raise ValueError("heartbeat_interval must be at most a third of session_timeout")
+        return self
+
+
+class InputSettings(Group):
+    topic: Name = "tweets"
+    """Topic to label. It must exist."""
+    format: Literal["json", "text"] = "json"
+    """`json`: an object with a text field; `text`: the value is the text, in UTF-8."""
+    text_field: Annotated[str, MinLen(1)] = "text"
+    """Path of the text in the object, with dots for nesting (`data.text`)."""
+    id_field: Annotated[str, MinLen(1)] = "id"
+    """Path of a value that is echoed as `id`; null where it is absent."""
+    max_bytes: Annotated[int, Ge(1), Le(67_108_864)] = 262_144
+    """Larger values become dead letters (`input_too_large`) without being parsed."""
+
+
+class OutputSettings(Group):
+    topic: Name = "emotions"
+    """Topic of the labels. It must exist; it is never made."""
+
+
+class DlqSettings(Group):
+    topic: Name = "tweets.dlq"
+    """Topic of the dead letters. It must exist and not be compacted."""
+
+
+class ModelSettings(Group):
+    checkpoint: Path = Path("checkpoint")
+    """Directory that `emotion-train run` wrote, or any single-label Hugging Face classifier."""
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda|cuda:\d+)$")] = "auto"
+    """`auto` takes CUDA where there is one; `cuda`, `cuda:N`, `cpu`. CUDA without a GPU is refused."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Precision. `auto`: bfloat16 where the device has it, float16 on older GPUs, else float32."""
+    threads: Annotated[int, Ge(1), Le(1024)] | None = None
+    """Threads of the model on a CPU. Default: all that the process may use."""
+
+
+class BatchSettings(Group):
+    max_records: Annotated[int, Ge(1), Le(65_536)] | None = None
+    """Most records in a micro-batch. Default by device: 256 on a CPU, 4096 on a GPU."""
+    max_tokens: Annotated[int, Ge(1), Le(16_777_216)] | None = None
+    """Most tokens, padding included, in a micro-batch. Default: 2048 on a CPU, 65536 on a GPU."""
+    max_wait: Annotated[float, Ge(0), Le(60)] = 0.05
+    """Longest that a record waits for batch mates while the model is busy; an idle model never waits."""
+    in_flight: Count | None = None
+    """Most records between the input and an acknowledged output. Default: 8 micro-batches."""
+    in_flight_bytes: Annotated[int, Ge(1_048_576)] = 67_108_864
+    """The same in bytes of keys, values and headers."""
+
+
+class DeliverySettings(Group):
+    guarantee: Literal["at_least_once", "exactly_once"] = "at_least_once"
+    """What a crash may do: repeat a few labels. `exactly_once` is not built yet."""
+
+    @model_validator(mode="after")
+    def _only_what_is_built(self) -> Self:
+        if self.guarantee != "at_least_once":
+            raise ValueError("guarantee exactly_once is not built yet: use at_least_once")
+        return self
+
+
+class DrainSettings(Group):
+    deadline: Annotated[float, Ge(1), Le(3600)] = 25.0
+    """From SIGTERM to the end of the process. Missed: exit code 1."""
+
+
+class HttpSettings(Group):
+    host: Annotated[str, MinLen(1)] = "0.0.0.0"  # noqa: S104 - a pod is scraped from outside; one address may be set
+    """Address of /metrics, /livez and /readyz."""
+    port: Annotated[int, Ge(0), Le(65_535)] = 8000
+    """Port of the same; 0 takes a free one and logs it."""
+
+
+class LogSettings(Group):
+    format: Literal["json", "console"] = "json"
+    """`json` for machines, `console` for people."""
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """Lowest level written. Texts of records appear at no level above debug."""
+
+
+class Settings(BaseSettings):
+    """The settings of `emotion-worker`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        env_file=".env",
+        env_ignore_empty=False,
+        secrets_dir=os.environ.get(f"{PREFIX}SECRETS_DIR") or None,
+        nested_model_default_partial_update=True,
+        extra="ignore",
+        frozen=True,
+        cli_kebab_case=True,
+        cli_prog_name="emotion-worker run",
+        cli_hide_none_type=True,
+        cli_exit_on_error=False,
+        cli_avoid_json=True,
+        use_attribute_docstrings=True,
+    )
+
+    kafka: KafkaSettings = KafkaSettings()
+    """The cluster, the group, this replica"""
+    input: InputSettings = InputSettings()
+    """What is read"""
+    output: OutputSettings = OutputSettings()
+    """Where labels go"""
+    dlq: DlqSettings = DlqSettings()
+    """Where dead letters go"""
+    model: ModelSettings = ModelSettings()
+    """The checkpoint and the device"""
+    batch: BatchSettings = BatchSettings()
+    """Micro-batches"""
+    delivery: DeliverySettings = DeliverySettings()
+    """The guarantee"""
+    drain: DrainSettings = DrainSettings()
+    """The way down"""
+    http: HttpSettings = HttpSettings()
+    """Metrics and probes"""
+    log: LogSettings = LogSettings()
+    """Logs"""
+
+    @model_validator(mode="after")
+    def _topics_differ(self) -> Self:
+        names = [self.input.topic, self.output.topic, self.dlq.topic]
+        if len(set(names)) < len(names):
+            raise ValueError(
+                "input.topic, output.topic and dlq.topic must be three topics, "
+                f"got {', '.join(names)}"
+            )
+        return self
+
+
+def load(args: list[str]) -> Settings:
+    """Settings from the command line, the environment, `.env` and secret files.
+
+    Args:
+        args: Command-line options, without the program and the command.
+
+    Raises:
+        Refused: With one line for each unknown name or bad value.
+    """
+    unknown = _unknown_names()
+    try:
+        settings = CliApp.run(Settings, cli_args=args)
+    except ValidationError as error:
+        raise Refused("\n".join([*unknown, *explain(error)])) from error
+    except SettingsError as error:
+        raise Refused("\n".join([*unknown, str(error)])) from error
+    if unknown:
+        raise Refused("\n".join(unknown))
+    return settings
+
+
+def explain(error: ValidationError) -> list[str]:
+    """One line per problem: the variable, what is wrong, what was given (never a secret)."""
+    lines = []
+    for problem in error.errors(include_url=False):
+        path = [str(part) for part in problem["loc"]]
+        name = PREFIX + "__".join(path).upper() if path else "settings"
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"{name}: there is no such setting")
+            continue
+        given = problem["input"]
+        shown = isinstance(given, str | int | float) and "password" not in path[-1:]
+        lines.append(f"{name}: {message}" + (f" (got {given!r})" if shown and path else ""))
+    return lines
+
+
+def _unknown_names() -> list[str]:
+    """Variables with our prefix whose first part is no group: a typo must not pass in silence."""
+    groups = {name.upper() for name in Settings.model_fields}
+    known = {"SECRETS_DIR"}
+    names = {*os.environ, *dotenv_values(".env", interpolate=False)}
+    rests = sorted(name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX))
+    return [
+        f"{PREFIX}{rest}: there is no such setting"
+        for rest in rests
+        if rest not in known and rest.split("__")[0] not in groups
+    ]
