@@ -94,7 +94,9 @@ def test_topics_grow_go_and_may_be_empty(kafka, topic):
 
 
 @pytest.mark.slow
-def test_a_directory_keeps_its_data_through_restart_kill_and_another_owner(own_kafka, tmp_path):
+def test_a_directory_keeps_its_data_through_a_restart_and_for_another_owner_after_a_kill(
+    own_kafka, tmp_path
+):
     kafka = own_kafka(directory=tmp_path)
     servers = kafka.bootstrap_servers
     create_topic(servers, "kept")
@@ -104,9 +106,6 @@ def test_a_directory_keeps_its_data_through_restart_kill_and_another_owner(own_k
     produce(servers, "kept", ["two"])
     kafka.kill()
     assert kafka.pid() == 0
-    kafka.start()
-    assert values(read_all(servers, "kept")) == [b"one", b"two"]
-    kafka.stop()
     kafka = own_kafka(directory=tmp_path)
     assert values(read_all(kafka.bootstrap_servers, "kept")) == [b"one", b"two"]
 
@@ -115,11 +114,13 @@ def test_a_suspended_broker_answers_when_it_is_resumed(own_kafka):
     kafka = own_kafka()
     port = int(kafka.bootstrap_servers.rpartition(":")[2])
     kafka.suspend()
-    assert psutil.Process(kafka.pid()).status() == psutil.STATUS_STOPPED
+    java = psutil.Process(kafka.pid())
+    wait_until(lambda: java.status() == psutil.STATUS_STOPPED, 10, "the suspension")
     with pytest.raises(TimeoutError):
         module._metadata(port)
     kafka.resume()
-    assert module._metadata(port)[0] == {1}
+    produce(kafka.bootstrap_servers, "created-by-the-broker", ["after"])
+    assert values(read_all(kafka.bootstrap_servers, "created-by-the-broker")) == [b"after"]
 
 
 @pytest.mark.slow
@@ -171,7 +172,6 @@ def test_the_error_tells_that_the_port_is_taken(own_kafka):
         with pytest.raises(BrokerError, match=r"broker 1 died.*[\s\S]*already in use"):
             kafka.start()
         assert kafka.pid() == 0
-    kafka.start()
 
 
 @pytest.mark.parametrize(
