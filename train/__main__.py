@@ -13,7 +13,6 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from types import FrameType
 
 from train import hub
 from train.errors import Refused
@@ -31,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"emotion-train: {line}", file=sys.stderr)
         return REFUSED
     except KeyboardInterrupt:
-        print("emotion-train: interrupted, nothing was written", file=sys.stderr)
+        print("emotion-train: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         # `| head` has read enough. Else the interpreter complains once more when it flushes.
@@ -46,12 +45,15 @@ def _command(given: Sequence[str]) -> int:
     command, rest = given[0], given[1:]
     if command not in _COMMANDS:
         raise Refused(f"{command}: no such command; there are {', '.join(_COMMANDS)}")
-    signal.signal(signal.SIGTERM, _interrupt)
     hub.quiet()
+    # A container's stop is Ctrl-C by another name: the same clearing up has to happen.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         _COMMANDS[command](rest)
     except SystemExit as stop:  # argparse has printed its help
         return int(stop.code or 0)
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return 0
 
 
@@ -93,11 +95,6 @@ def _predict(arguments: Sequence[str]) -> None:
 
 
 _COMMANDS = {"run": _run, "evaluate": _evaluate, "predict": _predict}
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    # A container's stop is Ctrl-C by another name: the same clearing up has to happen.
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -123,11 +123,10 @@ def _refusal(what: str, error: Exception) -> Refused:
     while cause.__cause__ is not None:
         cause = cause.__cause__
     if type(cause).__name__ == "CastError":
-        there = ", ".join(getattr(cause, "table_column_names", None) or ["?"])
-        due = ", ".join(getattr(cause, "requested_column_names", None) or ["?"])
-        return Refused(f"{what}: columns {there} where {due} are due (README or another split)")
+        there = ", ".join(getattr(cause, "table_column_names", None) or ["unknown ones"])
+        return Refused(f"{what}: each split, and the README, needs the same columns, not {there}")
     if isinstance(cause, UnicodeDecodeError):
         return Refused(f"{what}: not UTF-8 ({cause.reason} at byte {cause.start})")
-    if isinstance(cause, StopIteration):
+    if isinstance(cause, StopIteration) or "corresponds to no data" in str(cause):
         return Refused(f"{what}: a split has no rows")
     return Refused(f"{what}: {first_line(cause)}")

@@ -1,0 +1,231 @@
+"""A whole training on a tiny model, and what it leaves behind."""
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer
+from transformers import pipeline
+
+from tests import tiny
+from train import manifest
+from train.__main__ import main
+
+ROOT = Path(__file__).resolve().parents[3]
+NOTEBOOK = ("My first child is born!", "My father died today", "Go and clean up your room")
+LONG = "so happy " * 200
+
+
+def train(folder: Path, *options: str, output: str = "out") -> int:
+    return main(
+        [
+            *("run", "--dataset", str(folder / "data"), "--base-model", str(folder / "base")),
+            *("--output", str(folder / output), "--device", "cpu", "--precision", "float32"),
+            *("--batch-size", "16", "--learning-rate", "0.01", *options),
+        ]
+    )
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("training")
+    tiny.base_model(folder / "base")
+    tiny.dataset(folder / "data", rows=240)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(place) -> Path:
+    assert train(place, "--epochs", "6", "--name", "tiny-emotions") == 0
+    return place / "out"
+
+
+def listed(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_checkpoint_is_what_the_contract_says(trained):
+    assert listed(trained) == [
+        *("config.json", "manifest.json", "model.safetensors", "report"),
+        *("tokenizer.json", "tokenizer_config.json"),
+    ]
+    config = json.loads((trained / "config.json").read_text())
+    assert config["id2label"] == {str(i): label for i, label in enumerate(tiny.LABELS)}
+    assert config["label2id"] == {label: i for i, label in enumerate(tiny.LABELS)}
+    assert config["problem_type"] == "single_label_classification"
+    tokenizer = Tokenizer.from_file(str(trained / "tokenizer.json"))
+    assert tokenizer.padding is None
+    assert tokenizer.truncation["max_length"] == tiny.POSITIONS
+
+
+def test_the_manifest_tells_where_the_model_comes_from(trained, place):
+    facts = json.loads((trained / "manifest.json").read_text())
+    assert facts["name"] == "tiny-emotions"
+    assert facts["version"] == manifest.version(trained)
+    assert facts["labels"] == list(tiny.LABELS)
+    assert facts["max_length"] == tiny.POSITIONS
+    assert facts["dataset"]["rows"] == {"train": 240, "validation": 120, "test": 120}
+    assert sum(facts["label_distribution"].values()) == pytest.approx(1)
+    assert set(facts["metrics"]) == {"validation", "test"}
+    assert facts["files"] == manifest.file_digests(trained)
+    assert facts["settings"]["learning_rate"] == 0.01
+    # A checkpoint travels, and does not tell strangers whose home it was made in.
+    assert str(place) not in "".join(
+        path.read_text() for path in trained.rglob("*") if path.suffix in {".json", ".md"}
+    )
+
+
+def test_the_model_has_learned(trained):
+    facts = json.loads((trained / "manifest.json").read_text())
+    assert facts["metrics"]["test"]["accuracy"] > 0.8
+
+
+def test_plain_transformers_gives_the_labels_and_scores_that_predict_gives(trained, capsys):
+    texts = [*(text for text, _ in tiny.sentences(60, seed=5)), *NOTEBOOK]
+    assert main(["predict", "--checkpoint", str(trained), "--json", *texts]) == 0
+    ours = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    plain = pipeline("text-classification", model=str(trained), top_k=None)(texts)
+    temperature = manifest.read(trained).temperature
+    for text, mine, theirs in zip(texts, ours, plain, strict=True):
+        assert mine["text"] == text
+        assert mine["label"] == theirs[0]["label"]
+        assert mine["score"] == max(mine["scores"].values())
+        cooled = {answer["label"]: answer["score"] ** (1 / temperature) for answer in theirs}
+        expected = {label: score / sum(cooled.values()) for label, score in cooled.items()}
+        assert mine["scores"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_report_has_every_picture_and_the_card_shows_them(trained):
+    report = trained / "report"
+    pictures = ["confusion.png", "curves.png", "reliability.png"]
+    assert listed(report) == ["README.md", *pictures[:2], "mistakes.jsonl", *pictures[2:]]
+    card = (report / "README.md").read_text()
+    for picture in pictures:
+        assert f"({picture})" in card
+        assert (report / picture).read_bytes().startswith(b"\x89PNG")
+    assert "On the test split" in card
+
+
+def test_evaluate_repeats_the_figures_of_the_manifest(trained, place, capsys, tmp_path):
+    arguments = ["evaluate", "--checkpoint", str(trained), "--dataset", str(place / "data")]
+    files = ["--json", str(tmp_path / "m.json"), "--predictions", str(tmp_path / "p.jsonl")]
+    assert main([*arguments, *files, "--report", str(tmp_path / "report")]) == 0
+    assert "test, 120 rows" in capsys.readouterr().out
+    figures = json.loads((tmp_path / "m.json").read_text())
+    expected = manifest.read(trained).metrics["test"]
+    for name in ("accuracy", "macro_f1", "ece"):
+        assert figures[name] == pytest.approx(expected[name])
+    assert (figures["rows"], list(figures["labels"])) == (120, list(tiny.LABELS))
+    rows = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text().splitlines()]
+    assert [(row["text"], row["target"]) for row in rows] == tiny.sentences(120, seed=2)
+    right = sum(row["label"] == row["target"] for row in rows)
+    assert right / 120 == pytest.approx(figures["accuracy"])
+    assert listed(tmp_path / "report") == ["confusion.png", "mistakes.jsonl", "reliability.png"]
+
+
+def test_a_file_without_labels_gets_predictions_and_no_metrics(trained, capsys, tmp_path):
+    (tmp_path / "f.csv").write_text(f"text\nso happy\n{LONG}\n")
+    arguments = ["evaluate", "--checkpoint", str(trained), "--dataset", str(tmp_path / "f.csv")]
+    assert main([*arguments, "--predictions", str(tmp_path / "p.jsonl")]) == 0
+    rows = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text().splitlines()]
+    assert [set(row) for row in rows] == [{"text", "label", "score"}] * 2
+    assert main([*arguments, "--json", str(tmp_path / "m.json")]) == 2
+    assert "no metrics" in capsys.readouterr().err
+
+
+def test_a_run_prints_what_the_reference_notebook_shows(place, capsys):
+    assert train(place, "--epochs", "1", output="shown") == 0
+    printed = capsys.readouterr().out
+    for part in (
+        "Dataset",
+        "sadness",
+        "tokens  [CLS]",
+        "step 15/15",
+        "validation loss",
+        "best epoch 1 by validation macro F1",
+        "temperature",
+        "test: 120 rows",
+        "precision  recall",
+        "Most confident mistakes",
+        "saved",
+    ):
+        assert part in printed, part
+
+
+def test_string_labels_and_no_test_split(place, capsys, tmp_path):
+    (tmp_path / "base").symlink_to(place / "base")
+    tiny.dataset(tmp_path / "data", splits=("train", "validation"), names=False)
+    assert train(tmp_path, "--epochs", "0.5", "--max-length", "24") == 0
+    assert "no test split with labels: the figures are those of validation" in (
+        capsys.readouterr().out
+    )
+    facts = manifest.read(tmp_path / "out")
+    assert facts.labels == tuple(sorted(tiny.LABELS))
+    assert facts.max_length == 24
+
+
+def test_one_seed_gives_one_model(place):
+    for output in ("once", "again"):
+        assert train(place, "--epochs", "1", "--seed", "3", output=output) == 0
+    assert manifest.version(place / "once") == manifest.version(place / "again")
+
+
+def test_a_killed_run_goes_on_from_its_last_epoch(place, capsys):
+    work = place / "work"
+    options = ("--epochs", "2", "--work-dir", str(work))
+    assert train(place, *options, output="first") == 0
+    # As if the kill had come in the second epoch.
+    last = max(work.glob("checkpoint-*"), key=lambda path: int(path.name.partition("-")[2]))
+    for path in sorted(last.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    last.rmdir()
+    assert train(place, *options, output="second") == 0
+    assert "going on from checkpoint-15" in capsys.readouterr().out
+    assert manifest.version(place / "first") == manifest.version(place / "second")
+    assert train(place, "--epochs", "3", "--work-dir", str(work), output="third") == 2
+    assert "other settings or data" in capsys.readouterr().err
+
+
+def test_no_space_while_training_is_one_line_and_leaves_nothing(place, capsys, monkeypatch):
+    import transformers
+
+    def full(*_args, **_options):
+        raise OSError(28, os.strerror(28))
+
+    before = listed(place)
+    monkeypatch.setattr(transformers.Trainer, "save_model", full)
+    assert train(place, "--epochs", "1", output="full") == 2
+    assert "no space left on the device" in capsys.readouterr().err
+    assert listed(place) == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_says_so_and_leaves_nothing(place, number):
+    before = listed(place)
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "train", "run", "--dataset", str(place / "data")),
+            *("--base-model", str(place / "base"), "--output", str(place / "stopped")),
+            *("--epochs", "1000", "--device", "cpu"),
+        ],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    with process:
+        # Epochs are being saved by then, so there is something to clear up.
+        read = itertools.takewhile(lambda line: "epoch 1:" not in line, process.stdout)
+        assert any("Training" in line for line in read)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert errors.splitlines()[-1] == "emotion-train: interrupted"
+    assert "Traceback" not in errors
+    assert listed(place) == before

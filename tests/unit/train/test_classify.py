@@ -1,0 +1,116 @@
+"""Loading checkpoints, and labels that do not depend on the company of a text."""
+
+import json
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file, save_file
+from transformers import pipeline
+
+from tests import tiny
+from train import classify
+from train.errors import Refused
+from train.recipe import Machine
+
+ON = Machine(device="cpu", name="CPU", precision="float32")
+TEXTS = [text for text, _ in tiny.sentences(60, seed=9)]
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    return tiny.checkpoint(tmp_path / "c")
+
+
+def edit(path, **changes):
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, **changes}))
+
+
+def test_scores_without_a_manifest_are_those_of_a_plain_pipeline(checkpoint):
+    scores = classify.load(checkpoint, on=ON).scores(TEXTS)
+    plain = pipeline("text-classification", model=str(checkpoint), top_k=None)(TEXTS)
+    for row, answers in zip(scores, plain, strict=True):
+        expected = {answer["label"]: answer["score"] for answer in answers}
+        assert dict(zip(tiny.LABELS, row, strict=True)) == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_temperature_changes_scores_and_no_label(checkpoint):
+    plain = classify.load(checkpoint, on=ON).scores(TEXTS)
+    (checkpoint / "manifest.json").write_text('{"temperature": 3}')
+    cooler = classify.load(checkpoint, on=ON).scores(TEXTS)
+    assert (cooler.argmax(axis=1) == plain.argmax(axis=1)).all()
+    assert (cooler.max(axis=1) < plain.max(axis=1)).all()
+
+
+def test_a_text_gets_the_same_scores_alone_and_in_any_batch(checkpoint, monkeypatch):
+    classifier = classify.load(checkpoint, on=ON)
+    together = classifier.scores(TEXTS)
+    alone = np.vstack([classifier.scores([text]) for text in TEXTS])
+    assert together == pytest.approx(alone, abs=1e-5)
+    monkeypatch.setitem(classify.TOKEN_BUDGET, "cpu", 64)
+    assert classifier.scores(TEXTS) == pytest.approx(alone, abs=1e-5)
+
+
+def test_batches_keep_the_budget_and_hold_every_row_once():
+    lengths = [5, 90, 7, 8, 3, 200, 9, 9]
+    found = list(classify.batches(lengths, 40))
+    assert sorted(row for batch in found for row in batch) == list(range(8))
+    for batch in found:
+        assert len(batch) == 1 or len(batch) * max(lengths[row] for row in batch) <= 40
+
+
+def test_a_text_longer_than_the_model_is_cut(checkpoint):
+    classifier = classify.load(checkpoint, on=ON)
+    assert classifier.max_length == tiny.POSITIONS
+    assert classifier.scores(["happy " * 500]).shape == (1, 6)
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("config.json", "no config.json"),
+        ("tokenizer.json", "no tokenizer.json"),
+        ("model.safetensors", "no safetensors weights"),
+    ],
+)
+def test_an_incomplete_checkpoint_is_refused(checkpoint, file, line):
+    (checkpoint / file).unlink()
+    with pytest.raises(Refused, match=line):
+        classify.load(checkpoint, on=ON)
+
+
+def test_damaged_files_are_refused_in_one_line(checkpoint):
+    weights = checkpoint / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(Refused, match="damaged"):
+        classify.load(checkpoint, on=ON)
+    (checkpoint / "tokenizer.json").write_text("{")
+    with pytest.raises(Refused) as refused:
+        classify.load(checkpoint, on=ON)
+    assert len(str(refused.value).splitlines()) == 1
+
+
+def test_a_model_without_a_trained_head_is_refused(checkpoint):
+    weights = checkpoint / "model.safetensors"
+    kept = {k: v for k, v in load_file(weights).items() if not k.startswith("classifier")}
+    save_file(kept, weights, metadata={"format": "pt"})
+    with pytest.raises(Refused, match=r"no weights for classifier\.bias .*train it first"):
+        classify.load(checkpoint, on=ON)
+
+
+@pytest.mark.parametrize("kind", ["multi_label_classification", "regression"])
+def test_heads_of_other_kinds_are_refused(checkpoint, kind):
+    edit(checkpoint / "config.json", problem_type=kind)
+    with pytest.raises(Refused, match="only single-label classifiers"):
+        classify.load(checkpoint, on=ON)
+
+
+def test_a_manifest_of_another_model_is_refused(checkpoint):
+    (checkpoint / "manifest.json").write_text('{"labels": ["yes", "no"]}')
+    with pytest.raises(Refused, match="differ in labels"):
+        classify.load(checkpoint, on=ON)
+
+
+def test_a_directory_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(Refused, match="no such directory"):
+        classify.load(tmp_path / "none", on=ON)

@@ -1,0 +1,72 @@
+"""Precision by machine and learning rate by size."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from train import recipe
+from train.errors import Refused
+from train.settings import RunSettings
+
+
+def settings(**options) -> RunSettings:
+    return RunSettings(output=Path("o"), _env_file=None, **options)
+
+
+@pytest.fixture
+def cpu_only(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
+
+    def capability(major: int) -> None:
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (major, 0))
+
+    return capability
+
+
+@pytest.mark.parametrize(("major", "precision"), [(7, "float16"), (8, "bfloat16"), (9, "bfloat16")])
+def test_a_gpu_takes_bfloat16_where_it_is_native(gpu, major, precision):
+    gpu(major)
+    assert recipe.machine("auto", "auto").precision == precision
+    assert recipe.machine("auto", "float32").precision == "float32"
+
+
+@pytest.mark.parametrize(
+    ("flags", "native"),
+    [("fpu avx512_bf16 sse", True), ("amx_bf16", True), ("avx512f avx512_vnni", False)],
+)
+def test_a_cpu_takes_bfloat16_where_it_is_native(tmp_path, cpu_only, monkeypatch, flags, native):
+    info = tmp_path / "cpuinfo"
+    info.write_text(f"model name\t: Some CPU\nflags\t\t: {flags}\n")
+    assert recipe.cpu_has_bfloat16(info) is native
+    monkeypatch.setattr(recipe, "cpu_has_bfloat16", lambda: native)
+    assert recipe.machine("auto", "auto").precision == ("bfloat16" if native else "float32")
+
+
+def test_a_system_without_cpuinfo_takes_float32(tmp_path):
+    assert not recipe.cpu_has_bfloat16(tmp_path / "none")
+
+
+def test_cuda_without_a_gpu_is_refused(cpu_only):
+    with pytest.raises(Refused, match="no CUDA device"):
+        recipe.machine("cuda", "auto")
+
+
+def test_float16_on_a_cpu_is_refused(cpu_only):
+    with pytest.raises(Refused, match="float16 needs CUDA"):
+        recipe.machine("auto", "float16")
+
+
+@pytest.mark.parametrize(("units", "rate"), [(384, 1e-4), (768, 5e-5), (1024, 3.75e-5), (32, 1e-3)])
+def test_the_learning_rate_falls_with_the_size_of_the_model(units, rate):
+    assert recipe.learning_rate(settings(), units) == pytest.approx(rate)
+
+
+def test_a_learning_rate_that_is_asked_for_is_taken():
+    assert recipe.learning_rate(settings(learning_rate=2e-5), 384) == 2e-5
