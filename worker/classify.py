@@ -199,7 +199,7 @@ class Inference:
         """
         try:
             healthy = bool(np.isfinite(self._run(self._canary)).all())
-        except Exception as canary_error:
+        except Exception as canary_error:  # noqa: BLE001 - around a model call
             self._count(canary_error)
             raise Fatal(
                 "the model fails for every text, a known-good one included: "

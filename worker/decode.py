@@ -30,10 +30,10 @@ class Decoder:
     def __init__(
         self,
         *,
-        format: Literal["json", "text"],
+        format: Literal["json", "text"],  # noqa: A002 - the setting's name
         text_field: str,
         id_field: str,
-        max_bytes: int,  # noqa: A002 - the setting's name
+        max_bytes: int,
     ) -> None:
         self._json = format == "json"
         self._text_path = text_field.split(".")
@@ -97,12 +97,12 @@ class _Number:
     """A JSON number that keeps its spelling."""
 
     def __init__(self, spelling: str) -> None:
-        self._fragment = orjson.Fragment(spelling)
+        self.fragment = orjson.Fragment(spelling)
 
     @staticmethod
     def spell(value: object) -> orjson.Fragment:
         if isinstance(value, _Number):
-            return value._fragment
+            return value.fragment
         raise TypeError
 
 

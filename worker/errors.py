@@ -1,4 +1,4 @@
-"""What a failure means for the stream, drawn as a tree:
+"""What a failure means for the stream.
 
     WorkerError
     ├── Rejected     this record cannot be labelled: a dead letter, its batch goes on

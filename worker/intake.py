@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from itertools import groupby
 from dataclasses import dataclass
+from itertools import groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING, Protocol
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from worker.decode import Decoder
     from worker.metrics import Metrics
-    from worker.publish import Progress
+    from worker.records import Progress
 
 log = structlog.get_logger(__name__)
 

@@ -143,8 +143,8 @@ class Metrics:
             self._commits.labels(outcome)
         for event in ("assigned", "revoked", "lost"):
             self._rebalances.labels(event)
-        for reason in ("full", "idle", "age", "drain"):
-            self._flushes.labels(reason)
+        for cause in ("full", "idle", "age", "drain"):
+            self._flushes.labels(cause)
         for stage in ("decode", "tokenize", "stage", "model", "publish"):
             self._stages.labels(stage)
         for kind in ("real", "padding"):

@@ -25,15 +25,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 
-from worker.batch import Batcher, Budget
+from worker.assemble import Assembler
 from worker.errors import Fatal, Transient
 from worker.intake import Intake, Limits
-from worker.publish import Progress, Publisher
-from worker.records import Document, Encoded, Lease, Outcome, Record, Rejection
+from worker.publish import Publisher
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from worker.batch import Budget
     from worker.classify import Classifier, Inference, Staged
     from worker.decode import Decoder
     from worker.encode import Encoder
@@ -42,13 +42,11 @@ if TYPE_CHECKING:
     from worker.kafka.sink import Refusal
     from worker.metrics import Metrics
     from worker.publish import OutputSink
-    from worker.records import Output
+    from worker.records import Lease, Outcome, Output, Progress, Record
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
-TOKENIZE_AT_ONCE = 256
-"""Texts of one tokenizer call: enough to use every core, few enough to feed an idle model soon."""
 ACK_POLL = 0.002
 """Seconds between looks at unacknowledged outputs: adds half of it to the latency."""
 HAND_BACK_SHARE = 0.6
@@ -229,75 +227,33 @@ class Pipeline:
     # The batch thread -----------------------------------------------------------------------
 
     def _batch(self) -> None:
-        batcher = Batcher(budget=self._parts.budget)
-        depth = self._parts.classifier.depth
-        backlog: deque[Document] = deque()
-        under_way = 0
-        draining = False
-        while True:
-            if backlog:
-                self._tokenize(backlog, batcher)
-            message = self._next(batcher, hurry=bool(backlog), full=under_way > depth)
+        assembler = Assembler(
+            classifier=self._parts.classifier,
+            inference=self._parts.inference,
+            budget=self._parts.budget,
+            metrics=self._parts.metrics,
+        )
+        while not assembler.done:
+            message = _next(self._batch_inbox, assembler.patience(time.monotonic()))
             while message is not None:
                 if message is ABORT:
                     return
-                if message is FINISHED:
-                    under_way -= 1
-                elif message is DRAIN:
-                    draining = True
-                elif isinstance(message, frozenset):
-                    backlog = deque(d for d in backlog if d.record.lease not in message)
-                    batcher.discard(_of(message))
-                else:
-                    backlog += message
-                message = _now(self._batch_inbox)
-            if draining and self._time_to_hand_back():
-                handed_back = len(backlog) + batcher.discard(lambda _: True)
-                backlog.clear()
-                if handed_back:
-                    log.info("records_handed_back", records=handed_back)
-            while under_way <= depth:
-                now = time.monotonic()
-                reason = batcher.due(now, idle=under_way < depth, draining=draining)
-                if reason is None or (reason != "full" and backlog):
-                    break
-                self._send_to_model(batcher, reason, now)
-                under_way += 1
-            if draining and not backlog and not len(batcher):
-                self._model_inbox.put(BARRIER)
-                return
+                self._tell(assembler, message)
+                message = _next(self._batch_inbox, 0.0)
+            for staged in assembler.step(time.monotonic()):
+                self._model_inbox.put(staged)
+        self._model_inbox.put(BARRIER)
 
-    def _next(self, batcher: Batcher, *, hurry: bool, full: bool) -> Any:
-        if hurry:
-            return _now(self._batch_inbox)
-        timeout = None if full else batcher.wait(time.monotonic())
-        try:
-            return self._batch_inbox.get(timeout=timeout)
-        except Empty:
-            return None
-
-    def _tokenize(self, backlog: deque[Document], batcher: Batcher) -> None:
-        documents = [backlog.popleft() for _ in range(min(len(backlog), TOKENIZE_AT_ONCE))]
-        begin = time.perf_counter()
-        tokens = self._parts.classifier.tokenize([document.text for document in documents])
-        items = [
-            Encoded(document, ids, cut)
-            for document, (ids, cut) in zip(documents, tokens, strict=True)
-        ]
-        batcher.add(items, time.monotonic())
-        self._parts.metrics.tokenized(items)
-        self._parts.metrics.stage_ran("tokenize", time.perf_counter() - begin)
-
-    def _send_to_model(self, batcher: Batcher, reason: Any, now: float) -> None:
-        begin = time.perf_counter()
-        batch = batcher.take(reason)
-        self._parts.metrics.batch_taken(batch, now=now)
-        self._model_inbox.put(self._parts.inference.stage(batch))
-        self._parts.metrics.stage_ran("stage", time.perf_counter() - begin)
-
-    def _time_to_hand_back(self) -> bool:
-        spent = time.monotonic() - self._drain_started
-        return spent > HAND_BACK_SHARE * self._parts.drain_deadline
+    def _tell(self, assembler: Assembler, message: Any) -> None:
+        if message is FINISHED:
+            assembler.finished()
+        elif message is DRAIN:
+            share = HAND_BACK_SHARE * self._parts.drain_deadline
+            assembler.drain(self._drain_started + share)
+        elif isinstance(message, frozenset):
+            assembler.void(message)
+        else:
+            assembler.add(message)
 
     # The model thread -----------------------------------------------------------------------
 
@@ -309,7 +265,7 @@ class Pipeline:
         free_since = time.perf_counter()
         while True:
             while not barrier and len(launched) < depth:
-                message = _now(self._model_inbox) if launched else self._model_inbox.get()
+                message = _next(self._model_inbox, 0.0 if launched else None)
                 if message is None:
                     break
                 if message is ABORT:
@@ -347,10 +303,7 @@ class Pipeline:
         barrier = False
         try:
             while not (barrier and len(sink) == 0):
-                try:
-                    message = self._publish_inbox.get(timeout=ACK_POLL if len(sink) else None)
-                except Empty:
-                    message = None
+                message = _next(self._publish_inbox, ACK_POLL if len(sink) else None)
                 if message is ABORT:
                     return
                 if message is BARRIER:
@@ -372,9 +325,6 @@ class Pipeline:
         else:
             outcomes: tuple[Outcome, ...] = message
             begin = time.perf_counter()
-            rejected = [o for o in outcomes if isinstance(o, Rejection)]
-            if rejected:
-                log.debug("dead_letters", count=len(rejected))
             publisher.publish(outcomes, sink)
             self._parts.metrics.stage_ran("publish", time.perf_counter() - begin)
 
@@ -404,12 +354,9 @@ class Pipeline:
         return None
 
 
-def _now(inbox: SimpleQueue[Any]) -> Any:
+def _next(inbox: SimpleQueue[Any], timeout: float | None) -> Any:
+    """The next message; None when there is none in time."""
     try:
-        return inbox.get_nowait()
+        return inbox.get(timeout=timeout) if timeout != 0 else inbox.get_nowait()
     except Empty:
         return None
-
-
-def _of(leases: frozenset[Lease]) -> Callable[[Encoded], bool]:
-    return lambda item: item.document.record.lease in leases

@@ -7,12 +7,11 @@ acknowledged without a gap is told back as progress, which alone may be committe
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from worker.errors import Fatal
 from worker.offsets import Ledger
-from worker.records import Classified, Outcome, Output, Rejection
+from worker.records import Classified, Outcome, Output, Progress, Rejection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -21,19 +20,6 @@ if TYPE_CHECKING:
     from worker.kafka.sink import Refusal
     from worker.metrics import Metrics
     from worker.records import Lease, Record
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a lease has come."""
-
-    lease: Lease
-    committable: int
-    """Offset that is safe to commit."""
-    records: int
-    """Records settled since the lease began."""
-    bytes: int
-    """Their bytes."""
 
 
 class OutputSink(Protocol):

@@ -164,7 +164,17 @@ def _serve(settings: Settings, load: Callable[[], Classifier], signals: Signals)
         limits = batching(settings, classifier)
         classifier.warm_up(max_records=limits.max_records, max_tokens=limits.max_tokens)
         health.model_ready = True
-        pipeline = Pipeline(_parts(settings, topics, desk, classifier, limits, metrics, health))
+        pipeline = Pipeline(
+            _parts(
+                settings=settings,
+                topics=topics,
+                desk=desk,
+                classifier=classifier,
+                limits=limits,
+                metrics=metrics,
+                health=health,
+            )
+        )
         signals.started(second=pipeline.abort)
         log.info("worker_started", input=topics.input.name, output=topics.output.name)
         pipeline.start()
@@ -214,6 +224,7 @@ def _wait_for_topics(desk: TopicDesk, settings: Settings) -> Topics:
 
 
 def _parts(
+    *,
     settings: Settings,
     topics: Topics,
     desk: TopicDesk,

@@ -38,7 +38,7 @@ class KafkaSettings(Group):
     group_id: Annotated[str, MinLen(1)] = "emotion-worker"
     """Consumer group. Replicas with the same group share the input's partitions."""
     replica_id: Annotated[str, MinLen(1)] = Field(default_factory=socket.gethostname)
-    """Name of this replica in the broker's logs and quotas (`client.id`). Default: the host name."""
+    """Name of this replica in the broker's logs (`client.id`). Default: the host name."""
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     """How to talk to the brokers. Only `PLAINTEXT` is built yet."""
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None = None
@@ -62,11 +62,11 @@ class KafkaSettings(Group):
     metadata_max_age: Annotated[float, Ge(1), Le(3600)] = 30.0
     """How soon added partitions are found, and how often topics are looked at for deletion."""
     fetch_max_bytes: Annotated[int, Ge(65_536), Le(268_435_456)] = 16_777_216
-    """Most that one fetch brings: bounds what waits in the client. Doubling it costs memory only."""
+    """Most that one fetch brings: bounds what waits in the client's memory."""
     commit_interval: Annotated[float, Ge(0.05), Le(60)] = 1.0
     """Pause between offset commits: what a crash makes the next owner label again."""
     delivery_timeout: Annotated[float, Ge(5), Le(600)] = 120.0
-    """How long one output waits for the broker before the producer is replaced and it is sent again."""
+    """How long an output waits for the broker before a new producer sends it again."""
     outage_limit: Annotated[float, Ge(1)] = 600.0
     """Without any acknowledgement for so long while outputs wait, the worker exits with 1."""
     compression: Literal["none", "gzip", "lz4", "snappy", "zstd"] = "lz4"
@@ -111,7 +111,7 @@ class ModelSettings(Group):
     checkpoint: Path = Path("checkpoint")
     """Directory that `emotion-train run` wrote, or any single-label Hugging Face classifier."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda|cuda:\d+)$")] = "auto"
-    """`auto` takes CUDA where there is one; `cuda`, `cuda:N`, `cpu`. CUDA without a GPU is refused."""
+    """`auto` (CUDA where there is one), `cuda`, `cuda:N`, `cpu`; CUDA without a GPU is refused."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Precision. `auto`: bfloat16 where the device has it, float16 on older GPUs, else float32."""
     threads: Annotated[int, Ge(1), Le(1024)] | None = None
@@ -124,7 +124,7 @@ class BatchSettings(Group):
     max_tokens: Annotated[int, Ge(1), Le(16_777_216)] | None = None
     """Most tokens, padding included, in a micro-batch. Default: 2048 on a CPU, 65536 on a GPU."""
     max_wait: Annotated[float, Ge(0), Le(60)] = 0.05
-    """Longest that a record waits for batch mates while the model is busy; an idle model never waits."""
+    """Longest wait for batch mates while the model is busy; an idle model never waits."""
     in_flight: Count | None = None
     """Most records between the input and an acknowledged output. Default: 8 micro-batches."""
     in_flight_bytes: Annotated[int, Ge(1_048_576)] = 67_108_864

@@ -63,7 +63,7 @@ _HOPELESS = (
 """Errors that a new producer and time do not mend."""
 
 
-class _NullableKey(Serializer):
+class _NullableKey(Serializer):  # type: ignore[misc]
     """Lets a null key with a null value through, which ``send`` refuses otherwise."""
 
     def serialize(self, topic: str, headers: object, data: bytes | None) -> bytes | None:  # noqa: ARG002

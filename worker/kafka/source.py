@@ -225,7 +225,7 @@ class Source:
             del self._leases[lease.partition]
         self._ended += leases
         self._events.append(event)
-        log.info(f"partitions_{event}", partitions=[lease.partition for lease in leases])
+        log.info("partitions_given_up", how=event, partitions=[lease.partition for lease in leases])
 
     def _held(self, partitions: Iterable[TopicPartition]) -> list[Lease]:
         return [self._leases[p.partition] for p in partitions if p.partition in self._leases]
@@ -274,7 +274,7 @@ class Source:
         )
 
 
-class _Listener(AsyncConsumerRebalanceListener):
+class _Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc]
     def __init__(self, source: Source) -> None:
         self._source = source
 

@@ -126,7 +126,7 @@ class TorchClassifier:
                 return scores, None
             host = torch.empty(scores.shape, dtype=scores.dtype, pin_memory=True)
             host.copy_(scores, non_blocking=True)
-            done = torch.cuda.Event()
+            done = torch.cuda.Event()  # type: ignore[no-untyped-call]
             done.record()
         except Exception as error:
             raise self._explained(error) from error
@@ -283,7 +283,7 @@ def _weights(checkpoint: Checkpoint, device: torch.device) -> torch.nn.Module:
     if report["missing_keys"]:
         raise Refused(
             f"model.checkpoint: {checkpoint.path} lacks weights, "
-            f"{sorted(report['missing_keys'])[0]} among them: it was not fine-tuned"
+            f"{min(report['missing_keys'])} among them: it was not fine-tuned"
         )
     return _moved(model.eval(), device)
 

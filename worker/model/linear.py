@@ -40,7 +40,8 @@ class OneDnnLinear(nn.Module):
 
 def available() -> bool:
     """Whether this torch has oneDNN and the operator that its own compiler uses."""
-    return torch.backends.mkldnn.is_available() and _product() is not None
+    built = bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+    return built and _product() is not None
 
 
 def use_onednn(model: nn.Module) -> None:

@@ -1,0 +1,128 @@
+"""Documents to staged micro-batches, beside the running model. Owned by the batch thread.
+
+While the model runs one batch the next is tokenized, chosen and padded. No thread, no clock: the
+pipeline calls ``step`` and waits as long as ``patience`` says.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+import structlog
+
+from worker.batch import Batcher, Budget
+from worker.records import Document, Encoded, FlushReason, Lease
+
+if TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
+
+    from worker.classify import Classifier, Inference, Staged
+    from worker.metrics import Metrics
+
+log = structlog.get_logger(__name__)
+
+TOKENIZE_AT_ONCE = 256
+"""Texts of one tokenizer call: enough to use every core, few enough to feed an idle model soon."""
+
+
+class Assembler:
+    """Tokenizes, gathers and stages.
+
+    It keeps one batch ready beyond those the model has under way, and no more: what is chosen
+    early cannot be joined by better mates that come later.
+
+    Args:
+        classifier: Tokenizes.
+        inference: Pads batches.
+        budget: What a batch may hold.
+        metrics: Told of every batch.
+    """
+
+    def __init__(
+        self, *, classifier: Classifier, inference: Inference, budget: Budget, metrics: Metrics
+    ) -> None:
+        self._classifier = classifier
+        self._inference = inference
+        self._metrics = metrics
+        self._batcher = Batcher(budget=budget)
+        self._backlog: deque[Document] = deque()
+        self._under_way = 0
+        self._hand_back_at: float | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether a drain has nothing left to give to the model."""
+        return self._hand_back_at is not None and not self._backlog and not len(self._batcher)
+
+    def add(self, documents: list[Document]) -> None:
+        """Takes documents in."""
+        self._backlog.extend(documents)
+
+    def finished(self) -> None:
+        """The model is through with one batch."""
+        self._under_way -= 1
+
+    def void(self, leases: AbstractSet[Lease]) -> None:
+        """Forgets the documents of leases that ended."""
+        self._backlog = deque(d for d in self._backlog if d.record.lease not in leases)
+        self._batcher.discard(lambda item: item.document.record.lease in leases)
+
+    def drain(self, hand_back_at: float) -> None:
+        """No more documents come; what is left at that time is handed back unlabelled."""
+        self._hand_back_at = hand_back_at
+
+    def patience(self, now: float) -> float | None:
+        """Seconds that ``step`` may wait for news; None when only news can change anything."""
+        if self._backlog:
+            return 0.0
+        return None if self._under_way > self._classifier.depth else self._batcher.wait(now)
+
+    def step(self, now: float) -> list[Staged]:
+        """One step of the work: tokenizes some documents, returns the batches that are due."""
+        if self._hand_back_at is not None and now > self._hand_back_at:
+            self._hand_back()
+        if self._backlog:
+            self._tokenize(now)
+        staged = []
+        while (reason := self._due(now)) is not None:
+            staged.append(self._stage(reason, now))
+            self._under_way += 1
+        return staged
+
+    def _due(self, now: float) -> FlushReason | None:
+        depth = self._classifier.depth
+        if self._under_way > depth:
+            return None
+        draining = self._hand_back_at is not None
+        reason = self._batcher.due(now, idle=self._under_way < depth, draining=draining)
+        # Better mates may be among the documents that are not tokenized yet.
+        return None if self._backlog and reason != "full" else reason
+
+    def _tokenize(self, now: float) -> None:
+        backlog = self._backlog
+        documents = [backlog.popleft() for _ in range(min(len(backlog), TOKENIZE_AT_ONCE))]
+        begin = time.perf_counter()
+        tokens = self._classifier.tokenize([document.text for document in documents])
+        items = [
+            Encoded(document, ids, cut)
+            for document, (ids, cut) in zip(documents, tokens, strict=True)
+        ]
+        self._batcher.add(items, now)
+        self._metrics.tokenized(items)
+        self._metrics.stage_ran("tokenize", time.perf_counter() - begin)
+
+    def _stage(self, reason: FlushReason, now: float) -> Staged:
+        begin = time.perf_counter()
+        batch = self._batcher.take(reason)
+        staged = self._inference.stage(batch)
+        self._metrics.batch_taken(batch, now=now)
+        self._metrics.stage_ran("stage", time.perf_counter() - begin)
+        return staged
+
+    def _hand_back(self) -> None:
+        records = len(self._backlog) + self._batcher.discard(lambda _: True)
+        self._backlog.clear()
+        if records:
+            log.info("records_handed_back", records=records)
