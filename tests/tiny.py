@@ -75,10 +75,13 @@ def readme(splits: Sequence[str], labels: Sequence[str] = LABELS) -> str:
 
 
 def base_model(path: Path) -> Path:
-    """A BERT of 2 layers and 32 units without a head, and its WordPiece tokenizer."""
+    """A BERT of 2 layers and 32 units without a head, and its WordPiece tokenizer.
+
+    At a learning rate of 0.01 in batches of 16, `dataset(rows=240)` is learned in 4 epochs.
+    """
     from transformers import BertModel
 
-    _seeded(BertModel(_config())).save_pretrained(path)
+    _seeded(BertModel(_config()), spread=0.05).save_pretrained(path)
     _save_tokenizer(path)
     return path
 
@@ -91,7 +94,8 @@ def checkpoint(path: Path, *, labels: Sequence[str] = LABELS) -> Path:
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: i for i, label in enumerate(labels)}
     config.problem_type = "single_label_classification"
-    _seeded(BertForSequenceClassification(config)).save_pretrained(path)
+    # Wide, so that two texts get visibly different scores even untrained.
+    _seeded(BertForSequenceClassification(config), spread=0.3).save_pretrained(path)
     _save_tokenizer(path)
     return path
 
@@ -110,16 +114,15 @@ def _config():
     )
 
 
-def _seeded(model):
-    """Weights wide enough that two texts get visibly different scores even untrained."""
+def _seeded(model, *, spread: float):
     import torch
 
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, weights in model.named_parameters():
             if weights.dim() > 1:
-                spread = 0.6 if name.startswith("classifier") else 0.3
-                weights.copy_(torch.randn(weights.shape, generator=generator) * spread)
+                wide = 2 * spread if name.startswith("classifier") else spread
+                weights.copy_(torch.randn(weights.shape, generator=generator) * wide)
     return model.eval()
 
 

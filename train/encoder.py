@@ -40,6 +40,11 @@ class Encoder:
     tokenizer: Any
     max_length: int
 
+    @property
+    def hidden_size(self) -> int:
+        """Units of a layer, under whichever name the architecture has it."""
+        return int(getattr(self.model.config, "hidden_size", None) or self.model.config.dim)
+
     def tokenize(self, texts: Sequence[str]) -> dict[str, list[list[int]]]:
         """Token ids, cut at `max_length` and not padded: a column each of the model's inputs."""
         columns = self.tokenizer(
@@ -48,8 +53,8 @@ class Encoder:
         return dict(columns)
 
 
-def load(name: str, *, labels: Sequence[str], max_length: int) -> Encoder:
-    """The base model with a new head for `labels`. The caller seeds the head.
+def load(name: str, *, labels: Sequence[str], max_length: int, seed: int) -> Encoder:
+    """The base model with a new head for `labels`, drawn at random from `seed`.
 
     Raises:
         Refused: It is not there, has no safetensors weights, no fast tokenizer or no padding
@@ -61,8 +66,10 @@ def load(name: str, *, labels: Sequence[str], max_length: int) -> Encoder:
         AutoModelForSequenceClassification,
         AutoTokenizer,
         logging,
+        set_seed,
     )
 
+    set_seed(seed)
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:

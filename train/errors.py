@@ -1,7 +1,7 @@
 """Failures that a user can mend, and their one line."""
 
 
-class Refused(Exception):  # noqa: N818 - named by its consequence
+class Refused(Exception):
     """Wrong settings or input: one clear line for standard error, exit code 2.
 
     The message names the thing at fault and, where there is one, the way out.

@@ -29,11 +29,11 @@ def evaluate(settings: EvaluateSettings, show: Show) -> None:
         columns=Columns(text=settings.text_column, label=settings.label_column),
         labels=classifier.labels,
     )
-    show.line(f"{settings.dataset}: {split.name}, {len(split):,} rows, {on.device}, {on.precision}")
     logits = classifier.logits(split.texts)
     if settings.predictions_file is not None:
         scores = softmax(logits / classifier.facts.temperature)
         _write(settings.predictions_file, "".join(_predictions(split, scores, classifier.labels)))
+    show.line(f"{settings.dataset}: {split.name}, {len(split):,} rows, {on.device}, {on.precision}")
     if split.targets is None:
         if settings.json_file is not None or settings.report is not None:
             raise Refused(f"{split.name}: no labels ({settings.label_column!r}), so no metrics")
@@ -56,7 +56,7 @@ def _measure(
     result = report.measured(
         split, logits, figures, labels=classifier.labels, temperature=temperature
     )
-    report.show_figures(show, result)
+    # Files first: a reader of the screen that goes away (`| head`) must not cost them.
     if settings.json_file is not None:
         facts = {
             **figures.as_json(),
@@ -70,6 +70,7 @@ def _measure(
             report.write_pictures(settings.report, result, temperature=temperature)
         except OSError as error:
             raise Refused(f"--report {settings.report}: {error.strerror}") from error
+    report.show_figures(show, result)
 
 
 def _predictions(split: Split, scores: Floats, labels: Sequence[str]) -> list[str]:

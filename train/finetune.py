@@ -2,8 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,44 +16,18 @@ from transformers import (
     PrinterCallback,
     Trainer,
     TrainingArguments,
-    set_seed,
 )
 from transformers.trainer_utils import get_last_checkpoint
 
 from train.dataset import Corpus, Split
 from train.encoder import Encoder
 from train.errors import Refused
+from train.history import History, from_log
 from train.metrics import macro_f1
 from train.progress import ProgressReport
 from train.recipe import Machine, trainer_options
 from train.settings import RunSettings
 from train.show import Show
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Epoch:
-    """One row of the loss table; `train_loss` is the mean of the epoch's logged losses."""
-
-    epoch: float
-    train_loss: float
-    validation_loss: float
-    accuracy: float
-    macro_f1: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class History:
-    """How training went; `losses` are pairs of epoch and training loss."""
-
-    epochs: tuple[Epoch, ...]
-    losses: tuple[tuple[float, float], ...]
-    seconds: float
-    samples_per_second: float
-
-    @property
-    def best(self) -> Epoch:
-        """The epoch whose weights are kept: the first with the highest validation macro F1."""
-        return max(self.epochs, key=lambda epoch: epoch.macro_f1)
 
 
 def finetune(
@@ -81,7 +54,7 @@ def finetune(
     """
     steps = math.ceil(len(corpus.splits["train"]) / settings.batch_size * settings.epochs)
     options = trainer_options(
-        settings, on=on, hidden_size=hidden_size(encoder.model), steps=steps, folder=folder
+        settings, on=on, hidden_size=encoder.hidden_size, steps=steps, folder=folder
     )
     progress = ProgressReport(show=show, batch_size=settings.batch_size)
     callbacks: list[Any] = [progress]
@@ -106,20 +79,10 @@ def finetune(
             result = trainer.train(resume_from_checkpoint=resume)
     finally:
         progress.close()
-    history = _history(trainer.state.log_history, result.metrics)
+    history = from_log(trainer.state.log_history, result.metrics)
     if not all(math.isfinite(epoch.validation_loss) for epoch in history.epochs):
         raise Refused("the loss is not a number: lower --learning-rate or use --precision float32")
     return history
-
-
-def seed_everything(seed: int) -> None:
-    """Python, numpy and torch, the GPU's generators included."""
-    set_seed(seed)
-
-
-def hidden_size(model: Any) -> int:
-    """Units of a layer, under whichever name the architecture has it."""
-    return int(getattr(model.config, "hidden_size", None) or model.config.dim)
 
 
 def rows(encoder: Encoder, split: Split, *, by_length: bool = False) -> Any:
@@ -146,28 +109,3 @@ def _memory_refused(batch_size: int) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         raise Refused(f"out of GPU memory: --batch-size {batch_size} is too much") from error
-
-
-def _history(log: Sequence[dict[str, Any]], result: dict[str, float]) -> History:
-    losses = tuple((entry["epoch"], entry["loss"]) for entry in log if "loss" in entry)
-    epochs = []
-    since = 0.0
-    for entry in log:
-        if "eval_macro_f1" in entry:
-            here = [loss for epoch, loss in losses if since < epoch <= entry["epoch"]]
-            epochs.append(
-                Epoch(
-                    epoch=entry["epoch"],
-                    train_loss=float(np.mean(here)) if here else math.nan,
-                    validation_loss=entry["eval_loss"],
-                    accuracy=entry["eval_accuracy"],
-                    macro_f1=entry["eval_macro_f1"],
-                )
-            )
-            since = entry["epoch"]
-    return History(
-        epochs=tuple(epochs),
-        losses=losses,
-        seconds=result["train_runtime"],
-        samples_per_second=result["train_samples_per_second"],
-    )

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from train.calibrate import Bin
-from train.finetune import History
+from train.history import History
 
 _DOTS_PER_INCH = 120
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from train import plots
 from train.calibrate import Floats, reliability, softmax
 from train.dataset import Split
-from train.finetune import History
+from train.history import History
 from train.manifest import Manifest
 from train.metrics import Figures
 from train.mistakes import Mistake, most_confident

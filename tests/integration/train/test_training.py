@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from tokenizers import Tokenizer
 from transformers import pipeline
 
@@ -31,6 +32,15 @@ def train(folder: Path, *options: str, output: str = "out") -> int:
     )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """A model this small is slower with more, and much slower beside other work."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("training")
@@ -41,7 +51,7 @@ def place(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(place) -> Path:
-    assert train(place, "--epochs", "6", "--name", "tiny-emotions") == 0
+    assert train(place, "--epochs", "4", "--name", "tiny-emotions") == 0
     return place / "out"
 
 
@@ -217,7 +227,7 @@ def test_an_interrupted_run_says_so_and_leaves_nothing(place, number):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        env={**os.environ, "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"},
     )
     with process:
         # Epochs are being saved by then, so there is something to clear up.

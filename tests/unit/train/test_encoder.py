@@ -13,7 +13,7 @@ def base(tmp_path_factory):
 
 
 def load(base, max_length=128):
-    return encoder.load(str(base), labels=("a", "b"), max_length=max_length)
+    return encoder.load(str(base), labels=("a", "b"), max_length=max_length, seed=0)
 
 
 def test_the_head_has_the_labels_of_the_dataset(base):

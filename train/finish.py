@@ -1,0 +1,130 @@
+"""The end of a run: the saved files are measured, and get their manifest and report."""
+
+import datetime as dt
+import importlib.metadata
+import json
+import platform
+from pathlib import Path
+
+from train import classify, manifest, metrics, report
+from train.calibrate import fit_temperature
+from train.dataset import Corpus
+from train.history import History
+from train.recipe import Machine
+from train.settings import RunSettings
+from train.show import Show
+
+_LIBRARIES = ("torch", "transformers", "tokenizers", "datasets", "accelerate", "scikit-learn")
+
+
+def finish(
+    saved: Path,
+    *,
+    settings: RunSettings,
+    corpus: Corpus,
+    history: History,
+    on: Machine,
+    learning_rate: float,
+    show: Show,
+) -> None:
+    """Measure the saved files themselves, as `evaluate` will, and add manifest and report.
+
+    In float32 whatever the training precision, so that the figures are the checkpoint's own.
+    """
+    exact = Machine(device=on.device, name=on.name, precision="float32")
+    classifier = classify.load(saved, on=exact)
+    measured_on = [name for name in ("validation", "test") if _has_targets(corpus, name)]
+    logits = {name: classifier.logits(corpus.splits[name].texts) for name in measured_on}
+    temperature = fit_temperature(logits["validation"], corpus.splits["validation"].targets or ())
+    figures = {
+        name: metrics.measure(
+            logits[name],
+            corpus.splits[name].targets or (),
+            labels=corpus.labels,
+            temperature=temperature,
+        )
+        for name in measured_on
+    }
+    facts = _facts(
+        saved,
+        settings=settings,
+        corpus=corpus,
+        max_length=classifier.max_length,
+        temperature=temperature,
+        figures=figures,
+        resolved={
+            "learning_rate": learning_rate,
+            "device": on.device,
+            "precision": on.precision,
+        },
+    )
+    last = measured_on[-1]
+    result = report.measured(
+        corpus.splits[last],
+        logits[last],
+        figures[last],
+        labels=corpus.labels,
+        temperature=temperature,
+    )
+    show.heading("Evaluation")
+    if last == "validation":
+        show.line("no test split with labels: the figures are those of validation")
+    show.line(f"temperature {temperature:.4f}, fitted on validation")
+    report.show_figures(show, result)
+    report.write_pictures(saved / "report", result, temperature=temperature)
+    report.write_card(saved / "report", facts, history, result)
+    text = json.dumps(facts.model_dump(mode="json"), indent=2, ensure_ascii=False)
+    (saved / manifest.FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def _has_targets(corpus: Corpus, name: str) -> bool:
+    return name in corpus.splits and corpus.splits[name].targets is not None
+
+
+def _facts(
+    saved: Path,
+    *,
+    settings: RunSettings,
+    corpus: Corpus,
+    max_length: int,
+    temperature: float,
+    figures: dict[str, metrics.Figures],
+    resolved: dict[str, float | str],
+) -> manifest.Manifest:
+    counts = corpus.counts("train")
+    return manifest.Manifest(
+        name=settings.name or settings.output.resolve().name,
+        version=manifest.version(saved),
+        labels=corpus.labels,
+        temperature=temperature,
+        max_length=max_length,
+        base_model=_public_name(settings.base_model),
+        dataset=manifest.DatasetFacts(
+            name=_public_name(corpus.name),
+            fingerprint=corpus.fingerprint(),
+            rows={name: len(split) for name, split in corpus.splits.items()},
+        ),
+        metrics={name: split.as_json() for name, split in figures.items()},
+        label_distribution={
+            label: counts[i] / sum(counts) for i, label in enumerate(corpus.labels)
+        },
+        files=manifest.file_digests(saved),
+        libraries={
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in _LIBRARIES},
+        },
+        created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        seed=settings.seed,
+        settings={
+            **settings.model_dump(
+                mode="json", exclude={"output", "work_dir", "dataset", "base_model", "name"}
+            ),
+            **resolved,
+        },
+    )
+
+
+def _public_name(name: str) -> str:
+    """A checkpoint travels: of a local path it keeps the last part, not the user's folders."""
+    path = Path(name).expanduser()
+    return path.resolve().name if path.exists() else name
