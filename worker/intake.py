@@ -33,6 +33,8 @@ POLL_SECONDS = 0.05
 """Longest wait for records: how late a commit or a stop may be noticed."""
 PAUSED_SECONDS = 0.005
 """Pause between polls while paused: how late freed room is noticed. A poll then costs 64 us."""
+MEASURE_SECONDS = 0.5
+"""Pause between updates of the lag gauges: well below any scrape interval."""
 MOST_AT_ONCE = 1_000
 """Records of one poll: at about 10 us each the loop turns often enough for its other duties."""
 RESUME_SHARE = 0.75
@@ -136,6 +138,7 @@ class Intake:
         self._ends: dict[int, int] = {}
         self._paused = False
         self._next_commit = 0.0
+        self._next_measure = 0.0
 
     @property
     def in_flight(self) -> int:
@@ -173,6 +176,8 @@ class Intake:
         if now >= self._next_commit:
             self._next_commit = now + self._limits.commit_interval
             self._commit(source)
+        if now >= self._next_measure:
+            self._next_measure = now + MEASURE_SECONDS
             self._measure(source, now)
 
     def take_progress(self) -> None:

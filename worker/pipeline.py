@@ -20,7 +20,7 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass
-from queue import Empty, SimpleQueue
+from queue import Empty, Queue, SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
@@ -103,7 +103,9 @@ class Pipeline:
         self._model_inbox: SimpleQueue[Any] = SimpleQueue()
         self._publish_inbox: SimpleQueue[Any] = SimpleQueue()
         self._progress: SimpleQueue[Progress] = SimpleQueue()
-        self._failures: SimpleQueue[Exception] = SimpleQueue()
+        # Not a SimpleQueue: when a signal comes at the end of its timeout, SimpleQueue.get waits
+        # for ever (CPython 3.11 to 3.13), and signals come to the main thread, which waits here.
+        self._failures: Queue[Exception] = Queue()
         self._published = threading.Event()
         self._can_write = threading.Event()
         self._stopping = threading.Event()

@@ -63,8 +63,8 @@ class KafkaSettings(Group):
     """How soon added partitions are found, and how often topics are looked at for deletion."""
     fetch_max_bytes: Annotated[int, Ge(65_536), Le(268_435_456)] = 16_777_216
     """Most that one fetch brings: bounds what waits in the client's memory."""
-    commit_interval: Annotated[float, Ge(0.05), Le(60)] = 1.0
-    """Pause between offset commits: what a crash makes the next owner label again."""
+    commit_interval: Annotated[float, Ge(0.01), Le(60)] = 0.1
+    """Pause between offset commits. A crash repeats what was in flight or settled since the last."""
     delivery_timeout: Annotated[float, Ge(5), Le(600)] = 120.0
     """How long an output waits for the broker before a new producer sends it again."""
     outage_limit: Annotated[float, Ge(1)] = 600.0

@@ -202,13 +202,14 @@ class Sink:
         self._on_error(name)
         log.warning("producer_replaced", error=name, resending=len(pending))
         self.close(timeout=1.0)
-        if _refusal(error) is None:
-            # Nobody was refused: the broker was away. At full speed again.
-            self._require_hope(error)
+        if isinstance(error, kafka.errors.RetriableError):
+            # The broker was away and nobody was refused: at full speed again.
             time.sleep(0.1)
             for output in pending:
                 self._unacknowledged.append((self._send_when_ready(output), output))
             return
+        # The first to fail may be an innocent that shared a batch with the refused one.
+        self._require_hope(error)
         for output in pending:
             self._acknowledged.append(self._send_alone(output))
 

@@ -1,0 +1,151 @@
+"""Programs that the demo runs beside itself: logged, stopped in order, and gone when it is gone."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import orjson
+
+import worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+KILLED_SECONDS = 5.0
+"""For the system to clear up after SIGKILL."""
+LOOK_SECONDS = 0.05
+"""Pause between looks at a child: its end is noticed so late."""
+
+# The program's parent, and as such able to kill it when the demo itself was killed: see the
+# keeper of worker.demo.broker for why not by other means. The program is not the demo's own
+# child, so its id comes on standard output; what it writes goes to the log, as standard error.
+_KEEPER = """
+import os, subprocess, sys, threading, time
+parent, *command = sys.argv[1:]
+child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=2, stderr=2)
+print(child.pid, flush=True)
+def guard():
+    while os.getppid() == int(parent):
+        time.sleep(0.25)
+    child.kill()
+threading.Thread(target=guard, daemon=True).start()
+code = child.wait()
+sys.exit(code if code >= 0 else 128 - code)
+"""
+
+
+class Child:
+    """`python -m MODULE ...`, in a session of its own: a terminal's Ctrl-C does not reach it.
+
+    It runs in `directory`, where no `.env` of the user's is, and sees none of the user's
+    WORKER_ and TRAIN_ variables. Owned by the main thread.
+
+    Args:
+        module: The package to run.
+        arguments: Its arguments.
+        variables: What its environment has besides the user's own.
+        directory: Its working directory.
+        log: File for what it prints; written anew.
+    """
+
+    def __init__(
+        self,
+        module: str,
+        arguments: list[str],
+        *,
+        variables: Mapping[str, str],
+        directory: Path,
+        log: Path,
+    ) -> None:
+        self.log = log
+        self._read = 0
+        # -P: a folder `worker` or `train` in the working directory must not pass for ours.
+        command = [sys.executable, "-P", "-m", module, *arguments]
+        with log.open("wb") as output:
+            self._keeper = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", _KEEPER, str(os.getpid()), *command],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=output,
+                cwd=directory,
+                env=environment(variables),
+                start_new_session=True,
+            )
+        assert self._keeper.stdout is not None  # noqa: S101 - stdout=PIPE, for mypy
+        with self._keeper.stdout as stdout:
+            self.pid = int(stdout.readline() or 0)
+
+    def code(self) -> int | None:
+        """Its exit code, 128 + N where signal N ended it; None while it runs."""
+        return self._keeper.poll()
+
+    def stop(self, grace: float) -> int | None:
+        """SIGTERM, and SIGKILL after `grace` seconds; its exit code, None if it was killed."""
+        if self.code() is None and self.pid:
+            with contextlib.suppress(ProcessLookupError):  # it ended just now
+                os.kill(self.pid, signal.SIGTERM)
+        try:
+            return self._keeper.wait(grace)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            self._keeper.wait(KILLED_SECONDS)
+            return None
+
+    def kill(self) -> None:
+        """SIGKILL to it and to all that it started."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._keeper.pid, signal.SIGKILL)
+
+    def wait(self, look: Callable[[], None]) -> int:
+        """Its exit code; calls `look`, which may raise, while it runs."""
+        while (code := self.code()) is None:
+            look()
+            time.sleep(LOOK_SECONDS)
+        return code
+
+    def new_lines(self) -> list[str]:
+        """The whole lines that its log has got since the last call."""
+        with self.log.open("rb") as log:
+            log.seek(self._read)
+            text = log.read()
+        whole = text[: text.rfind(b"\n") + 1]
+        self._read += len(whole)
+        return whole.decode(errors="replace").splitlines()
+
+    def last_words(self) -> str:
+        """The last line of its log; of a line in JSON the event."""
+        lines = self.log.read_text(encoding="utf-8", errors="replace").split("\n")
+        last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+        fields = as_json(last)
+        return str(fields.get("event", last)) if fields else last
+
+
+def as_json(line: str) -> dict[str, object]:
+    """A log line's fields; none for a line that is not JSON."""
+    try:
+        fields = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return {}
+    return fields if isinstance(fields, dict) else {}
+
+
+def environment(variables: Mapping[str, str]) -> dict[str, str]:
+    """The user's environment, with our variables in place of theirs."""
+    kept = {k: v for k, v in os.environ.items() if not k.upper().startswith(("WORKER_", "TRAIN_"))}
+    # The very packages that run here, also where they run from a checkout that is not installed.
+    root = str(Path(worker.__file__).resolve().parents[1])
+    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {
+        **kept,
+        "PYTHONPATH": os.pathsep.join(paths),
+        "PYTHONUNBUFFERED": "1",
+        "HF_HUB_OFFLINE": "1",  # everything is here: no library may ask a hub, or wait for one
+        **variables,
+    }

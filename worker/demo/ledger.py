@@ -1,0 +1,194 @@
+"""What became of every message, from the records of the three topics alone.
+
+Pure: no Kafka, no clock. What it remembers is bounded by what is on its way, not by what went by.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+RECENT = 1_000
+"""Latencies that the live view looks back on. Fewer make its p99 jump; more make it late."""
+SHOWN = 64
+"""Outputs kept for the live view: more than the lines of a tall terminal."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """Where an input record is."""
+
+    partition: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """An output as the live view shows it: a label with its score, or a dead letter's reason."""
+
+    name: str
+    score: float | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Input:
+    time_ms: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Output:
+    time_ms: int
+    name: str
+    score: float | None
+
+
+@dataclass(slots=True)
+class _Partition:
+    """One input partition; by offset what has only one of its two sides."""
+
+    end: int = 0
+    """The offset after the last input that was read."""
+    waiting: dict[int, _Input] = field(default_factory=dict)
+    """Inputs without an output."""
+    early: dict[int, _Output] = field(default_factory=dict)
+    """Outputs that were read before their input."""
+
+
+class Ledger:
+    """Matches outputs to inputs by partition and offset. Owned by the thread that reads.
+
+    Args:
+        answers: The held-out sentences: a message's id to its label.
+    """
+
+    def __init__(self, *, answers: Mapping[str, str]) -> None:
+        self._answers = answers
+        self._partitions: dict[int, _Partition] = {}
+        self._latencies: Counter[int] = Counter()
+        self._graded: dict[str, bool] = {}
+        self._known_labels: set[str] = set()
+        self.inputs = 0
+        self.labels: Counter[str] = Counter()
+        self.reasons: Counter[str] = Counter()
+        self.doubled = 0
+        self.recent: deque[int] = deque(maxlen=RECENT)
+        """The last latencies, in ms."""
+        self.shown: deque[Shown] = deque(maxlen=SHOWN)
+        """The last outputs, oldest first."""
+        self.first_input_ms: int | None = None
+        self.last_output_ms: int | None = None
+
+    def read_input(self, at: Position, *, time_ms: int, text: str = "") -> None:
+        """A record of the input topic, in its partition's order."""
+        partition = self._partitions.setdefault(at.partition, _Partition())
+        partition.end = at.offset + 1
+        self.inputs += 1
+        if self.first_input_ms is None or time_ms < self.first_input_ms:
+            self.first_input_ms = time_ms
+        sent = _Input(time_ms, text)
+        output = partition.early.pop(at.offset, None)
+        if output is None:
+            partition.waiting[at.offset] = sent
+        else:
+            self._matched(sent, output)
+
+    def read_label(
+        self,
+        at: Position,
+        *,
+        time_ms: int,
+        identity: object,
+        label: str,
+        score: float,
+        known: Iterable[str],
+    ) -> None:
+        """A record of the output topic; ``known`` are all labels of the checkpoint."""
+        if self._is_first(at, _Output(time_ms, label, score)):
+            self.labels[label] += 1
+            self._known_labels.update(known)
+            if isinstance(identity, str) and identity in self._answers:
+                self._graded[identity] = self._answers[identity] == label
+
+    def read_dead_letter(self, at: Position, *, time_ms: int, reason: str) -> None:
+        """A record of the dead-letter topic."""
+        if self._is_first(at, _Output(time_ms, reason, None)):
+            self.reasons[reason] += 1
+
+    @property
+    def labelled(self) -> int:
+        """Inputs that have a label."""
+        return self.labels.total()
+
+    @property
+    def dead(self) -> int:
+        """Inputs that have a dead letter."""
+        return self.reasons.total()
+
+    @property
+    def waiting(self) -> int:
+        """Inputs without any output: after the worker's end, those that are lost."""
+        return sum(len(partition.waiting) for partition in self._partitions.values())
+
+    @property
+    def strays(self) -> int:
+        """Outputs of inputs that nobody sent: none, if this program is right."""
+        return sum(len(partition.early) for partition in self._partitions.values())
+
+    @property
+    def known_labels(self) -> list[str]:
+        """The checkpoint's labels, as far as outputs have told."""
+        return sorted(self._known_labels)
+
+    def quantile(self, share: float) -> float | None:
+        """Latency, in ms, that so large a share of all outputs did not exceed."""
+        return counted_quantile(self._latencies, share)
+
+    def graded(self) -> tuple[int, int] | None:
+        """Right answers and held-out sentences; None where the checkpoint has other labels."""
+        if not self._graded or not set(self._answers.values()) <= self._known_labels:
+            return None
+        return sum(self._graded.values()), len(self._graded)
+
+    def throughput(self) -> float | None:
+        """Outputs a second, from the first input to the last output, by the broker's clock."""
+        if self.first_input_ms is None or self.last_output_ms is None:
+            return None
+        span_ms = max(1, self.last_output_ms - self.first_input_ms)
+        return (self.labelled + self.dead) * 1_000 / span_ms
+
+    def _is_first(self, at: Position, output: _Output) -> bool:
+        """Whether its input had no output before this one."""
+        self.last_output_ms = max(output.time_ms, self.last_output_ms or output.time_ms)
+        partition = self._partitions.setdefault(at.partition, _Partition())
+        if at.offset >= partition.end and at.offset not in partition.early:
+            partition.early[at.offset] = output
+            return True
+        sent = partition.waiting.pop(at.offset, None)
+        if sent is None:
+            self.doubled += 1
+            return False
+        self._matched(sent, output)
+        return True
+
+    def _matched(self, sent: _Input, output: _Output) -> None:
+        latency_ms = max(0, output.time_ms - sent.time_ms)
+        self._latencies[latency_ms] += 1
+        self.recent.append(latency_ms)
+        self.shown.append(Shown(name=output.name, score=output.score, text=sent.text))
+
+
+def counted_quantile(counts: Mapping[int, int], share: float) -> float | None:
+    """The nearest-rank quantile of values that are given with how often each occurs."""
+    rank = share * sum(counts.values())
+    seen = 0
+    for value in sorted(counts):
+        seen += counts[value]
+        if seen >= rank:
+            return float(value)
+    return None

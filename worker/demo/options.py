@@ -1,0 +1,82 @@
+"""The options of `emotion-worker demo`: the docstring of a field is its line of `--help`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from annotated_types import Ge, Gt, Le, MinLen
+from pydantic import Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    CliApp,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+
+from worker.errors import Refused
+
+
+class DemoSettings(BaseSettings):
+    """Labels a stream of sentences on this machine, with an Apache Kafka and a model of its own."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        cli_kebab_case=True,
+        cli_prog_name="emotion-worker demo",
+        cli_hide_none_type=True,
+        cli_exit_on_error=False,
+        cli_avoid_json=True,
+        cli_implicit_flags="toggle",
+        use_attribute_docstrings=True,
+    )
+
+    messages: Annotated[int, Ge(1), Le(10_000_000)] = 2_400
+    """How many messages to send, the bad ones among them."""
+    rate: Annotated[float, Gt(0), Le(1_000_000)] = 80.0
+    """Messages sent in a second. What is too much for the machine waits unsent after a while."""
+    forever: bool = False
+    """Send until Ctrl-C, then show the summary."""
+    checkpoint: Path | None = None
+    """Directory of a checkpoint of your own. Default: one that is trained here once (.demo)."""
+    bootstrap_servers: Annotated[str, MinLen(1), Field(pattern=r"\S")] | None = None
+    """A Kafka of your own, `host:port`: its topics are made for the demo, and deleted after it."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003
+        init_settings: PydanticBaseSettingsSource,
+        **_: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Options only: an environment variable RATE is not meant for us."""
+        return (init_settings,)
+
+
+def load(options: list[str]) -> DemoSettings:
+    """The settings.
+
+    Raises:
+        Refused: With one line for each unknown option or bad value.
+    """
+    try:
+        return CliApp.run(DemoSettings, cli_args=options)
+    except ValidationError as error:
+        raise Refused("\n".join(_line(problem) for problem in error.errors())) from error
+    except SettingsError as error:
+        raise Refused(f"{_reason(error)} (see emotion-worker demo --help)") from error
+
+
+def _line(problem: object) -> str:
+    assert isinstance(problem, dict)  # noqa: S101 - pydantic types it so, for mypy's sake
+    option = "--" + str(problem["loc"][0]).replace("_", "-")
+    message = str(problem["msg"])
+    return f"{option} {problem['input']!r}: {message[:1].lower()}{message[1:]}"
+
+
+def _reason(error: SettingsError) -> str:
+    """argparse's own words, out of the sentence that pydantic-settings puts around them."""
+    return str(error).rpartition("error parsing CLI: ")[2].splitlines()[0]
