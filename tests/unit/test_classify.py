@@ -1,0 +1,248 @@
+"""Micro-batches to outcomes: who is to blame for a failed batch, and when nobody is."""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.fakes import BREAKS, NOT_FINITE, StubClassifier, expected_label, expected_scores
+from tests.fakes import encoded as encoded_tokens
+from worker.classify import CANARY, Inference
+from worker.errors import Fatal
+from worker.records import Classified, Encoded, MicroBatch, Rejection
+
+
+class FailingStage(StubClassifier):
+    """Refuses to pad a row with the breaking word, as a token id outside the vocabulary is."""
+
+    def stage(self, rows):
+        self.calls += 1
+        if self.broken or any(1 in row for row in rows):
+            raise ValueError("no padding for this")
+        return super().stage(rows)
+
+    def scores(self, launched):
+        return np.array([expected_scores(row) for row in launched], dtype=np.float32)
+
+
+class FailingLaunch(FailingStage):
+    """The same, later."""
+
+    def stage(self, rows):
+        return [list(row) for row in rows]
+
+    def launch(self, staged):
+        return FailingStage.stage(self, staged)
+
+
+class OutOfMemory(StubClassifier):
+    """Runs at most so many rows at a time."""
+
+    def __init__(self, *, rows):
+        super().__init__()
+        self.rows = rows
+
+    def launch(self, staged):
+        if len(staged) > self.rows:
+            raise KindError("oom")
+        return staged
+
+
+class KindError(Exception):
+    def __init__(self, kind):
+        super().__init__("text\nof several lines")
+        self.kind = kind
+
+
+def encoded(classifier, offset, text):
+    document = encoded_tokens(offset, text=text).document
+    tokens, truncated = classifier.tokenize([text])[0]
+    return Encoded(document, tokens, truncated)
+
+
+def texts_with(marks, *, count):
+    return [f"{marks[i]} word{i}" if i in marks else f"word{i}" for i in range(count)]
+
+
+def classify(classifier, texts, errors=None):
+    """Outcomes of one micro-batch, the calls that it took, and the counted errors."""
+    errors = [] if errors is None else errors
+    inference = Inference(classifier=classifier, on_error=errors.append)
+    items = tuple(encoded(classifier, i, text) for i, text in enumerate(texts))
+    before = classifier.calls
+    outcomes = inference.finish(inference.launch(inference.stage(MicroBatch(items, "full"))))
+    return outcomes, classifier.calls - before, errors
+
+
+def rejected(outcomes):
+    return [i for i, outcome in enumerate(outcomes) if isinstance(outcome, Rejection)]
+
+
+def assert_all_in_order(outcomes, texts):
+    assert len(outcomes) == len(texts)
+    for offset, (outcome, text) in enumerate(zip(outcomes, texts, strict=True)):
+        if isinstance(outcome, Rejection):
+            assert outcome.record.offset == offset
+            continue
+        assert isinstance(outcome, Classified)
+        assert outcome.document.record.offset == offset
+        assert outcome.document.text == text
+        assert outcome.prediction.label == expected_label(text)
+
+
+def test_every_text_gets_its_own_label_and_scores():
+    outcomes, calls, errors = classify(StubClassifier(), ["i feel fine", "so sad", "you"])
+    assert_all_in_order(outcomes, ["i feel fine", "so sad", "you"])
+    assert {outcome.prediction.label for outcome in outcomes} <= set(StubClassifier.labels)
+    for outcome in outcomes:
+        prediction = outcome.prediction
+        assert prediction.score == max(prediction.scores) == pytest.approx(0.8)
+        assert prediction.scores[StubClassifier.labels.index(prediction.label)] == prediction.score
+    assert (calls, errors) == (1, [])
+
+
+@pytest.mark.parametrize("classifier", [StubClassifier, FailingStage, FailingLaunch])
+@pytest.mark.parametrize("bad", [0, 1, 31, 32, 63])
+def test_one_bad_record_among_64_is_found_in_a_few_calls(classifier, bad):
+    texts = texts_with({bad: BREAKS}, count=64)
+    outcomes, calls, errors = classify(classifier(), texts)
+    assert rejected(outcomes) == [bad]
+    assert outcomes[bad].reason == "model_failed"
+    assert_all_in_order(outcomes, texts)
+    assert calls <= 2 * math.log2(64) + 2
+    assert errors == ["other"] * 7  # 64, 32, 16, 8, 4, 2 and 1 rows
+
+
+@given(
+    bad=st.sets(st.integers(0, 40)), broken=st.sets(st.integers(0, 40)), count=st.integers(1, 41)
+)
+def test_exactly_the_bad_ones_are_rejected_whatever_their_places(bad, broken, count):
+    marks = dict.fromkeys(bad, NOT_FINITE) | dict.fromkeys(broken, BREAKS)
+    texts = texts_with(marks, count=count)
+    outcomes, _, _ = classify(StubClassifier(), texts)
+    assert rejected(outcomes) == sorted(i for i in marks if i < count)
+    assert all(outcomes[i].reason == "model_failed" for i in rejected(outcomes))
+    assert_all_in_order(outcomes, texts)
+
+
+@pytest.mark.parametrize("classifier", [StubClassifier, FailingStage, FailingLaunch])
+def test_a_bad_record_alone_is_rejected(classifier):
+    outcomes, _, _ = classify(classifier(), [BREAKS])
+    assert rejected(outcomes) == [0]
+
+
+def test_scores_that_are_not_finite_are_that_records_failure_without_a_search():
+    texts = texts_with({5: NOT_FINITE, 9: NOT_FINITE}, count=16)
+    outcomes, calls, errors = classify(StubClassifier(), texts)
+    assert rejected(outcomes) == [5, 9]
+    assert calls == 2  # the batch, and the canary
+    assert errors == []
+    assert "not finite" in outcomes[5].message
+
+
+@pytest.mark.parametrize("classifier", [StubClassifier, FailingStage, FailingLaunch])
+def test_a_model_that_fails_for_a_good_text_too_ends_the_process(classifier):
+    errors = []
+    with pytest.raises(Fatal, match="known-good"):
+        classify(classifier(broken=True), ["fine"] * 64, errors)
+    assert errors == ["other"] * 8  # 64, 32 ... 1 rows, and the canary
+
+
+def test_scores_that_are_never_finite_end_the_process():
+    class Blind(StubClassifier):
+        def scores(self, launched):
+            return np.full((len(launched), 3), np.nan, dtype=np.float32)
+
+    with pytest.raises(Fatal, match="not finite"):
+        classify(Blind(), ["fine", "also fine"])
+
+
+def test_a_model_that_dies_in_the_middle_of_the_search_ends_the_process():
+    class Dying(StubClassifier):
+        def scores(self, launched):
+            if self.calls >= 3:
+                self.broken = True
+            return super().scores(launched)
+
+    with pytest.raises(Fatal):
+        classify(Dying(), texts_with({3: BREAKS}, count=16))
+
+
+@pytest.mark.parametrize("shape", [(1, 3), (2, 2), (2,), (3, 3)])
+def test_scores_of_the_wrong_shape_end_the_process(shape):
+    class Misshapen(StubClassifier):
+        def scores(self, launched):  # noqa: ARG002 - the protocol's
+            return np.zeros(shape, dtype=np.float32)
+
+    with pytest.raises(Fatal, match="shape"):
+        classify(Misshapen(), ["one", "two"])
+
+
+def test_out_of_memory_halves_the_batch_until_it_fits():
+    texts = texts_with({}, count=64)
+    outcomes, _, errors = classify(OutOfMemory(rows=16), texts)
+    assert rejected(outcomes) == []
+    assert_all_in_order(outcomes, texts)
+    assert errors == ["oom"] * 3  # 64 rows, and twice 32
+
+
+@pytest.mark.parametrize(
+    ("kind", "counted"),
+    [("oom", "oom"), ("device", "device"), ("other", "other"), ("new", "other"), (None, "other")],
+)
+def test_errors_are_counted_by_a_closed_set_of_kinds(kind, counted):
+    class Failing(StubClassifier):
+        def launch(self, staged):  # noqa: ARG002 - the protocol's
+            raise KindError(kind)
+
+    errors = []
+    with pytest.raises(Fatal) as caught:
+        classify(Failing(), ["fine"], errors)
+    assert errors == [counted, counted]
+    assert "\n" not in str(caught.value)
+
+
+def test_the_message_of_a_rejection_never_holds_the_text():
+    class Telling(StubClassifier):
+        def stage(self, rows):
+            if any(1 in row for row in rows):
+                raise ValueError("cannot run 'my secret text'")
+            return super().stage(rows)
+
+    outcomes, _, _ = classify(Telling(), [f"{BREAKS} my secret text"])
+    assert "secret" not in outcomes[0].message
+
+
+def test_the_canary_is_asked_once_for_each_record_that_breaks_alone():
+    class Watched(StubClassifier):
+        def __init__(self):
+            super().__init__()
+            self.rows = []
+
+        def launch(self, staged):
+            self.rows.append(staged)
+            return staged
+
+    classifier = Watched()
+    canary = [list(classifier.tokenize([CANARY])[0][0])]
+    classify(classifier, texts_with({2: BREAKS, 6: BREAKS}, count=8))
+    assert classifier.rows.count(canary) == 2
+    for before, after in pairwise(classifier.rows):
+        if after == canary:
+            assert len(before) == 1  # right after the record that is blamed
+
+
+def test_two_batches_may_be_under_way_at_once():
+    classifier = StubClassifier()
+    inference = Inference(classifier=classifier, on_error=[].append)
+    batches = [
+        MicroBatch((encoded(classifier, 0, "first"),), "full"),
+        MicroBatch((encoded(classifier, 1, BREAKS), encoded(classifier, 2, "third")), "full"),
+    ]
+    launched = [inference.launch(inference.stage(batch)) for batch in batches]
+    first, second = (inference.finish(one) for one in launched)
+    assert_all_in_order(first, ["first"])
+    assert rejected(second) == [0]

@@ -1,0 +1,335 @@
+"""Settings: from where they come, in which order, and what is said of wrong ones."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from pydantic import BaseModel
+
+from tests.conftest import ROOT
+from worker import settings
+from worker.errors import Refused
+
+PASSWORD = "hunter2-is-secret"
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch, tmp_path):
+    """Neither this shell's variables nor the checkout's .env."""
+    for name in [name for name in os.environ if name.upper().startswith("WORKER_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def problems(monkeypatch):
+    """The lines with which these variables and options are refused."""
+
+    def ask(variables=None, *args):
+        for name, value in (variables or {}).items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(Refused) as caught:
+            settings.load(list(args))
+        return str(caught.value).splitlines()
+
+    return ask
+
+
+def leaves(group=settings.Settings, path=()):
+    for name, field in group.model_fields.items():
+        annotation = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            yield from leaves(annotation, (*path, name))
+        else:
+            yield (*path, name), field
+
+
+def test_without_anything_set_the_documented_defaults_hold():
+    chosen = settings.load([])
+    assert (chosen.input.topic, chosen.output.topic, chosen.dlq.topic) == (
+        *("tweets", "emotions"),
+        "tweets.dlq",
+    )
+    assert (chosen.input.format, chosen.input.text_field, chosen.input.id_field) == (
+        *("json", "text"),
+        "id",
+    )
+    assert (chosen.model.device, chosen.model.dtype) == ("auto", "auto")
+    assert chosen.delivery.guarantee == "at_least_once"
+    assert chosen.drain.deadline == 25
+    assert chosen.kafka.bootstrap_servers == "localhost:9092"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "line"),
+    [
+        ("WORKER_NOPE", "1", "WORKER_NOPE: there is no such setting"),
+        ("WORKER_TOPIC", "x", "WORKER_TOPIC: there is no such setting"),
+        ("WORKER_BTACH__MAX_WAIT", "1", "WORKER_BTACH__MAX_WAIT: there is no such setting"),
+        ("WORKER_", "1", "WORKER_: there is no such setting"),
+        ("WORKER_KAFKA__NOPE", "1", "WORKER_KAFKA__NOPE: there is no such setting"),
+        ("WORKER_INPUT__TOPICS", "a", "WORKER_INPUT__TOPICS: there is no such setting"),
+        ("WORKER_BATCH__MAX_RECORDS", "0", "WORKER_BATCH__MAX_RECORDS: Input should be greater"),
+        ("WORKER_BATCH__MAX_RECORDS", "many", "WORKER_BATCH__MAX_RECORDS: Input should be a valid"),
+        ("WORKER_BATCH__MAX_RECORDS", "1.5", "WORKER_BATCH__MAX_RECORDS: Input should be a valid"),
+        ("WORKER_BATCH__MAX_TOKENS", "", "WORKER_BATCH__MAX_TOKENS: Input should be a valid"),
+        ("WORKER_BATCH__MAX_WAIT", "-0.1", "WORKER_BATCH__MAX_WAIT: Input should be greater"),
+        ("WORKER_BATCH__MAX_WAIT", "inf", "WORKER_BATCH__MAX_WAIT: Input should be a finite"),
+        ("WORKER_BATCH__MAX_WAIT", "nan", "WORKER_BATCH__MAX_WAIT: Input should be a finite"),
+        ("WORKER_BATCH__IN_FLIGHT_BYTES", "5", "WORKER_BATCH__IN_FLIGHT_BYTES: Input should be"),
+        ("WORKER_DRAIN__DEADLINE", "0", "WORKER_DRAIN__DEADLINE: Input should be greater"),
+        ("WORKER_HTTP__PORT", "65536", "WORKER_HTTP__PORT: Input should be less than"),
+        ("WORKER_HTTP__PORT", "-1", "WORKER_HTTP__PORT: Input should be greater"),
+        ("WORKER_HTTP__HOST", "", "WORKER_HTTP__HOST: String should have at least 1"),
+        ("WORKER_INPUT__TOPIC", "a b", "WORKER_INPUT__TOPIC: String should match"),
+        ("WORKER_INPUT__TOPIC", "", "WORKER_INPUT__TOPIC: String should"),
+        ("WORKER_INPUT__TOPIC", "x" * 250, "WORKER_INPUT__TOPIC: String should match"),
+        ("WORKER_INPUT__FORMAT", "avro", "WORKER_INPUT__FORMAT: Input should be 'json' or 'text'"),
+        ("WORKER_INPUT__MAX_BYTES", "0", "WORKER_INPUT__MAX_BYTES: Input should be greater"),
+        ("WORKER_MODEL__DEVICE", "gpu", "WORKER_MODEL__DEVICE: String should match"),
+        ("WORKER_MODEL__DEVICE", "cuda:", "WORKER_MODEL__DEVICE: String should match"),
+        ("WORKER_MODEL__DTYPE", "int8", "WORKER_MODEL__DTYPE: Input should be 'auto'"),
+        ("WORKER_MODEL__THREADS", "0", "WORKER_MODEL__THREADS: Input should be greater"),
+        ("WORKER_LOG__LEVEL", "loud", "WORKER_LOG__LEVEL: Input should be 'debug'"),
+        ("WORKER_LOG__FORMAT", "xml", "WORKER_LOG__FORMAT: Input should be 'json'"),
+        ("WORKER_KAFKA__SESSION_TIMEOUT", "5", "WORKER_KAFKA__SESSION_TIMEOUT: Input should be"),
+        ("WORKER_KAFKA__HEARTBEAT_INTERVAL", "4", "WORKER_KAFKA: heartbeat_interval must be at"),
+        ("WORKER_KAFKA__COMPRESSION", "rar", "WORKER_KAFKA__COMPRESSION: Input should be 'none'"),
+        ("WORKER_KAFKA__GROUP_ID", "", "WORKER_KAFKA__GROUP_ID: String should have at least 1"),
+        ("WORKER_KAFKA__SECURITY_PROTOCOL", "TLS", "WORKER_KAFKA__SECURITY_PROTOCOL: Input should"),
+        ("WORKER_HTTP", "5", "WORKER_HTTP: Input should be a valid dictionary"),
+    ],
+)
+def test_a_wrong_variable_is_refused_by_one_line_that_names_it(problems, variable, value, line):
+    lines = problems({variable: value})
+    assert len(lines) == 1
+    assert lines[0].startswith(line)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "word"),
+    [
+        ("WORKER_DELIVERY__GUARANTEE", "exactly_once", "exactly_once"),
+        ("WORKER_KAFKA__SECURITY_PROTOCOL", "SSL", "SSL"),
+        ("WORKER_KAFKA__SECURITY_PROTOCOL", "SASL_PLAINTEXT", "SASL_PLAINTEXT"),
+        ("WORKER_KAFKA__SECURITY_PROTOCOL", "SASL_SSL", "SASL_SSL"),
+        ("WORKER_KAFKA__SASL_MECHANISM", "PLAIN", "sasl_mechanism"),
+        ("WORKER_KAFKA__SASL_USERNAME", "me", "sasl_username"),
+        ("WORKER_KAFKA__SASL_PASSWORD", PASSWORD, "sasl_password"),
+        ("WORKER_KAFKA__SSL_CAFILE", "ca.pem", "ssl_cafile"),
+        ("WORKER_KAFKA__SSL_CERTFILE", "cert.pem", "ssl_certfile"),
+        ("WORKER_KAFKA__SSL_KEYFILE", "key.pem", "ssl_keyfile"),
+    ],
+)
+def test_what_is_not_built_yet_is_refused_and_says_so(problems, variable, value, word):
+    (line,) = problems({variable: value})
+    assert word in line
+    assert "not built yet" in line
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"WORKER_OUTPUT__TOPIC": "tweets"},
+        {"WORKER_DLQ__TOPIC": "tweets"},
+        {"WORKER_DLQ__TOPIC": "emotions"},
+        {"WORKER_INPUT__TOPIC": "emotions"},
+    ],
+)
+def test_a_worker_that_would_read_what_it_writes_is_refused(problems, variables):
+    (line,) = problems(variables)
+    assert "three topics" in line
+    assert next(iter(variables.values())) in line
+
+
+def test_every_problem_has_its_own_line(problems):
+    lines = problems(
+        {
+            "WORKER_NOPE": "1",
+            "WORKER_KAFKA__NOPE": "1",
+            "WORKER_BATCH__MAX_RECORDS": "many",
+            "WORKER_HTTP__PORT": "99999",
+            "WORKER_DELIVERY__GUARANTEE": "exactly_once",
+        }
+    )
+    assert sorted(line.split(":")[0] for line in lines) == [
+        "WORKER_BATCH__MAX_RECORDS",
+        "WORKER_DELIVERY",
+        "WORKER_HTTP__PORT",
+        "WORKER_KAFKA__NOPE",
+        "WORKER_NOPE",
+    ]
+
+
+def test_the_line_tells_what_was_given(problems):
+    assert problems({"WORKER_HTTP__PORT": "99999"})[0].endswith("(got '99999')")
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["--nope", "1"],
+        ["--batch.max-rec", "5"],  # no abbreviations: they break when a setting is added
+        ["--batch.max-records"],
+        ["stray"],
+        ["--input.format", "avro"],
+        ["--batch.max-records=0"],
+    ],
+)
+def test_a_wrong_option_is_refused_in_one_line(problems, args):
+    (line,) = problems({}, *args)
+    assert args[0].partition("=")[0].lstrip("-").split(".")[0] in line.lower()
+
+
+@pytest.mark.parametrize(
+    ("variables", "args"),
+    [
+        ({"WORKER_KAFKA__SASL_PASSWORD": PASSWORD}, []),
+        ({"WORKER_KAFKA__SASL_PASSWORD": PASSWORD, "WORKER_KAFKA__SESSION_TIMEOUT": "0"}, []),
+        ({"WORKER_KAFKA__SASL_PASSWD": PASSWORD}, []),
+        ({"WORKER_KAFKA__SASL_PASSWORD__VALUE": PASSWORD}, []),
+        ({"WORKER_KAFKA": f'{{"sasl_password": "{PASSWORD}"'}, []),
+        ({"WORKER_KAFKA": f'{{"sasl_password": ["{PASSWORD}"]}}'}, []),
+        ({"WORKER_KAFKA": '{"sasl_password": 20261729}'}, []),
+        ({}, ["--kafka.sasl-password", PASSWORD]),
+    ],
+)
+def test_a_secret_is_never_shown(problems, variables, args):
+    shown = "\n".join(problems(variables, *args))
+    assert PASSWORD not in shown
+    assert "20261729" not in shown
+
+
+def test_a_secret_is_not_in_the_settings_text():
+    kafka = settings.KafkaSettings.model_construct(
+        sasl_password=settings.SecretStr(PASSWORD), security_protocol="PLAINTEXT"
+    )
+    assert PASSWORD not in f"{kafka} {kafka!r} {kafka.model_dump()} {kafka.model_dump_json()}"
+
+
+def test_the_command_line_beats_the_environment_which_beats_the_env_file(monkeypatch, tmp_path):
+    (tmp_path / ".env").write_text(
+        "WORKER_BATCH__MAX_RECORDS=16\nWORKER_BATCH__MAX_TOKENS=16\nWORKER_BATCH__MAX_WAIT=16\n"
+    )
+    monkeypatch.setenv("WORKER_BATCH__MAX_RECORDS", "32")
+    monkeypatch.setenv("WORKER_BATCH__MAX_TOKENS", "32")
+    batch = settings.load(["--batch.max-records", "64"]).batch
+    assert (batch.max_records, batch.max_tokens, batch.max_wait) == (64, 32, 16)
+    assert batch.in_flight_bytes == settings.BatchSettings().in_flight_bytes
+
+
+def test_the_env_file_may_hold_other_programs_variables(tmp_path):
+    (tmp_path / ".env").write_text(
+        "DATABASE_URL=postgres://x\nCOLUMNS=80\nexport TRAIN_EPOCHS=3\n# a comment\n"
+        "WORKER_KAFKA__GROUP_ID='from the file'\n"
+    )
+    assert settings.load([]).kafka.group_id == "from the file"
+
+
+@pytest.mark.parametrize("name", ["WORKER_NOPE", "WORKER_KAFKA__NOPE"])
+def test_a_misspelt_name_in_the_env_file_is_refused(problems, tmp_path, name):
+    (tmp_path / ".env").write_text(f"{name}=1\n")
+    assert problems() == [f"{name}: there is no such setting"]
+
+
+def test_an_env_file_that_is_no_text_is_refused(problems, tmp_path):
+    (tmp_path / ".env").write_bytes(b"\xff\xfeWORKER_HTTP__PORT=1\n")
+    (line,) = problems()
+    assert ".env" in line
+
+
+def test_a_group_may_be_given_as_json(monkeypatch):
+    monkeypatch.setenv("WORKER_HTTP", '{"port": 1234}')
+    assert settings.load([]).http.port == 1234
+    assert settings.load([]).http.host == settings.HttpSettings().host
+
+
+@pytest.mark.parametrize("text", ["123", "null", "true", '{"a": 1}', "a,b", " x "])
+def test_a_text_that_looks_like_something_else_stays_a_text(monkeypatch, text):
+    monkeypatch.setenv("WORKER_KAFKA__GROUP_ID", text)
+    assert settings.load([]).kafka.group_id == text
+    assert settings.load(["--kafka.group-id", text]).kafka.group_id == text
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:0", "cuda:13"])
+def test_devices_are_named_as_torch_names_them(monkeypatch, device):
+    monkeypatch.setenv("WORKER_MODEL__DEVICE", device)
+    assert settings.load([]).model.device == device
+
+
+def test_settings_cannot_be_changed_afterwards():
+    chosen = settings.load([])
+    with pytest.raises(ValueError, match="frozen"):
+        chosen.http.port = 1
+    with pytest.raises(ValueError, match="frozen"):
+        chosen.http = settings.HttpSettings()
+
+
+def test_every_setting_tells_what_it_does():
+    assert len(list(leaves())) > 30
+    undocumented = [path for path, field in leaves() if not field.description]
+    assert undocumented == []
+
+
+def test_help_lists_every_setting_as_an_option(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit) as stopped:
+        settings.load(["--help"])
+    assert stopped.value.code == 0
+    shown = capsys.readouterr().out
+    for path, _ in leaves():
+        assert f"--{'.'.join(path).replace('_', '-')} " in shown
+
+
+@pytest.fixture
+def secrets(tmp_path):
+    """Loads the settings in a process of its own with these secret files, and these variables."""
+    folder = tmp_path / "secrets"
+
+    def ask(files, **variables):
+        if files is not None:
+            folder.mkdir()
+            for name, text in files.items():
+                (folder / name).write_text(text)
+        program = (
+            "from worker import settings, errors\n"
+            "try:\n"
+            "    kafka = settings.load([]).kafka\n"
+            "    print(kafka.group_id, kafka.replica_id)\n"
+            "except errors.Refused as refused:\n"
+            "    print('REFUSED', refused)\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONPATH": str(ROOT), "WORKER_SECRETS_DIR": str(folder)}
+            | variables,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout.strip()
+
+    return ask
+
+
+def test_a_secret_file_is_read_by_its_variables_name(secrets):
+    files = {"WORKER_KAFKA__GROUP_ID": "from-file\n", "WORKER_KAFKA__REPLICA_ID": "file-replica"}
+    assert secrets(files, WORKER_KAFKA__REPLICA_ID="mine") == "from-file mine"
+
+
+def test_a_secret_file_may_hold_a_whole_group_as_json(secrets):
+    assert secrets({"WORKER_KAFKA": '{"group_id": "g", "replica_id": "r"}'}) == "g r"
+
+
+def test_a_misspelt_secret_file_is_refused(secrets):
+    shown = secrets({"WORKER_KAFKA__SASL_PASSWROD": PASSWORD})
+    assert shown.startswith("REFUSED")
+    assert "WORKER_KAFKA__SASL_PASSWROD" in shown
+    assert PASSWORD not in shown
+
+
+def test_a_secrets_directory_that_is_not_there_is_refused(secrets):
+    shown = secrets(None)
+    assert shown.startswith("REFUSED")
+    assert "secrets" in shown
