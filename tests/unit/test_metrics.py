@@ -1,5 +1,7 @@
 """What is counted, by which names, and from when on."""
 
+from dataclasses import replace
+
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
@@ -67,7 +69,7 @@ class Counted:
             name="m", version="v", labels=LABELS, device="cpu", dtype="float32", shares=shares
         )
 
-    def value(self, name, **labels):
+    def value(self, name, /, **labels):
         return self.registry.get_sample_value(f"worker_{name}", labels)
 
     def series(self, name):
@@ -252,8 +254,6 @@ def test_a_batch_is_counted_by_rows_tokens_padding_and_wait(counted):
 
 
 def test_texts_that_were_cut_are_counted(counted):
-    from dataclasses import replace
-
     whole = encoded()
     counted.metrics.tokenized([whole, replace(whole, truncated=True), whole])
     counted.metrics.tokenized([whole])

@@ -1,0 +1,90 @@
+"""The whole path with a real checkpoint: what the worker publishes is what `evaluate` says."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from tests.kafka_helpers import Message, committed, end_offsets, produce, read_all
+from tests.worker_process import WorkerProcess, clean_environment
+from worker.schema import messages
+
+pytestmark = pytest.mark.slow
+
+PRESENT = 1_790_000_000_000
+CLOSE_CALL = 0.02
+"""Labels may differ between precisions and batch mates only where the two best are this close."""
+
+
+def predictions(checkpoint, file, target):
+    done = subprocess.run(
+        [sys.executable, "-m", "train", "evaluate", "--checkpoint", str(checkpoint),
+         "--dataset", str(file), "--predictions", str(target)],
+        env=clean_environment(), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3_000:]
+    return [json.loads(line) for line in Path(target).read_text().splitlines()]
+
+
+@pytest.mark.timeout(900)
+def test_two_thousand_tweets_get_the_labels_that_evaluate_gives(
+    kafka, topic, tweets, checkpoint, tmp_path
+):
+    file = tweets / "validation.jsonl"
+    offline = predictions(checkpoint, file, tmp_path / "predictions.jsonl")
+    names = {
+        "input_topic": topic("tweets", partitions=4),
+        "output_topic": topic("emotions", partitions=4),
+        "dlq_topic": topic("dlq"),
+    }
+    sent = [
+        Message(
+            value=json.dumps({"text": row["text"], "id": f"t-{number}"}).encode(),
+            key=b"user-%d" % (number % 300),
+            headers=(("n", b"%d" % number),),
+            timestamp=PRESENT + number,
+        )
+        for number, row in enumerate(offline)
+    ]
+    assert len(sent) == 2_000
+    produce(kafka, names["input_topic"], sent)
+    worker = WorkerProcess(
+        bootstrap=kafka, directory=tmp_path, group=names["input_topic"], checkpoint=checkpoint,
+        model__device="cpu", **names,
+    )  # fmt: skip
+    with worker.start():
+        worker.wait_processed(2_000, timeout=400)
+        status, scrape = worker.get("/metrics")
+        assert worker.stop() == 0
+    assert status == 200
+    assert "worker_model_info{" in scrape
+
+    outputs = read_all(kafka, names["output_topic"])
+    assert len(outputs) == 2_000
+    manifest = json.loads((checkpoint / "manifest.json").read_text())
+    schema = {**messages(), "oneOf": [{"$ref": "#/$defs/output"}]}
+    differ, lanes = [], {}
+    for output in outputs:
+        value = json.loads(output.value)
+        jsonschema.validate(value, schema)
+        number = int(dict(output.headers)["n"])
+        message, expected = sent[number], offline[number]
+        assert (output.key, output.timestamp) == (message.key, message.timestamp)
+        assert list(output.headers) == list(message.headers)
+        assert value["id"] == f"t-{number}"
+        assert value["model"] == {"name": manifest["name"], "version": manifest["version"]}
+        lane = (value["source"]["partition"], output.partition)
+        assert value["source"]["offset"] > lanes.get(lane, -1)
+        lanes[lane] = value["source"]["offset"]
+        if value["label"] != expected["label"]:
+            best, second = sorted(value["scores"].values(), reverse=True)[:2]
+            differ.append((expected["text"], best - second))
+        else:
+            assert value["score"] == pytest.approx(expected["score"], abs=CLOSE_CALL)
+    assert len({json.loads(o.value)["id"] for o in outputs}) == 2_000
+    assert len(differ) <= 4, differ
+    assert all(gap <= 2 * CLOSE_CALL for _, gap in differ), differ
+    assert committed(kafka, names["input_topic"]) == end_offsets(kafka, names["input_topic"])

@@ -1,0 +1,204 @@
+"""`emotion-worker` as a user meets it, as far as no broker is needed."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tests import tiny
+from tests.conftest import ROOT
+from worker.__main__ import main
+
+COMMAND = str(Path(sys.executable).with_name("emotion-worker"))
+HEAVY = ("torch", "transformers", "tokenizers", "kafka", "pydantic", "numpy")
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch, tmp_path):
+    """No settings but those of the test, and logging left as it is for the other tests."""
+    for name in [name for name in os.environ if name.upper().startswith("WORKER_")]:
+        monkeypatch.delenv(name)
+    for name in ("HF_HUB_OFFLINE", "TOKENIZERS_PARALLELISM"):
+        monkeypatch.setenv(name, os.environ.get(name, "1"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("worker.logs.configure", lambda **_: None)
+
+
+def told(capsys, *words):
+    """Exit code, output, and the lines on standard error."""
+    code = main(list(words))
+    shown = capsys.readouterr()
+    return code, shown.out, shown.err.splitlines()
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["-h"], ["help"]])
+def test_without_a_command_it_tells_its_commands(capsys, words):
+    code, out, err = told(capsys, *words)
+    assert (code, err) == (0, [])
+    for command in ("run", "check", "schema", "demo", "redrive"):
+        assert f"\n  {command} " in out
+
+
+def test_help_answers_at_once_and_loads_nothing_heavy():
+    program = (
+        "import sys\n"
+        "from worker.__main__ import main\n"
+        "code = main(['--help'])\n"
+        f"print('loaded', [name for name in {HEAVY!r} if name in sys.modules], code)\n"
+    )
+    begin = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert time.perf_counter() - begin < 1.5
+    assert done.stdout.splitlines()[-1] == "loaded [] 0"
+
+
+def test_the_installed_command_is_this_one():
+    done = subprocess.run([COMMAND, "--version"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert done.stdout.startswith("emotion-worker ")
+
+
+def test_an_unknown_command_is_refused_with_the_known_ones(capsys):
+    code, out, err = told(capsys, "label")
+    assert (code, out) == (2, "")
+    assert err == [
+        "emotion-worker: there is no command 'label': one of run, check, schema, demo, redrive"
+    ]
+
+
+def test_what_is_not_built_is_refused(capsys):
+    assert told(capsys, "redrive") == (2, "", ["emotion-worker: redrive is not built yet"])
+
+
+def test_schema_prints_json_schema(capsys):
+    code, out, _ = told(capsys, "schema")
+    assert code == 0
+    assert set(json.loads(out)["$defs"]) == {"input", "output", "dead_letter_headers"}
+
+
+def test_schema_takes_no_options(capsys):
+    code, out, err = told(capsys, "schema", "--pretty")
+    assert (code, out, len(err)) == (2, "", 1)
+
+
+@pytest.mark.parametrize("command", ["run", "check"])
+def test_wrong_settings_are_refused_one_line_each(capsys, monkeypatch, command):
+    monkeypatch.setenv("WORKER_NOPE", "1")
+    monkeypatch.setenv("WORKER_HTTP__PORT", "99999")
+    code, out, err = told(capsys, command, "--batch.max-records", "0")
+    assert (code, out) == (2, "")
+    assert [line.split(":")[:2] for line in err] == [
+        ["emotion-worker", " WORKER_NOPE"],
+        ["emotion-worker", " WORKER_BATCH__MAX_RECORDS"],
+        ["emotion-worker", " WORKER_HTTP__PORT"],
+    ]
+
+
+@pytest.mark.parametrize("command", ["run", "check"])
+def test_help_of_a_command_lists_its_settings(capsys, command):
+    with pytest.raises(SystemExit) as stopped:
+        main([command, "--help"])
+    assert stopped.value.code == 0
+    assert "--kafka.bootstrap-servers" in capsys.readouterr().out
+
+
+def test_a_checkpoint_that_is_not_there_is_refused(capsys):
+    code, out, err = told(capsys, "check", "--model.checkpoint", "nowhere")
+    assert (code, out) == (2, "settings    ok\n")
+    assert err == [
+        "emotion-worker: model.checkpoint: there is no directory nowhere: "
+        "make one with emotion-train run --output"
+    ]
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:1"])
+def test_cuda_without_a_gpu_is_refused_and_never_replaced(capsys, tmp_path, device):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    tiny.checkpoint(tmp_path / "tiny")
+    capsys.readouterr()
+    code, out, err = told(
+        capsys, "check", "--model.checkpoint", str(tmp_path / "tiny"), "--model.device", device
+    )
+    assert (code, out) == (2, "settings    ok\n")
+    (line,) = err
+    assert line.startswith(f"emotion-worker: model.device: {device} was asked for")
+    assert "GPU" in line
+
+
+@pytest.fixture
+def worker():
+    """Starts `emotion-worker run` with no broker in sight; logs go to standard error."""
+    started = []
+
+    def start(**variables):
+        silent = {
+            "WORKER_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:1",
+            "WORKER_HTTP__HOST": "127.0.0.1",
+        }
+        process = subprocess.Popen(
+            [COMMAND, "run"],
+            env=os.environ | silent | variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_a_port_in_use_is_refused_before_anything_is_read(worker):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        process = worker(WORKER_HTTP__PORT=str(taken.getsockname()[1]))
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (2, "")
+    (line,) = err.splitlines()
+    assert "cannot be bound" in json.loads(line)["event"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_without_a_broker_it_waits_alive_and_not_ready_until_a_signal_ends_it_with_0(
+    worker, number
+):
+    process = worker(WORKER_HTTP__PORT="0")
+    first = json.loads(process.stderr.readline())
+    assert first["event"] == "http_listening"
+    place = f"http://127.0.0.1:{first['port']}"
+    with urllib.request.urlopen(f"{place}/livez", timeout=60) as answer:
+        assert answer.read() == b"ok\n"
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(f"{place}/readyz", timeout=60)
+    with refused.value as answer:
+        assert answer.code == 503
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (0, "")
+    assert json.loads(err.splitlines()[-1])["event"] == "stopped_before_start"
+    assert "Traceback" not in err
+
+
+def test_console_logs_are_for_people(worker):
+    process = worker(WORKER_HTTP__PORT="0", WORKER_LOG__FORMAT="console")
+    line = process.stderr.readline()
+    assert "http_listening" in line
+    assert not line.startswith("{")
+    assert "\x1b" not in line  # no colours where there is no terminal
+    process.terminate()
+    process.communicate(timeout=60)
+    assert process.returncode == 0

@@ -1,0 +1,277 @@
+"""A checkpoint directory: what is read from it, and what is refused before a weight is loaded."""
+
+import hashlib
+import json
+
+import pytest
+
+from worker.errors import Refused
+from worker.model.checkpoint import read
+
+LABELS = ("sadness", "joy", "love")
+CONFIG = {
+    "architectures": ["BertForSequenceClassification"],
+    "model_type": "bert",
+    "id2label": {str(i): label for i, label in enumerate(LABELS)},
+    "problem_type": "single_label_classification",
+    "max_position_embeddings": 512,
+    "pad_token_id": 0,
+    "vocab_size": 30_522,
+}
+
+
+def sha256(data):
+    return hashlib.sha256(data).hexdigest()
+
+
+def write(path, *, config=None, manifest=None, tokenizer_config=None, without=()):
+    """A checkpoint whose weights are never looked into; `None` in `config` removes a name."""
+    path.mkdir(exist_ok=True)
+    merged = {**CONFIG, **(config or {})}
+    files = {
+        "config.json": {name: value for name, value in merged.items() if value is not None},
+        "manifest.json": manifest,
+        "tokenizer_config.json": tokenizer_config,
+    }
+    for name, content in files.items():
+        if content is not None:
+            (path / name).write_text(json.dumps(content))
+    (path / "model.safetensors").write_bytes(b"weights")
+    (path / "tokenizer.json").write_bytes(b"{}")
+    for name in without:
+        (path / name).unlink()
+    return path
+
+
+def refusal(path):
+    with pytest.raises(Refused) as caught:
+        read(path)
+    message = str(caught.value)
+    assert message.startswith("model.checkpoint: ")
+    assert "\n" not in message
+    assert str(path) in message
+    return message
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "emotion-tiny"
+
+
+def test_a_plain_hugging_face_checkpoint_has_defaults(path):
+    found = read(write(path))
+    assert found.labels == LABELS
+    assert (found.name, found.temperature, found.max_length) == ("emotion-tiny", 1.0, 512)
+    assert (found.pad_token_id, found.vocabulary) == (0, 30_522)
+    assert found.label_shares is None
+    assert len(found.version) == 12
+    assert int(found.version, 16) >= 0
+
+
+def test_a_version_changes_with_weights_and_tokenizer_and_nothing_else(path, tmp_path):
+    version = read(write(path)).version
+    assert read(write(tmp_path / "copy")).version == version
+    write(path, config={"hidden_dropout_prob": 0.5}, tokenizer_config={"model_max_length": 128})
+    assert read(path).version == version
+    (path / "model.safetensors").write_bytes(b"other weights")
+    weights = read(path).version
+    write(path)
+    (path / "tokenizer.json").write_bytes(b'{"version": "1.0"}')
+    assert len({version, weights, read(path).version}) == 3
+
+
+def test_a_manifest_speaks_for_the_checkpoint(path):
+    manifest = {
+        "name": "emotion-minilm",
+        "version": "3f2a9c1b7d04",
+        "labels": list(LABELS),
+        "temperature": 1.7,
+        "max_length": 96,
+        "label_distribution": {"sadness": 0.5, "joy": 0.25, "love": 0.25},
+        "files": {"model.safetensors": sha256(b"weights"), "tokenizer.json": sha256(b"{}")},
+    }
+    found = read(write(path, manifest=manifest))
+    assert (found.name, found.version) == ("emotion-minilm", "3f2a9c1b7d04")
+    assert (found.temperature, found.max_length) == (1.7, 96)
+    assert found.label_shares == {"sadness": 0.5, "joy": 0.25, "love": 0.25}
+
+
+def test_an_empty_manifest_is_no_manifest(path):
+    plain = read(write(path))
+    assert read(write(path, manifest={})) == plain
+
+
+def test_a_directory_that_is_not_there_is_refused_with_the_command_that_makes_one(path):
+    assert "emotion-train run" in refusal(path)
+
+
+def test_a_file_is_no_checkpoint(path):
+    path.write_bytes(b"weights")
+    assert "no directory" in refusal(path)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
+def test_a_missing_file_is_named(path, name):
+    assert name in refusal(write(path, without=[name]))
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "tf_model.h5", "model.pt"])
+def test_weights_that_can_run_code_are_not_read(path, name):
+    write(path, without=["model.safetensors"])
+    (path / name).write_bytes(b"weights")
+    assert "save_pretrained" in refusal(path)
+
+
+@pytest.mark.parametrize("name", ["config.json", "manifest.json", "tokenizer_config.json"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"5", b"\xff\xfe"])
+def test_a_file_that_is_no_json_object_is_named(path, name, content):
+    (write(path) / name).write_bytes(content)
+    assert name in refusal(path)
+
+
+def shard(path, names, *, missing=()):
+    index = {"metadata": {}, "weight_map": {f"layer.{i}": name for i, name in enumerate(names)}}
+    write(path, without=["model.safetensors"])
+    (path / "model.safetensors.index.json").write_text(json.dumps(index))
+    for name in set(names) - set(missing):
+        (path / name).write_bytes(name.encode())
+    return path
+
+
+SHARDS = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+
+
+def test_sharded_weights_are_read_and_every_shard_counts_for_the_version(path):
+    first = read(shard(path, SHARDS)).version
+    (path / SHARDS[1]).write_bytes(b"changed")
+    assert read(path).version != first
+
+
+def test_a_missing_shard_is_named(path):
+    message = refusal(shard(path, SHARDS, missing=SHARDS[1:]))
+    assert SHARDS[1] in message
+    assert SHARDS[0] not in message
+
+
+def test_an_index_without_shards_is_refused(path):
+    assert "shards" in refusal(shard(path, []))
+
+
+@pytest.mark.parametrize(
+    ("config", "word"),
+    [
+        ({"id2label": {"0": "LABEL_0"}}, "regression"),
+        ({"id2label": {"0": "LABEL_0"}, "problem_type": "regression"}, "regression"),
+        ({"problem_type": "regression"}, "regression"),
+        ({"problem_type": "multi_label_classification"}, "multi_label_classification"),
+        ({"architectures": ["BertModel"]}, "BertModel"),
+        ({"architectures": ["BertForTokenClassification"]}, "BertForTokenClassification"),
+        ({"architectures": ["BertForMaskedLM"]}, "emotion-train run"),
+        ({"architectures": None, "auto_map": {"AutoModel": "code.Model"}}, "code of its own"),
+        ({"id2label": {"0": "joy", "1": "love", "2": "joy"}}, "twice"),
+        ({"id2label": {"0": "joy", "2": "love"}}, "no entry '1'"),
+        ({"id2label": {"1": "joy", "2": "love"}}, "no entry '0'"),
+        ({"id2label": ["joy", "love"]}, "id2label"),
+        ({"pad_token_id": None}, "pad_token_id"),
+        ({"pad_token_id": -1}, "pad_token_id"),
+        ({"pad_token_id": "0"}, "pad_token_id"),
+    ],
+)
+def test_a_model_that_cannot_be_served_is_refused_with_the_reason(path, config, word):
+    assert word in refusal(write(path, config=config))
+
+
+def test_a_binary_classifier_with_unnamed_labels_is_served(path):
+    # transformers writes no id2label where it is the default one: LABEL_0 and LABEL_1.
+    assert read(write(path, config={"id2label": None})).labels == ("LABEL_0", "LABEL_1")
+
+
+@pytest.mark.parametrize("config", [{"problem_type": None}, {"architectures": None}])
+def test_what_old_checkpoints_do_not_say_is_taken_for_granted(path, config):
+    assert read(write(path, config=config)).labels == LABELS
+
+
+def test_labels_are_in_the_order_of_their_numbers(path):
+    names = {str(i): f"label {i}" for i in reversed(range(12))}
+    assert read(write(path, config={"id2label": names})).labels == tuple(
+        f"label {i}" for i in range(12)
+    )
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
+def test_a_file_that_is_not_what_the_manifest_says_is_refused(path, name):
+    files = {"model.safetensors": sha256(b"weights"), "tokenizer.json": sha256(b"{}")}
+    write(path, manifest={"files": files})
+    assert read(path).labels == LABELS
+    (path / name).write_bytes(b"damaged")
+    message = refusal(path)
+    assert name in message
+    assert "damaged" in message
+
+
+@pytest.mark.parametrize(
+    "labels", [["joy", "sadness", "love"], ["sadness", "joy"], ["a", "b", "c"]]
+)
+def test_a_manifest_with_other_labels_is_refused(path, labels):
+    assert "differ in labels" in refusal(write(path, manifest={"labels": labels}))
+
+
+@pytest.mark.parametrize("temperature", [0, -1, float("nan"), float("inf"), "1", None, [1]])
+def test_a_temperature_must_be_above_zero(path, temperature):
+    assert "temperature" in refusal(write(path, manifest={"temperature": temperature}))
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        {"files": ["model.safetensors"]},
+        {"labels": 5},
+        {"label_distribution": [0.5, 0.5]},
+        {"label_distribution": {"joy": "half"}},
+    ],
+)
+def test_a_manifest_of_another_shape_is_refused(path, manifest):
+    assert "manifest.json" in refusal(write(path, manifest=manifest))
+
+
+@pytest.mark.parametrize(
+    ("config", "tokenizer", "asked", "expected"),
+    [
+        ({}, None, None, 512),
+        ({}, 128, None, 128),
+        ({}, 1e30, None, 512),
+        ({}, int(1e30), None, 512),
+        ({}, None, 96, 96),
+        ({}, 128, 96, 96),
+        ({}, None, 1_000, 512),  # the position table's end is the model's end
+        ({"max_position_embeddings": 64}, 1e30, None, 64),
+        ({"max_position_embeddings": 64}, 1e30, 128, 64),
+        ({"max_position_embeddings": 4_096}, 1e30, None, 512),
+        ({"max_position_embeddings": 4_096}, 1e30, 1_024, 1_024),
+        ({"max_position_embeddings": None}, 1e30, None, 512),
+        ({"max_position_embeddings": -1}, 1e30, None, 512),
+        ({"model_type": "roberta", "max_position_embeddings": 514}, 1e30, None, 512),
+        ({"model_type": "roberta", "max_position_embeddings": 130}, 1e30, None, 128),
+        ({"model_type": "roberta", "max_position_embeddings": 130}, 1e30, 129, 128),
+    ],
+)
+def test_texts_are_cut_to_what_manifest_tokenizer_and_positions_allow(
+    path, config, tokenizer, asked, expected
+):
+    manifest = {} if asked is None else {"max_length": asked}
+    tokenizer_config = {} if tokenizer is None else {"model_max_length": tokenizer}
+    write(path, config=config, manifest=manifest, tokenizer_config=tokenizer_config)
+    assert read(path).max_length == expected
+
+
+@pytest.mark.parametrize(
+    "model_type",
+    [
+        *("roberta", "xlm-roberta", "camembert", "longformer", "mpnet"),
+        *("roberta-prelayernorm", "xlm-roberta-xl", "xmod", "data2vec-text", "ibert", "luke"),
+    ],
+)
+def test_models_whose_positions_start_behind_the_padding_id_lose_two(path, model_type):
+    # Of 20 positions these take 18 tokens: a forward pass with 19 is an index error.
+    config = {"model_type": model_type, "max_position_embeddings": 20, "pad_token_id": 1}
+    assert read(write(path, config=config)).max_length == 18
