@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -114,10 +115,9 @@ def test_help_of_a_command_lists_its_settings(capsys, command):
 def test_a_checkpoint_that_is_not_there_is_refused(capsys):
     code, out, err = told(capsys, "check", "--model.checkpoint", "nowhere")
     assert (code, out) == (2, "settings    ok\n")
-    assert err == [
-        "emotion-worker: model.checkpoint: there is no directory nowhere: "
-        "make one with emotion-train run --output"
-    ]
+    (line,) = err
+    assert line.startswith("emotion-worker: model.checkpoint: there is no directory nowhere: ")
+    assert "emotion-train run" in line
 
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:1"])
@@ -172,14 +172,15 @@ def test_a_port_in_use_is_refused_before_anything_is_read(worker):
     assert "cannot be bound" in json.loads(line)["event"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(("number", "form"), [(signal.SIGTERM, "json"), (signal.SIGINT, "console")])
 def test_without_a_broker_it_waits_alive_and_not_ready_until_a_signal_ends_it_with_0(
-    worker, number
+    worker, number, form
 ):
-    process = worker(WORKER_HTTP__PORT="0")
-    first = json.loads(process.stderr.readline())
-    assert first["event"] == "http_listening"
-    place = f"http://127.0.0.1:{first['port']}"
+    process = worker(WORKER_HTTP__PORT="0", WORKER_LOG__FORMAT=form)
+    first = process.stderr.readline()
+    assert "http_listening" in first
+    port = json.loads(first)["port"] if form == "json" else first.rpartition("port=")[2].split()[0]
+    place = f"http://127.0.0.1:{port}"
     with urllib.request.urlopen(f"{place}/livez", timeout=60) as answer:
         assert answer.read() == b"ok\n"
     with pytest.raises(urllib.error.HTTPError) as refused:
@@ -189,16 +190,6 @@ def test_without_a_broker_it_waits_alive_and_not_ready_until_a_signal_ends_it_wi
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (0, "")
-    assert json.loads(err.splitlines()[-1])["event"] == "stopped_before_start"
+    assert "stopped_before_start" in err.splitlines()[-1]
     assert "Traceback" not in err
-
-
-def test_console_logs_are_for_people(worker):
-    process = worker(WORKER_HTTP__PORT="0", WORKER_LOG__FORMAT="console")
-    line = process.stderr.readline()
-    assert "http_listening" in line
-    assert not line.startswith("{")
-    assert "\x1b" not in line  # no colours where there is no terminal
-    process.terminate()
-    process.communicate(timeout=60)
-    assert process.returncode == 0
+    assert "\x1b" not in first + err  # no colours where there is no terminal
