@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 NAME = "emotion-minilm"
-RECIPE = ("--epochs", "4")
-"""Options of the training, as measured in the README: more epochs learn the sentences by heart."""
+RECIPE = ("--epochs=5", "--learning-rate=2e-4")
+"""Twice the rate that suits thousands of tweets: with the default, 900 sentences need ten epochs,
+twice the time, for the same accuracy."""
 STOP_SECONDS = 15.0
 """For the trainer to clear up after itself."""
 
@@ -89,28 +90,27 @@ class Kept:
         self._note.write_text(self._key, encoding="utf-8")
 
 
-def train(output: Path, *, look: Callable[[int, int], None]) -> None:
+def train(output: Path, *, look: Callable[[int, int], None], children: list[Child]) -> None:
     """`emotion-train run` on the project's sentences, as a program of its own.
 
     Args:
         output: Directory to make.
         look: Is called often, with the step and the number of steps (0 while none is known).
             What it raises ends the training.
+        children: Gets the trainer, for whoever has to kill it.
 
     Raises:
         Fatal: The training failed; its log says why.
     """
-    data, base = str(sentences_folder()), "packaged"
     child = Child(
         "train",
-        ["run", "--dataset", data, "--base-model", base, "--output", str(output), "--name", NAME]
-        + list(RECIPE),
-        # Two threads that wait for each other by spinning take ten times as long where another
-        # program has one of the two cores.
-        variables={"OMP_WAIT_POLICY": "PASSIVE"},
+        ["run", f"--dataset={sentences_folder()}", "--base-model=packaged", f"--name={NAME}",
+         f"--output={output}", *RECIPE],
+        variables={},
         directory=output.parent,
         log=output.parent / "train.log",
-    )
+    )  # fmt: skip
+    children.append(child)
     step = steps = 0
 
     def watch() -> None:

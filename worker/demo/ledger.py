@@ -72,8 +72,10 @@ class Ledger:
         self._partitions: dict[int, _Partition] = {}
         self._latencies: Counter[int] = Counter()
         self._graded: dict[str, bool] = {}
-        self._known_labels: set[str] = set()
+        self._known_labels: dict[str, None] = {}
         self.inputs = 0
+        self.labelled = 0
+        self.dead = 0
         self.labels: Counter[str] = Counter()
         self.reasons: Counter[str] = Counter()
         self.doubled = 0
@@ -110,40 +112,31 @@ class Ledger:
     ) -> None:
         """A record of the output topic; ``known`` are all labels of the checkpoint."""
         if self._is_first(at, _Output(time_ms, label, score)):
+            self.labelled += 1
             self.labels[label] += 1
-            self._known_labels.update(known)
+            self._known_labels.update(dict.fromkeys(known))
             if isinstance(identity, str) and identity in self._answers:
                 self._graded[identity] = self._answers[identity] == label
 
     def read_dead_letter(self, at: Position, *, time_ms: int, reason: str) -> None:
         """A record of the dead-letter topic."""
         if self._is_first(at, _Output(time_ms, reason, None)):
+            self.dead += 1
             self.reasons[reason] += 1
-
-    @property
-    def labelled(self) -> int:
-        """Inputs that have a label."""
-        return self.labels.total()
-
-    @property
-    def dead(self) -> int:
-        """Inputs that have a dead letter."""
-        return self.reasons.total()
 
     @property
     def waiting(self) -> int:
         """Inputs without any output: after the worker's end, those that are lost."""
         return sum(len(partition.waiting) for partition in self._partitions.values())
 
-    @property
-    def strays(self) -> int:
-        """Outputs of inputs that nobody sent: none, if this program is right."""
-        return sum(len(partition.early) for partition in self._partitions.values())
+    def mix(self) -> dict[str, int]:
+        """Labels given, in the checkpoint's order, those never given too."""
+        return {label: self.labels[label] for label in self._known_labels}
 
     @property
-    def known_labels(self) -> list[str]:
-        """The checkpoint's labels, as far as outputs have told."""
-        return sorted(self._known_labels)
+    def settled(self) -> int:
+        """Inputs that have an output. Any thread may ask."""
+        return self.labelled + self.dead
 
     def quantile(self, share: float) -> float | None:
         """Latency, in ms, that so large a share of all outputs did not exceed."""
@@ -151,7 +144,7 @@ class Ledger:
 
     def graded(self) -> tuple[int, int] | None:
         """Right answers and held-out sentences; None where the checkpoint has other labels."""
-        if not self._graded or not set(self._answers.values()) <= self._known_labels:
+        if not self._graded or not set(self._answers.values()) <= set(self._known_labels):
             return None
         return sum(self._graded.values()), len(self._graded)
 
@@ -160,7 +153,7 @@ class Ledger:
         if self.first_input_ms is None or self.last_output_ms is None:
             return None
         span_ms = max(1, self.last_output_ms - self.first_input_ms)
-        return (self.labelled + self.dead) * 1_000 / span_ms
+        return self.settled * 1_000 / span_ms
 
     def _is_first(self, at: Position, output: _Output) -> bool:
         """Whether its input had no output before this one."""

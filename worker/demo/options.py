@@ -1,7 +1,5 @@
 """The options of `emotion-worker demo`: the docstring of a field is its line of `--help`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 
@@ -34,9 +32,9 @@ class DemoSettings(BaseSettings):
         use_attribute_docstrings=True,
     )
 
-    messages: Annotated[int, Ge(1), Le(10_000_000)] = 2_400
+    messages: Annotated[int, Ge(1), Le(10_000_000)] = 2_500
     """How many messages to send, the bad ones among them."""
-    rate: Annotated[float, Gt(0), Le(1_000_000)] = 80.0
+    rate: Annotated[float, Gt(0), Le(1_000_000)] = 100.0
     """Messages sent in a second. What is too much for the machine waits unsent after a while."""
     forever: bool = False
     """Send until Ctrl-C, then show the summary."""
@@ -48,9 +46,11 @@ class DemoSettings(BaseSettings):
     @classmethod
     def settings_customise_sources(
         cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the base class's signature
         init_settings: PydanticBaseSettingsSource,
-        **_: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Options only: an environment variable RATE is not meant for us."""
         return (init_settings,)
@@ -78,5 +78,5 @@ def _line(problem: object) -> str:
 
 
 def _reason(error: SettingsError) -> str:
-    """argparse's own words, out of the sentence that pydantic-settings puts around them."""
+    """What argparse says, out of the sentence that pydantic-settings puts around them."""
     return str(error).rpartition("error parsing CLI: ")[2].splitlines()[0]

@@ -1,0 +1,139 @@
+"""What the stream is made of: the project's sentences, and a few messages that are bad."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import dataclass
+from itertools import count
+from typing import TYPE_CHECKING
+
+import orjson
+
+from worker.errors import Fatal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+USERS = 97
+"""Keys in the stream: enough to reach every partition, few enough to repeat."""
+BAD_EVERY = 150
+"""Of so many messages one is bad: enough that dead letters are seen, too few to annoy."""
+SEED = 7
+_PARTS = ("train", "validation", "test")
+
+_BAD: tuple[bytes, ...] = (
+    b"this is not JSON at all",
+    b'{"id": "bad", "txt": "the text is in a field of another name"}',
+    b'{"id": "bad", "text": "   "}',
+    b'{"id": "bad", "text": 42}',
+    b'["a list", "not an object"]',
+    b'{"id": "bad", "text": "caf\xe9 in Latin-1"}',
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """A text and the label that its writer gave it."""
+
+    text: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A record to send."""
+
+    key: bytes
+    value: bytes
+    headers: tuple[tuple[str, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sentences:
+    """What the stream is made of."""
+
+    familiar: tuple[Sentence, ...]
+    """Trained or chosen on: they fill the stream, repeated."""
+    held_out: tuple[Sentence, ...]
+    """Seen by no training: each is sent once, and the accuracy is theirs."""
+
+    @classmethod
+    def read(cls, folder: Path) -> Sentences:
+        """The three parts of a folder.
+
+        Raises:
+            Fatal: A file is missing or unreadable.
+        """
+        try:
+            parts = {part: _read(folder / f"{part}.jsonl") for part in _PARTS}
+        except (OSError, ValueError, KeyError) as error:
+            raise Fatal(f"the demo's sentences in {folder} cannot be read: {error}") from error
+        return cls(familiar=parts["train"] + parts["validation"], held_out=parts["test"])
+
+    def answers(self) -> dict[str, str]:
+        """The held-out messages: id to label."""
+        return {_held_out_id(number): each.label for number, each in enumerate(self.held_out)}
+
+
+def stream(sentences: Sentences, messages: int) -> Iterator[Message]:
+    """So many messages, the same every time: each held-out sentence once, a few bad ones.
+
+    A stream too short for all of it has fewer bad ones and fewer of the held-out sentences.
+    """
+    bad = messages // BAD_EVERY
+    held_out = min(len(sentences.held_out), messages - bad)
+    kinds = ["held out"] * held_out + ["bad"] * bad
+    kinds += ["familiar"] * (messages - len(kinds))
+    order = random.Random(SEED)  # noqa: S311 - the order of a demo is no secret
+    order.shuffle(kinds)
+    held = (_labelled(_held_out_id(n), each) for n, each in enumerate(sentences.held_out))
+    wrong = (_bad(number) for number in count())
+    known = _repeated(sentences.familiar, order)
+    sources = {"held out": held, "bad": wrong, "familiar": known}
+    for number, kind in enumerate(kinds):
+        identity, value = next(sources[kind])
+        yield _message(number, identity, value)
+
+
+def endless(sentences: Sentences, first: int) -> Iterator[Message]:
+    """`stream` of the first so many messages, and from there on without an end."""
+    yield from stream(sentences, first)
+    known = _repeated(sentences.familiar, random.Random(SEED + 1))  # noqa: S311
+    for number in count(first):
+        bad = number % BAD_EVERY == 0
+        identity, value = _bad(number) if bad else next(known)
+        yield _message(number, f"{identity}-{number}", value)
+
+
+def _read(path: Path) -> tuple[Sentence, ...]:
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+    return tuple(Sentence(row["text"], row["label"]) for row in rows)
+
+
+def _held_out_id(number: int) -> str:
+    return f"held-out-{number:04d}"
+
+
+def _labelled(identity: str, sentence: Sentence) -> tuple[str, bytes]:
+    return identity, orjson.dumps({"id": identity, "text": sentence.text})
+
+
+def _bad(number: int) -> tuple[str, bytes]:
+    return "bad", _BAD[number % len(_BAD)]
+
+
+def _repeated(sentences: tuple[Sentence, ...], order: random.Random) -> Iterator[tuple[str, bytes]]:
+    """Every sentence once in some order, then again in another, with ids that are all different."""
+    for turn in count():
+        for number in order.sample(range(len(sentences)), len(sentences)):
+            yield _labelled(f"familiar-{number:04d}-{turn}", sentences[number])
+
+
+def _message(number: int, identity: str, value: bytes) -> Message:
+    return Message(
+        key=f"user-{number * 31 % USERS:02d}".encode(),
+        value=value,
+        headers=(("origin", b"demo"), ("message", identity.encode())),
+    )

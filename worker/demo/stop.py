@@ -1,0 +1,93 @@
+"""Ctrl-C and SIGTERM: the first ends the demo in order, the second at once."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+    from worker.demo.children import Child
+
+EXIT_INTERRUPTED = 130
+ECHO_SECONDS = 0.5
+"""A second signal so soon is the first one again: a wrapper may pass on what the terminal has
+sent to all."""
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_SHOW_CURSOR_AND_MAIN_SCREEN = b"\x1b[?25h\x1b[?1049l"
+
+
+class Interrupted(BaseException):
+    """The user wants the demo to end. No library may swallow it."""
+
+
+class Stop:
+    """The wish to end. Owned by the main thread.
+
+    A signal only notes it, so that no library is torn out of its work. It is heeded at `check`,
+    or at any moment of an `at_once` block.
+    """
+
+    def __init__(self) -> None:
+        self.children: list[Child] = []
+        """Killed by the second signal. Apache Kafka sees to itself."""
+        self._asked: float | None = None
+        self._heeded = False
+        self._at_once = False
+
+    def __enter__(self) -> Self:
+        self._before = {number: signal.signal(number, self._caught) for number in _SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def check(self) -> None:
+        """Heeds the wish, once: what clears up afterwards is not interrupted.
+
+        Raises:
+            Interrupted: There was a signal.
+        """
+        if self.heed():
+            raise Interrupted
+
+    def heed(self) -> bool:
+        """Whether there was a signal that nobody has heeded yet."""
+        new = self._asked is not None and not self._heeded
+        self._heeded = self._heeded or new
+        return new
+
+    @contextlib.contextmanager
+    def at_once(self) -> Iterator[None]:
+        """In this block, which may block for long, a signal raises."""
+        self._at_once = True
+        try:
+            self.check()
+            yield
+        finally:
+            self._at_once = False
+        self.check()
+
+    def _caught(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        now = time.monotonic()
+        if self._asked is None:
+            self._asked = now
+            if self._at_once:
+                self.check()
+        elif now - self._asked > ECHO_SECONDS:
+            self._end_at_once()
+
+    def _end_at_once(self) -> None:
+        for child in self.children:
+            child.kill()
+        if sys.stdout.isatty():
+            os.write(sys.stdout.fileno(), _SHOW_CURSOR_AND_MAIN_SCREEN)
+        os.write(sys.stderr.fileno(), b"emotion-worker: interrupted twice: killed at once\n")
+        os._exit(EXIT_INTERRUPTED)

@@ -1,0 +1,244 @@
+"""The live view: a frame of figures to lines that fit a terminal, or to one line of a log.
+
+Pure: it draws what it is given, at the size that it is given.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Group
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rich.console import RenderableType
+
+    from worker.demo.ledger import Shown
+
+WIDE, TALL = 64, 16
+"""Columns and rows from which there is room for panels."""
+_PANEL_ROWS = 6
+_COLOURS = ("blue", "yellow", "magenta", "red", "green", "cyan")
+_BLOCKS = " ▏▎▍▌▋▊▉█"
+_HEIGHTS = "▁▂▃▄▅▆▇█"
+_GAP = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """What the view shows at one moment. Times are in seconds, latencies in ms."""
+
+    elapsed: float
+    sent: int
+    total: int | None
+    """Messages that will be sent; None where there is no end."""
+    ending: bool = False
+    """Everything is sent: the rest is being labelled."""
+    labelled: int = 0
+    dead: int = 0
+    rate: float = 0.0
+    """Outputs a second, lately."""
+    rates: Sequence[float] = ()
+    """The same over time, oldest first."""
+    lag: int | None = None
+    p50: float | None = None
+    p99: float | None = None
+    batch: float | None = None
+    labels: Mapping[str, int] = field(default_factory=dict)
+    """Labels given so far, in the checkpoint's order."""
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    shown: Sequence[Shown] = ()
+    model: str = ""
+    topics: tuple[str, str] = ("tweets", "emotions")
+
+
+def draw(frame: Frame, *, width: int, height: int) -> RenderableType:
+    """The frame for a terminal of this size."""
+    head: list[RenderableType] = [_title(frame, width), _progress(frame, width)]
+    if width >= WIDE and height >= TALL:
+        rows = max(_PANEL_ROWS, min(len(frame.labels), height // 3))
+        head += [Text(), _panels(frame, width, rows)]
+        used = 3 + rows + 2
+    else:
+        head += _compact(frame)
+        used = len(head)
+    foot = Text("Ctrl-C ends it in order", style="dim", justify="center")
+    lines = _messages(frame, width, max(0, height - used - 1))
+    parts = [*head, *lines, *([foot] if height > used else [])]
+    return Group(*parts[:height] if height < used else parts)
+
+
+def log_line(frame: Frame) -> str:
+    """The frame as a line of a log."""
+    parts = [
+        f"{frame.elapsed:4.0f} s",
+        f"sent {_of(frame)}",
+        f"labelled {frame.labelled:,}",
+        f"dead letters {frame.dead:,}",
+        f"lag {_number(frame.lag)}",
+        f"{frame.rate:,.0f}/s",
+        f"p50 {_number(frame.p50)} ms",
+        f"p99 {_number(frame.p99)} ms",
+        f"batch {_tenths(frame.batch)}",
+    ]
+    line = "  ".join(parts)
+    labelled = [each for each in frame.shown if each.score is not None]
+    if labelled:
+        last = labelled[-1]
+        line += f"  {last.name} {last.score:.2f}: {_clean(last.text)}"
+    return line
+
+
+def _title(frame: Frame, width: int) -> Text:
+    left = Text.assemble(
+        (" emotion-stream ", "bold reverse"),
+        f" {frame.topics[0]} → worker → {frame.topics[1]}" if width >= WIDE else "",
+    )
+    right = Text(f"{frame.model} ", style="dim")
+    room = width - left.cell_len - _GAP
+    if room >= right.cell_len:
+        left.append(" " * (width - left.cell_len - right.cell_len))
+        left.append_text(right)
+    return _fitted(left)
+
+
+def _progress(frame: Frame, width: int) -> Text:
+    doing = "all sent, labelling the rest" if frame.ending else "streaming"
+    told = f" {_of(frame)} sent · {frame.elapsed:.0f} s · {doing}"
+    if frame.total is None or width < WIDE:
+        return _fitted(Text(told, style="bold"))
+    # Of outputs: what is sent and not labelled is not done.
+    share = (frame.labelled + frame.dead) / max(1, frame.total)
+    bar = _bar(share, max(4, width - len(told) - _GAP))
+    return _fitted(Text.assemble(" ", (bar, "green"), (told, "bold")))
+
+
+def _panels(frame: Frame, width: int, rows: int) -> Table:
+    left = (width - 1) // 2
+    grid = Table.grid(expand=True)
+    grid.add_column(width=left)
+    grid.add_column(width=width - left)
+    grid.add_row(
+        _panel("stream", _figures(frame, left - 4), rows),
+        _panel("labels", _mix(frame, width - left - 4, rows), rows),
+    )
+    return grid
+
+
+def _panel(title: str, body: RenderableType, rows: int) -> Panel:
+    return Panel(
+        body, title=title, title_align="left", box=box.ROUNDED, height=rows + 2, border_style="dim"
+    )
+
+
+def _figures(frame: Frame, width: int) -> Group:
+    spark = _spark(frame.rates, width - 26)
+    reasons = ", ".join(f"{name} {count}" for name, count in frame.reasons.items())
+    rows = [
+        ("rate", f"{frame.rate:,.0f} messages/s", spark),
+        ("lag", f"{_number(frame.lag)} records", ""),
+        ("latency", f"p50 {_number(frame.p50)} ms   p99 {_number(frame.p99)} ms", ""),
+        ("batch", f"{_tenths(frame.batch)} records", ""),
+        ("labelled", f"{frame.labelled:,}", ""),
+        ("dead", f"{frame.dead:,}", reasons),
+    ]
+    return Group(
+        *(
+            _fitted(Text.assemble((f"{name:9}", "dim"), (value, "bold"), "  ", (more, "dim")))
+            for name, value, more in rows
+        )
+    )
+
+
+def _mix(frame: Frame, width: int, rows: int) -> Group:
+    colours = _palette(frame)
+    total = max(1, sum(frame.labels.values()))
+    most = max([*frame.labels.values(), 1])
+    chosen = list(frame.labels)
+    if len(chosen) > rows:  # the most frequent ones; each keeps its place among them
+        top = sorted(chosen, key=lambda label: -frame.labels[label])[:rows]
+        chosen = [label for label in chosen if label in top]
+    name_width = min(12, max((len(label) for label in chosen), default=0))
+    bar_width = max(1, width - name_width - 13)
+    lines = []
+    for label in chosen:
+        count = frame.labels[label]
+        bar = _bar(count / most, bar_width)
+        figures = f" {count:>6,} {count / total:>4.0%}"
+        name = f"{label[:name_width]:<{name_width}} "
+        lines.append(_fitted(Text.assemble(name, (bar, colours[label]), (figures, "bold"))))
+    return Group(*lines)
+
+
+def _compact(frame: Frame) -> list[RenderableType]:
+    total = max(1, sum(frame.labels.values()))
+    mix = "  ".join(f"{label} {count / total:.0%}" for label, count in frame.labels.items())
+    return [
+        _fitted(Text(line))
+        for line in (
+            f" {frame.rate:,.0f}/s  lag {_number(frame.lag)}  batch {_tenths(frame.batch)}",
+            f" p50 {_number(frame.p50)} ms  p99 {_number(frame.p99)} ms  dead {frame.dead:,}",
+            f" {mix}",
+        )
+    ]
+
+
+def _messages(frame: Frame, width: int, rows: int) -> list[RenderableType]:
+    colours = _palette(frame)
+    name_width = min(14 if width >= WIDE else 8, max((len(s.name) for s in frame.shown), default=0))
+    lines: list[RenderableType] = []
+    for each in list(frame.shown)[-rows:] if rows else []:
+        dead = each.score is None
+        name = f" {each.name[:name_width]:<{name_width}} "
+        score = " ✗  " if each.score is None else f"{each.score:.2f}"
+        style = "dim red" if dead else colours.get(each.name, "")
+        text = Text.assemble((name, style), (score, "dim"), "  ", _clean(each.text))
+        lines.append(_fitted(text))
+    return lines + [Text()] * (rows - len(lines))
+
+
+def _palette(frame: Frame) -> dict[str, str]:
+    return {label: _COLOURS[place % len(_COLOURS)] for place, label in enumerate(frame.labels)}
+
+
+def _bar(share: float, width: int) -> str:
+    eighths = round(min(1.0, max(0.0, share)) * width * 8)
+    whole, part = divmod(eighths, 8)
+    return ("█" * whole + (_BLOCKS[part] if part else "")).ljust(width)
+
+
+def _spark(values: Sequence[float], width: int) -> str:
+    if width < 1 or not values:
+        return ""
+    most = max([*values, 1e-9])
+    last = len(_HEIGHTS) - 1
+    return "".join(_HEIGHTS[round(value / most * last)] for value in values[-width:])
+
+
+def _of(frame: Frame) -> str:
+    return f"{frame.sent:,}" + (f" of {frame.total:,}" if frame.total is not None else "")
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.0f}"
+
+
+def _tenths(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.1f}"
+
+
+def _clean(text: str) -> str:
+    """Texts come from a topic: none may move the cursor or ring the bell."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+def _fitted(text: Text) -> Text:
+    text.no_wrap = True
+    text.overflow = "ellipsis"
+    return text
