@@ -14,7 +14,7 @@ PYTEST := $(BIN)/python -m pytest
 QUICK := tests/unit -m "not slow and not kafka" -q
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-quick check format bench chaos constraints clean
+.PHONY: help setup demo test test-quick check format bench chaos readme constraints clean
 
 help:
 	@sed -n '2,7s/^# \{0,1\}//p' Makefile
@@ -53,6 +53,10 @@ bench: setup
 
 chaos: setup
 	CHAOS=long $(PYTEST) tests/chaos -s $(ARGS)
+
+# README's tables of settings and metrics, from the code.
+readme: setup
+	$(BIN)/python -m tests.tables
 
 # After a change of dependencies in pyproject.toml; names and versions only.
 constraints: $(VENV)

@@ -1,0 +1,59 @@
+"""A live scrape: clean by Prometheus's own tool, and just what README's table says."""
+
+import shutil
+import subprocess
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.fakes import BREAKS
+from tests.kafka_helpers import Message, produce
+from tests.worker_process import WorkerProcess
+
+
+@pytest.fixture(scope="module")
+def scrape(kafka, tmp_path_factory):
+    from tests.kafka_helpers import create_topic
+
+    names = {}
+    for role in ("input", "output", "dlq"):
+        names[f"{role}_topic"] = f"scrape-{role}"
+        create_topic(kafka, f"scrape-{role}", partitions=2)
+    worker = WorkerProcess(
+        bootstrap=kafka, group="scrape", directory=tmp_path_factory.mktemp("scrape"), **names
+    )
+    values = [b'{"text": "hello world"}', b'{"text": "it %s"}' % BREAKS.encode(), b"no", None]
+    produce(kafka, "scrape-input", [Message(value=value, key=b"k") for value in values])
+    with worker.start():
+        worker.wait_processed(len(values))
+        status, body = worker.get("/metrics")
+        assert status == 200
+        assert worker.stop() == 0
+    return body
+
+
+def test_promtool_finds_nothing_to_mend(scrape):
+    if shutil.which("promtool") is None:
+        pytest.skip("promtool is not installed (Debian: apt-get install prometheus)")
+    done = subprocess.run(
+        ["promtool", "check", "metrics"], input=scrape, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr.strip(), done.stdout.strip()) == (0, "", "")
+
+
+def test_the_scrape_counts_what_happened(scrape):
+    found = {
+        (sample.name, *sorted(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(scrape)
+        for sample in family.samples
+    }
+    assert found["worker_records_consumed_total", "scrape-input"] == 4
+    assert found["worker_records_produced_total", "scrape-output"] == 2
+    assert found["worker_records_produced_total", "scrape-dlq"] == 2
+    assert found["worker_dead_letters_total", "model_failed"] == 1
+    assert found["worker_dead_letters_total", "invalid_json"] == 1
+    assert found["worker_dead_letters_total", "empty_text"] == 0
+    assert found["worker_records_processed_total", "scrape-input", "tombstone"] == 1
+    assert found["worker_inference_errors_total", "other"] >= 1
+    assert found[("worker_assigned_partitions",)] == 2
+    assert found[("worker_broker_reachable",)] == 1
