@@ -1,0 +1,483 @@
+"""The classifier on a tiny model: scores, tokens, precision, kernels; CUDA at the end."""
+
+import json
+import shutil
+import threading
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from structlog.testing import capture_logs
+from tokenizers import Tokenizer
+from transformers import BertModel
+
+from tests import tiny
+from worker.classify import Inference
+from worker.errors import Refused
+from worker.model import classifier as classifiers
+from worker.model import linear
+from worker.model.checkpoint import read
+from worker.model.classifier import InferenceError, load
+
+TEXTS = [text for text, _ in tiny.sentences(40, seed=9)]
+TOLERANCE = 1e-3
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """A model this small is slower with more. What a test sets is taken back."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def tiny_path(tmp_path_factory):
+    return tiny.checkpoint(tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def model(tiny_path):
+    return load(path=tiny_path, device="cpu", dtype="float32", threads=1)
+
+
+@pytest.fixture
+def copy(tiny_path, tmp_path):
+    """A checkpoint of the test's own, to be spoilt."""
+    return shutil.copytree(tiny_path, tmp_path / "copy")
+
+
+def scores(model, texts):
+    """One batch of all the texts."""
+    return model.scores(model.launch(model.stage([ids for ids, _ in model.tokenize(texts)])))
+
+
+def alone(model, texts):
+    return np.concatenate([scores(model, [text]) for text in texts])
+
+
+def change(path, name, **values):
+    content = json.loads((path / name).read_text()) if (path / name).exists() else {}
+    (path / name).write_text(json.dumps(content | values))
+    return path
+
+
+def load_cpu(path, dtype="float32"):
+    return load(path=path, device="cpu", dtype=dtype, threads=1)
+
+
+def test_scores_are_probabilities_of_every_label(model):
+    found = scores(model, TEXTS)
+    assert found.shape == (40, 6)
+    assert found.dtype == np.float32
+    assert found.min() >= 0
+    assert np.abs(found.sum(axis=1) - 1).max() < 1e-5
+    assert model.labels == tiny.LABELS
+
+
+def test_different_texts_get_different_scores(model):
+    # Else the comparisons below could not fail.
+    found = scores(model, TEXTS)
+    assert len(set(found.argmax(axis=1).tolist())) > 2
+    assert found.std(axis=0).max() > 0.05
+
+
+def test_scores_do_not_depend_on_batch_mates(model):
+    expected = alone(model, TEXTS)
+    assert np.abs(scores(model, TEXTS) - expected).max() < TOLERANCE
+    assert np.abs(scores(model, TEXTS[::-1])[::-1] - expected).max() < TOLERANCE
+    long = " ".join(TEXTS)
+    for text, row in zip(TEXTS[:5], expected, strict=False):
+        assert np.abs(scores(model, [long, text])[1] - row).max() < TOLERANCE
+
+
+def test_scores_are_those_of_plain_transformers(model, tiny_path):
+    from transformers import AutoModelForSequenceClassification
+
+    plain = AutoModelForSequenceClassification.from_pretrained(tiny_path).eval()
+    with torch.inference_mode():
+        for text in TEXTS[:10]:
+            ids = torch.tensor([model.tokenize([text])[0][0]])
+            expected = plain(input_ids=ids).logits.softmax(dim=-1).numpy()
+            assert np.abs(scores(model, [text]) - expected).max() < TOLERANCE
+
+
+def test_padding_and_truncation_of_the_checkpoint_are_switched_off(model, tiny_path):
+    baked = Tokenizer.from_file(str(tiny_path / "tokenizer.json"))
+    assert len(baked.encode("happy").ids) == tiny.FIXED_PADDING  # as all-MiniLM's does
+    assert model.tokenize(["happy"]) == [(baked.encode("happy").ids[:3], False)]
+    (ids, cut) = model.tokenize(["happy " * 55])[0]
+    assert (len(ids), cut) == (57, False)  # more than the tokenizer's own 48
+
+
+def test_a_text_beyond_the_models_length_is_cut_and_marked(model):
+    fits, beyond = model.tokenize(["happy " * (tiny.POSITIONS - 2), "happy " * tiny.POSITIONS])
+    assert (len(fits[0]), fits[1]) == (tiny.POSITIONS, False)
+    assert (len(beyond[0]), beyond[1]) == (tiny.POSITIONS, True)
+    assert beyond[0][0] == fits[0][0]
+    assert beyond[0][-1] == fits[0][-1]  # the separator is kept
+    assert np.isfinite(scores(model, ["happy " * 500])).all()
+
+
+def test_the_manifests_length_is_where_a_text_is_cut(copy):
+    short = load_cpu(change(copy, "manifest.json", max_length=8))
+    (ids, cut) = short.tokenize(["happy " * 20])[0]
+    assert (len(ids), cut) == (8, True)
+
+
+@pytest.mark.parametrize("text", ["\u200b", "\0", "\U0001f600", "\u2764\ufe0f" * 300, "x" * 5_000])
+def test_any_text_gets_finite_scores(model, text):
+    assert np.isfinite(scores(model, [text, "happy"])).all()
+
+
+def test_rows_are_padded_with_the_models_own_id_and_masked(copy):
+    model = load_cpu(change(copy, "config.json", pad_token_id=7))
+    ids, mask = model.stage([[2, 20, 3], [2, 3]])
+    assert ids.tolist() == [[2, 20, 3], [2, 3, 7]]
+    assert mask.tolist() == [[1, 1, 1], [1, 1, 0]]
+    assert ids.dtype == mask.dtype == torch.int64
+
+
+def test_a_token_outside_the_vocabulary_is_an_error_before_the_model_runs(model):
+    vocabulary = model.checkpoint.vocabulary
+    model.stage([[2, vocabulary - 1, 3]])
+    with pytest.raises(InferenceError) as caught:
+        model.stage([[2, 3], [2, vocabulary, 3]])
+    assert caught.value.kind == "other"
+
+
+def test_a_failing_model_call_is_explained_by_its_kind(model):
+    with pytest.raises(InferenceError) as caught:
+        model.launch((torch.full((1, 3), 10_000), torch.ones((1, 3), dtype=torch.int64)))
+    assert caught.value.kind == "other"
+    assert "\n" not in str(caught.value)
+    assert model._explained(torch.OutOfMemoryError("x")).kind == "oom"
+    assert model._explained(RuntimeError("CUDA error: device-side assert")).kind == "device"
+
+
+def test_the_manifests_temperature_cools_the_scores(model, copy):
+    warm = load_cpu(change(copy, "manifest.json", temperature=2.0))
+    expected = np.sqrt(scores(model, TEXTS))
+    expected /= expected.sum(axis=1, keepdims=True)
+    assert np.abs(scores(warm, TEXTS) - expected).max() < TOLERANCE
+
+
+def test_it_serves_the_inference_stage(model):
+    from tests.fakes import encoded
+    from worker.records import Encoded, MicroBatch
+
+    items = tuple(
+        Encoded(encoded(i, text=text).document, *model.tokenize([text])[0])
+        for i, text in enumerate(TEXTS)
+    )
+    inference = Inference(classifier=model, on_error=[].append)
+    outcomes = inference.finish(inference.launch(inference.stage(MicroBatch(items, "full"))))
+    expected = [tiny.LABELS[best] for best in scores(model, TEXTS).argmax(axis=1)]
+    assert [outcome.prediction.label for outcome in outcomes] == expected
+
+
+def test_a_batch_may_be_staged_while_another_runs(model):
+    expected = scores(model, TEXTS)
+    rows = [ids for ids, _ in model.tokenize(TEXTS)]
+    staged = []
+    thread = threading.Thread(target=lambda: staged.append(model.stage(rows)))
+    thread.start()
+    assert np.abs(scores(model, TEXTS) - expected).max() < TOLERANCE
+    thread.join()
+    assert np.abs(model.scores(model.launch(staged[0])) - expected).max() < TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("records", "tokens", "expected"),
+    [
+        (256, 2_048, {(256, 8), (128, 16), (64, 32), (32, 64)}),
+        (16, 2_048, {(16, 8), (16, 16), (16, 32), (16, 64)}),
+        (16, 1, {(1, 8), (1, 16), (1, 32), (1, 64)}),
+    ],
+)
+def test_warming_up_runs_the_shapes_that_will_come(model, monkeypatch, records, tokens, expected):
+    shapes = set()
+    launch = model.launch
+
+    def seen(staged):
+        shapes.add(tuple(staged[0].shape))
+        return launch(staged)
+
+    monkeypatch.setattr(model, "launch", seen)
+    model.warm_up(max_records=records, max_tokens=tokens)
+    assert shapes == expected
+
+
+def test_on_a_cpu_there_is_one_batch_at_a_time_and_no_device_memory(model):
+    assert (model.depth, model.memory(), model.device.type) == (1, {}, "cpu")
+    assert model.dtype == torch.float32
+
+
+def test_both_kernels_give_equal_scores_and_can_be_exchanged(tiny_path):
+    model = load_cpu(tiny_path)
+    if not linear.available():
+        pytest.skip("this torch has no oneDNN")
+    linear.use_default(model._model)
+    expected = scores(model, TEXTS)
+    layers = {name for name, one in model._model.named_modules() if type(one) is torch.nn.Linear}
+    weights = {name: value.data_ptr() for name, value in model._model.state_dict().items()}
+
+    linear.use_onednn(model._model)
+    replaced = [one for one in model._model.modules() if isinstance(one, linear.OneDnnLinear)]
+    assert len(replaced) == len(layers) > 5
+    linear.use_onednn(model._model)  # twice is once
+    assert np.abs(scores(model, TEXTS) - expected).max() < TOLERANCE
+    assert np.array_equal(scores(model, TEXTS).argmax(axis=1), expected.argmax(axis=1))
+
+    linear.use_default(model._model)
+    assert {n for n, one in model._model.named_modules() if type(one) is torch.nn.Linear} == layers
+    assert {n: v.data_ptr() for n, v in model._model.state_dict().items()} == weights
+    assert np.array_equal(scores(model, TEXTS), expected)
+
+
+def test_a_kernel_that_computes_something_else_is_not_taken(tiny_path, monkeypatch):
+    if not linear.available():
+        pytest.skip("this torch has no oneDNN")
+    model = load_cpu(tiny_path)
+    linear.use_default(model._model)
+    expected = scores(model, TEXTS)
+    product = linear._product()
+    monkeypatch.setattr(linear, "_product", lambda: lambda *args: -product(*args))
+    seconds = iter([2.0, 1.0])
+    monkeypatch.setattr(model, "_seconds", lambda _: next(seconds))  # and it is faster
+    assert model.choose_kernels() == "default"
+    assert np.array_equal(scores(model, TEXTS), expected)
+
+
+def test_a_kernel_that_fails_is_not_taken(tiny_path, monkeypatch):
+    if not linear.available():
+        pytest.skip("this torch has no oneDNN")
+    model = load_cpu(tiny_path)
+    linear.use_default(model._model)
+    expected = scores(model, TEXTS)
+
+    def broken(*_):
+        raise RuntimeError("could not create a primitive")
+
+    monkeypatch.setattr(linear, "_product", lambda: broken)
+    assert model.choose_kernels() == "default"
+    assert np.array_equal(scores(model, TEXTS), expected)
+
+
+def test_bfloat16_stays_within_the_tolerance(tiny_path, model):
+    reduced = load_cpu(tiny_path, dtype="bfloat16")
+    assert reduced.dtype == torch.bfloat16
+    assert np.abs(scores(reduced, TEXTS) - scores(model, TEXTS)).max() < 0.05
+
+
+@pytest.fixture
+def delicate(copy):
+    """A checkpoint whose scores bear no rounding: the head multiplies any difference."""
+    file = copy / "model.safetensors"
+    weights = load_file(file)
+    weights["classifier.weight"] *= 300
+    save_file(weights, file, metadata={"format": "pt"})
+    return copy
+
+
+def test_a_precision_that_was_asked_for_and_changes_the_scores_is_refused(delicate):
+    with pytest.raises(Refused, match=r"model.dtype: scores in bfloat16 differ from float32"):
+        load_cpu(delicate, dtype="bfloat16")
+
+
+def test_auto_falls_back_to_float32_with_a_warning(delicate, monkeypatch):
+    expected = scores(load_cpu(delicate), TEXTS)
+    monkeypatch.setattr(
+        classifiers,
+        "choose_dtype",
+        lambda asked, _: torch.bfloat16 if asked == "auto" else getattr(torch, asked),
+    )
+    with capture_logs() as logs:
+        monkeypatch.setattr(classifiers, "log", classifiers.structlog.get_logger())
+        model = load_cpu(delicate, dtype="auto")
+    assert model.dtype == torch.float32
+    # Loaded again, not turned back: what bfloat16 has cut off would be lost.
+    assert np.abs(scores(model, TEXTS) - expected).max() < TOLERANCE
+    warning = next(line for line in logs if line["event"] == "precision_refused")
+    assert (warning["log_level"], warning["dtype"], warning["instead"]) == (
+        *("warning", "bfloat16"),
+        "float32",
+    )
+
+
+def refusal(path):
+    with pytest.raises(Refused) as caught:
+        load_cpu(path)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.startswith("model.")
+    return message
+
+
+def test_a_base_model_with_a_head_only_in_its_config_is_refused(copy):
+    file = copy / "model.safetensors"
+    weights = {n: v for n, v in load_file(file).items() if not n.startswith("classifier")}
+    save_file(weights, file, metadata={"format": "pt"})
+    assert "classifier.bias" in refusal(copy)
+
+
+def test_a_base_model_is_refused(tmp_path):
+    tiny.base_model(tmp_path / "base")
+    assert BertModel.__name__ in refusal(tmp_path / "base")
+
+
+@pytest.mark.parametrize("content", [b"", b"weights", b"\x08\0\0\0\0\0\0\0{}      "])
+def test_damaged_weights_are_refused(copy, content):
+    (copy / "model.safetensors").write_bytes(content)
+    refusal(copy)
+
+
+def test_weights_of_another_shape_are_refused(copy):
+    labels = {str(i): label for i, label in enumerate(tiny.LABELS[:3])}
+    refusal(change(copy, "config.json", id2label=labels, label2id={}))
+
+
+def test_weights_that_are_not_finite_are_refused(copy):
+    file = copy / "model.safetensors"
+    weights = load_file(file)
+    weights["classifier.bias"][0] = float("nan")
+    save_file(weights, file, metadata={"format": "pt"})
+    assert "not finite" in refusal(copy)
+
+
+@pytest.mark.parametrize("content", [b"{}", b"", b'{"version": "1.0", "model": 5}'])
+def test_a_damaged_tokenizer_is_refused(copy, content):
+    (copy / "tokenizer.json").write_bytes(content)
+    assert "tokenizer.json" in refusal(copy)
+
+
+def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(copy):
+    tokenizer = Tokenizer.from_file(str(copy / "tokenizer.json"))
+    tokenizer.add_tokens(["brandnew"])
+    tokenizer.save(str(copy / "tokenizer.json"))
+    assert "tokens" in refusal(copy)
+
+
+def test_code_that_comes_with_a_checkpoint_is_never_run(copy, tmp_path):
+    trace = tmp_path / "it-ran"
+    (copy / "code.py").write_text(
+        f"open({str(trace)!r}, 'w')\nclass Config: pass\nModel = Config\n"
+    )
+    change(
+        copy,
+        "config.json",
+        model_type="its-own",
+        auto_map={
+            "AutoConfig": "code.Config",
+            "AutoModelForSequenceClassification": "code.Model",
+        },
+    )
+    refusal(copy)
+    assert not trace.exists()
+
+
+def test_code_beside_a_known_model_is_ignored(copy, tmp_path, model):
+    trace = tmp_path / "it-ran"
+    (copy / "code.py").write_text(f"open({str(trace)!r}, 'w')\nclass Model: pass\n")
+    change(copy, "config.json", auto_map={"AutoModelForSequenceClassification": "code.Model"})
+    found = scores(load_cpu(copy), TEXTS)
+    assert np.abs(found - scores(model, TEXTS)).max() < TOLERANCE
+    assert not trace.exists()
+
+
+def test_sharded_weights_give_the_same_scores(copy, model):
+    weights = load_file(copy / "model.safetensors")
+    (copy / "model.safetensors").unlink()
+    names = sorted(weights)
+    halves = {"model-00001-of-00002.safetensors": names[::2]} | {
+        "model-00002-of-00002.safetensors": names[1::2]
+    }
+    for file, part in halves.items():
+        save_file({name: weights[name] for name in part}, copy / file, metadata={"format": "pt"})
+    index = {"weight_map": {name: file for file, part in halves.items() for name in part}}
+    (copy / "model.safetensors.index.json").write_text(json.dumps(index | {"metadata": {}}))
+    assert np.abs(scores(load_cpu(copy), TEXTS) - scores(model, TEXTS)).max() < TOLERANCE
+
+
+def test_threads_are_those_that_were_asked_for(tiny_path):
+    load(path=tiny_path, device="cpu", dtype="float32", threads=2)
+    assert torch.get_num_threads() == 2
+    load_cpu(tiny_path)
+    assert torch.get_num_threads() == 1
+
+
+def test_the_model_tells_what_its_checkpoint_tells(model, tiny_path):
+    told = read(tiny_path)
+    assert (model.name, model.version, model.labels) == (told.name, told.version, told.labels)
+    assert model.label_shares is None
+
+
+@pytest.fixture(scope="module")
+def cuda(tiny_path):
+    return load(path=tiny_path, device="cuda", dtype="float32")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("device", ["auto", "cuda", "cuda:0"])
+def test_cuda_is_taken_where_it_is(tiny_path, device):
+    assert load(path=tiny_path, device=device, dtype="auto").device.type == "cuda"
+
+
+@pytest.mark.gpu
+def test_a_gpu_that_is_not_there_is_refused(tiny_path):
+    with pytest.raises(Refused, match="cuda:99"):
+        load(path=tiny_path, device="cuda:99", dtype="auto")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"),
+    # This model's weights are wide: bfloat16 on a CPU is 0.034 away too.
+    [("float32", TOLERANCE), ("float16", 0.02), ("bfloat16", 0.05), ("auto", 0.05)],
+)
+def test_cuda_gives_the_scores_of_the_cpu(tiny_path, model, dtype, tolerance):
+    found = scores(load(path=tiny_path, device="cuda", dtype=dtype), TEXTS)
+    assert np.abs(found - scores(model, TEXTS)).max() < tolerance
+
+
+@pytest.mark.gpu
+def test_on_cuda_scores_do_not_depend_on_batch_mates(cuda):
+    assert np.abs(scores(cuda, TEXTS) - alone(cuda, TEXTS)).max() < 0.01
+
+
+@pytest.mark.gpu
+def test_on_cuda_two_batches_run_at_once_and_are_read_in_order(cuda):
+    assert cuda.depth == 2
+    halves = [TEXTS[:20], TEXTS[20:]]
+    staged = [cuda.stage([ids for ids, _ in cuda.tokenize(half)]) for half in halves]
+    launched = [cuda.launch(one) for one in staged]
+    read_back = [cuda.scores(one) for one in launched]
+    for half, found in zip(halves, read_back, strict=True):
+        assert np.abs(found - scores(cuda, half)).max() < TOLERANCE
+
+
+@pytest.mark.gpu
+def test_on_cuda_rows_are_staged_in_pinned_memory_in_multiples_of_8(cuda):
+    ids, mask = cuda.stage([[2, 20, 3], [2, 3]])
+    assert ids.is_pinned()
+    assert mask.is_pinned()
+    assert ids.shape == mask.shape == (2, 8)
+    assert mask.sum(dim=1).tolist() == [3, 2]
+    assert cuda.stage([[2] * tiny.POSITIONS])[0].shape == (1, tiny.POSITIONS)
+
+
+@pytest.mark.gpu
+def test_cuda_memory_is_told(cuda):
+    cuda.warm_up(max_records=64, max_tokens=4_096)
+    told = cuda.memory()
+    assert 0 < told["allocated"] <= told["reserved"]
+    assert told["peak"] >= told["allocated"]
+
+
+@pytest.mark.gpu
+def test_a_bad_token_does_not_kill_the_cuda_context(cuda):
+    expected = scores(cuda, TEXTS)
+    with pytest.raises(InferenceError):
+        cuda.stage([[2, cuda.checkpoint.vocabulary, 3]])
+    assert np.abs(scores(cuda, TEXTS) - expected).max() < TOLERANCE
