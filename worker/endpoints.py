@@ -81,19 +81,19 @@ class Endpoints:
         metrics = make_wsgi_app(registry)
 
         def answer(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
-            path = environ.get("PATH_INFO")
+            path, method = environ.get("PATH_INFO"), environ.get("REQUEST_METHOD")
             if path == "/metrics":
                 exposition: Iterable[bytes] = metrics(environ, start)
                 return exposition
             probes = {"/livez": health.live, "/readyz": health.ready}
             if path not in probes:
                 return _plain(start, HTTPStatus.NOT_FOUND, "/metrics /livez /readyz")
-            if environ.get("REQUEST_METHOD") not in ("GET", "HEAD"):
+            if method not in ("GET", "HEAD"):
                 return _plain(start, HTTPStatus.METHOD_NOT_ALLOWED, "GET")
             problem = probes[path]()
-            if problem is None:
-                return _plain(start, HTTPStatus.OK, "ok")
-            return _plain(start, HTTPStatus.SERVICE_UNAVAILABLE, problem)
+            status = HTTPStatus.OK if problem is None else HTTPStatus.SERVICE_UNAVAILABLE
+            body = _plain(start, status, problem or "ok")
+            return [] if method == "HEAD" else body
 
         try:
             self._server = make_server(host, port, answer, _Server, handler_class=_Handler)

@@ -16,11 +16,20 @@ from typing import Annotated, Literal, Self
 from annotated_types import Ge, Gt, Le, MinLen
 from dotenv import dotenv_values
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict, SettingsError
+from pydantic_settings import (
+    BaseSettings,
+    CliApp,
+    NestedSecretsSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 from worker.errors import Refused
 
 PREFIX = "WORKER_"
+SECRETS_DIR = f"{PREFIX}SECRETS_DIR"
+"""Variable with the directory of secret files, each named like the variable it stands for."""
 Name = Annotated[str, MinLen(1), Field(pattern=r"^[a-zA-Z0-9._-]{1,249}$")]
 Seconds = Annotated[float, Gt(0)]
 Count = Annotated[int, Ge(1)]
@@ -64,7 +73,7 @@ class KafkaSettings(Group):
     fetch_max_bytes: Annotated[int, Ge(65_536), Le(268_435_456)] = 16_777_216
     """Most that one fetch brings: bounds what waits in the client's memory."""
     commit_interval: Annotated[float, Ge(0.01), Le(60)] = 0.1
-    """Pause between offset commits. A crash repeats what was in flight or settled since the last."""
+    """Pause between commits. A crash repeats what was in flight or settled since the last."""
     delivery_timeout: Annotated[float, Ge(5), Le(600)] = 120.0
     """How long an output waits for the broker before a new producer sends it again."""
     outage_limit: Annotated[float, Ge(1)] = 600.0
@@ -169,7 +178,8 @@ class Settings(BaseSettings):
         env_nested_delimiter="__",
         env_file=".env",
         env_ignore_empty=False,
-        secrets_dir=os.environ.get(f"{PREFIX}SECRETS_DIR") or None,
+        secrets_dir=os.environ.get(SECRETS_DIR) or None,
+        secrets_dir_missing="error",
         nested_model_default_partial_update=True,
         extra="ignore",
         frozen=True,
@@ -202,6 +212,20 @@ class Settings(BaseSettings):
     log: LogSettings = LogSettings()
     """Logs"""
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The usual sources, with secret files for nested names too."""
+        del settings_cls
+        secrets = NestedSecretsSettingsSource(file_secret_settings)
+        return init_settings, env_settings, dotenv_settings, secrets
+
     @model_validator(mode="after")
     def _topics_differ(self) -> Self:
         names = [self.input.topic, self.output.topic, self.dlq.topic]
@@ -222,7 +246,10 @@ def load(args: list[str]) -> Settings:
     Raises:
         Refused: With one line for each unknown name or bad value.
     """
-    unknown = _unknown_names()
+    try:
+        unknown = _unknown_names()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Refused(f".env or {SECRETS_DIR} cannot be read: {error}") from error
     try:
         settings = CliApp.run(Settings, cli_args=args)
     except ValidationError as error:
@@ -245,7 +272,7 @@ def explain(error: ValidationError) -> list[str]:
             lines.append(f"{name}: there is no such setting")
             continue
         given = problem["input"]
-        shown = isinstance(given, str | int | float) and "password" not in path[-1:]
+        shown = isinstance(given, str | int | float) and not any("password" in p for p in path)
         lines.append(f"{name}: {message}" + (f" (got {given!r})" if shown and path else ""))
     return lines
 
@@ -253,8 +280,10 @@ def explain(error: ValidationError) -> list[str]:
 def _unknown_names() -> list[str]:
     """Variables with our prefix whose first part is no group: a typo must not pass in silence."""
     groups = {name.upper() for name in Settings.model_fields}
-    known = {"SECRETS_DIR"}
-    names = {*os.environ, *dotenv_values(".env", interpolate=False)}
+    known = {SECRETS_DIR.removeprefix(PREFIX)}
+    secrets = os.environ.get(SECRETS_DIR)
+    files = os.listdir(secrets) if secrets else []
+    names = {*os.environ, *dotenv_values(".env", interpolate=False), *files}
     rests = sorted(name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX))
     return [
         f"{PREFIX}{rest}: there is no such setting"

@@ -92,7 +92,7 @@ class _Running:
 
 
 def _stream(settings: DemoSettings, show: Show, stop: Stop, running: _Running) -> int:
-    from worker.demo import sentences, summary, topics  # noqa: PLC0415
+    from worker.demo import sentences, setup, summary, topics  # noqa: PLC0415
     from worker.demo.checkpoint import sentences_folder  # noqa: PLC0415
     from worker.demo.ledger import Ledger  # noqa: PLC0415
     from worker.demo.source import Source  # noqa: PLC0415
@@ -132,7 +132,9 @@ def _stream(settings: DemoSettings, show: Show, stop: Stop, running: _Running) -
             while reader.behind() and time.monotonic() < deadline:
                 reader.read(1.0)
                 stop.check()
+            stop.check()
     show.summary(summary.rows(ledger, worker_code=code))
+    show.line(f"The logs are in {setup.FOLDER}, and unless you gave one, so is the checkpoint.")
     problem = summary.problem(ledger, worker_code=code)
     if problem is not None:
         raise Fatal(f"{problem} (the worker's log: {running.worker.log})")

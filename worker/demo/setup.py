@@ -81,8 +81,7 @@ def kafka(settings: DemoSettings, show: Show, stop: Stop, folder: Path) -> Itera
 
     kafka = EmbeddedKafka()
     try:
-        with show.step(f"Starting Apache Kafka {KAFKA_VERSION}") as step:
-            step.at("the first time its 45 MB are fetched")
+        with show.step(f"Starting Apache Kafka {KAFKA_VERSION} (45 MB, fetched once)") as step:
             with stop.at_once():
                 kafka.start()
             step.result = kafka.bootstrap_servers

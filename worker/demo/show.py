@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.live import Live
+from rich.table import Table
 from rich.text import Text
 
 from worker.demo import view
@@ -52,11 +53,15 @@ class Show:
         """Names and values."""
         self.line()
         self.line("Summary", style="bold")
-        width = max(len(name) for name, _ in rows) + 2
-        for name, value in rows:
-            self.console.print(
-                Text.assemble("  ", (f"{name:<{width}}", "dim"), value), soft_wrap=True
-            )
+        if self.live:
+            grid = Table.grid(padding=(0, 2))
+            for name, value in rows:
+                grid.add_row(Text(f"  {name}", style="dim", no_wrap=True), Text(value))
+            self.console.print(grid)
+        else:
+            width = max(len(name) for name, _ in rows) + 2
+            for name, value in rows:
+                self.line(f"  {name:<{width}}{value}")
         self.line()
 
 
@@ -75,7 +80,8 @@ class Step:
         """How far it is."""
         now = time.monotonic()
         if self._status is not None:
-            self._status.update(Text(f"{self._text}: {detail} ({now - self._began:.0f} s)"))
+            more = f": {detail}" if detail else ""
+            self._status.update(Text(f"{self._text}{more} ({now - self._began:.0f} s)"))
         elif detail and now - self._told > STEP_SECONDS:
             self._told = now
             self._show.line(f"  {detail}")

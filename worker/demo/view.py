@@ -100,11 +100,12 @@ def _title(frame: Frame, width: int) -> Text:
         (" emotion-stream ", "bold reverse"),
         f" {frame.topics[0]} → worker → {frame.topics[1]}" if width >= WIDE else "",
     )
-    right = Text(f"{frame.model} ", style="dim")
     room = width - left.cell_len - _GAP
-    if room >= right.cell_len:
-        left.append(" " * (width - left.cell_len - right.cell_len))
-        left.append_text(right)
+    words = frame.model.split()
+    while words and len(" ".join(words)) > room:
+        words.pop()  # the device before the version, the version before the name
+    right = " ".join(words)
+    left.append(right.rjust(room + 1), "dim")
     return _fitted(left)
 
 

@@ -20,7 +20,21 @@ if TYPE_CHECKING:
 LONGEST = 512
 """Tokens kept of a text where nothing says otherwise; tokenizers may claim 1e30."""
 
-OFFSET_POSITIONS = frozenset({"roberta", "xlm-roberta", "camembert", "longformer", "mpnet"})
+OFFSET_POSITIONS = frozenset(
+    {
+        "roberta",
+        "roberta-prelayernorm",
+        "xlm-roberta",
+        "xlm-roberta-xl",
+        "xmod",
+        "camembert",
+        "data2vec-text",
+        "ibert",
+        "longformer",
+        "luke",
+        "mpnet",
+    }
+)
 """Model types whose position table starts at the padding id + 1: two rows hold no token."""
 
 
@@ -123,11 +137,16 @@ def _labels(path: Path, config: dict[str, Any]) -> tuple[str, ...]:
             f"model.checkpoint: {path} holds a {heads[0]}, not a sequence classifier: "
             "fine-tune it with emotion-train run"
         )
-    names = config.get("id2label") or {}
-    try:
-        ordered = [str(names[str(index)]) for index in range(len(names))]
-    except KeyError as error:
-        raise Refused(f"model.checkpoint: id2label of {path} has no entry {error}") from error
+    # transformers writes no id2label where it is the default one, of two.
+    names = config.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}
+    if not isinstance(names, dict):
+        raise Refused(
+            f"model.checkpoint: id2label of {path} is no object: it maps 0, 1 ... to names"
+        )
+    missing = [str(index) for index in range(len(names)) if str(index) not in names]
+    if missing:
+        raise Refused(f"model.checkpoint: id2label of {path} has no entry {missing[0]!r}")
+    ordered = [str(names[str(index)]) for index in range(len(names))]
     if problem != "single_label_classification" or len(ordered) < 2:  # noqa: PLR2004
         kind = problem if problem != "single_label_classification" else "regression (one label)"
         raise Refused(f"model.checkpoint: {path} is for {kind}; one label of several is served")
@@ -139,6 +158,18 @@ def _labels(path: Path, config: dict[str, Any]) -> tuple[str, ...]:
 def _verify(
     path: Path, manifest: dict[str, Any], digests: dict[str, str], labels: tuple[str, ...]
 ) -> None:
+    shapes = {"files": dict, "labels": list, "label_distribution": dict}
+    for name, shape in shapes.items():
+        if not isinstance(manifest.get(name) or shape(), shape):
+            raise Refused(
+                f"model.checkpoint: {name} in manifest.json of {path} is no "
+                f"{'object' if shape is dict else 'array'}: it was not written by emotion-train"
+            )
+    shares = (manifest.get("label_distribution") or {}).values()
+    if not all(isinstance(share, int | float) for share in shares):
+        raise Refused(
+            f"model.checkpoint: label_distribution in manifest.json of {path} is no number"
+        )
     told = manifest.get("files") or {}
     broken = [name for name, digest in digests.items() if told.get(name, digest) != digest]
     if broken:
