@@ -322,6 +322,17 @@ def test_a_secret_file_may_hold_a_whole_group_as_json(secrets):
     assert secrets({"WORKER_KAFKA": '{"group_id": "g", "replica_id": "r"}'}) == "g r"
 
 
+def test_a_secret_mounted_by_kubernetes_is_read(secrets, tmp_path):
+    # It mounts links, to a folder of the version that is in force, beside that folder.
+    folder = tmp_path / "secrets"
+    version = folder / "..2026_11_22_18_00_00.1"
+    version.mkdir(parents=True)
+    (version / "WORKER_KAFKA__GROUP_ID").write_text("mounted\n")
+    (folder / "..data").symlink_to(version.name)
+    (folder / "WORKER_KAFKA__GROUP_ID").symlink_to("..data/WORKER_KAFKA__GROUP_ID")
+    assert secrets(None, WORKER_KAFKA__REPLICA_ID="r") == "mounted r"
+
+
 def test_a_misspelt_secret_file_is_refused(secrets):
     shown = secrets({"WORKER_KAFKA__SASL_PASSWROD": PASSWORD})
     assert shown.startswith("REFUSED")
