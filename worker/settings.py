@@ -282,7 +282,7 @@ def _unknown_names() -> list[str]:
     groups = {name.upper() for name in Settings.model_fields}
     known = {SECRETS_DIR.removeprefix(PREFIX)}
     secrets = os.environ.get(SECRETS_DIR)
-    files = os.listdir(secrets) if secrets else []
+    files = [file.name for file in Path(secrets).iterdir()] if secrets else []
     names = {*os.environ, *dotenv_values(".env", interpolate=False), *files}
     rests = sorted(name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX))
     return [
