@@ -114,7 +114,9 @@ def metric_families():
     metrics = Metrics(
         input_topic="in", output_topic="out", dlq_topic="dlq", version="0", registry=registry
     )
-    metrics.model_loaded(name="m", version="0", labels=("a", "b"), device="cpu", dtype="float32", shares=None)  # fmt: skip
+    metrics.model_loaded(
+        name="m", version="0", labels=("a", "b"), device="cpu", dtype="float32", shares=None
+    )
     found = []
     for instrument in vars(metrics).values():
         if hasattr(instrument, "_labelnames"):

@@ -74,7 +74,7 @@ class Decoder:
         if _has_surrogate(text):
             raise Rejected("invalid_unicode", "the text has a lone surrogate")
         identity = _find(data, self._id_path)
-        if isinstance(identity, float | dict | list) or _is_big(identity):
+        if isinstance(identity, float | dict | list) or _is_odd(identity):
             identity = self._exact(value)
         elif identity is _ABSENT:
             identity = None
@@ -148,9 +148,9 @@ def _has_surrogate(text: str) -> bool:
     return False
 
 
-def _is_big(value: object) -> bool:
-    """An integer that orjson cannot write; only the second look reads one."""
-    return isinstance(value, int) and not -(2**63) <= value < 2**64
+def _is_odd(value: object) -> bool:
+    """An integer that orjson cannot write as it came: of more than 64 bits, or perhaps -0."""
+    return type(value) is int and (value == 0 or not -(2**63) <= value < 2**64)
 
 
 def _kind(value: object) -> str:

@@ -100,7 +100,12 @@ class Endpoints:
         except (OSError, OverflowError) as error:
             raise Refused(f"http: {host}:{port} cannot be bound: {error}") from error
         self.port: int = self._server.server_port
-        self._thread = threading.Thread(target=self._server.serve_forever, name="http", daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever,
+            kwargs={"poll_interval": 0.05},  # how late close() is noticed
+            name="http",
+            daemon=True,
+        )
 
     def start(self) -> None:
         """Serves until ``close``."""

@@ -255,7 +255,7 @@ def load(args: list[str]) -> Settings:
     except ValidationError as error:
         raise Refused("\n".join([*unknown, *explain(error)])) from error
     except SettingsError as error:
-        raise Refused("\n".join([*unknown, str(error)])) from error
+        raise Refused("\n".join([*unknown, _without_values(str(error))])) from error
     if unknown:
         raise Refused("\n".join(unknown))
     return settings
@@ -277,6 +277,13 @@ def explain(error: ValidationError) -> list[str]:
     return lines
 
 
+def _without_values(message: str) -> str:
+    """The message with option names only: behind a misspelt one a secret may stand."""
+    head, mark, options = message.partition("unrecognized arguments: ")
+    names = [word.partition("=")[0] for word in options.split() if word.startswith("-")]
+    return head + mark + " ".join(names) if mark else message
+
+
 def _unknown_names() -> list[str]:
     """Variables with our prefix whose first part is no group: a typo must not pass in silence."""
     groups = {name.upper() for name in Settings.model_fields}
@@ -284,6 +291,7 @@ def _unknown_names() -> list[str]:
     secrets = os.environ.get(SECRETS_DIR)
     files = [file.name for file in Path(secrets).iterdir()] if secrets else []
     names = {*os.environ, *dotenv_values(".env", interpolate=False), *files}
+    names = {name.upper() for name in names}
     rests = sorted(name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX))
     return [
         f"{PREFIX}{rest}: there is no such setting"

@@ -26,7 +26,7 @@ def main():
         bootstrap_servers=bootstrap,
         group_id=f"naive-{uuid.uuid4().hex[:8]}",
         auto_offset_reset="earliest",
-        value_deserializer=lambda value: json.loads(value),
+        value_deserializer=json.loads,
     )
     producer = KafkaProducer(
         bootstrap_servers=bootstrap, value_serializer=lambda value: json.dumps(value).encode()

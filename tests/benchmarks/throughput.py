@@ -45,7 +45,7 @@ def naive(bootstrap, checkpoint, count):
     return float(done.stdout.split()[-1])
 
 
-def worker(bootstrap, checkpoint, count, dtype, directory, group):
+def worker(bootstrap, *, checkpoint, count, dtype, directory, group):
     process = WorkerProcess(
         bootstrap=bootstrap, input_topic="in", output_topic="out", dlq_topic="dlq", group=group,
         checkpoint=checkpoint, directory=directory, model__dtype=dtype, model__device="cpu",
@@ -91,8 +91,8 @@ def main():
             )
             for dtype in dtypes:
                 rate, waste = worker(
-                    kafka.bootstrap_servers, asked.checkpoint, asked.messages, dtype, directory,
-                    f"{dtype}-{turn}",
+                    kafka.bootstrap_servers, checkpoint=asked.checkpoint, count=asked.messages,
+                    dtype=dtype, directory=directory, group=f"{dtype}-{turn}",
                 )  # fmt: skip
                 rates[dtype].append(rate)
     print(f"{dt.datetime.now(dt.UTC).date()}, {platform.processor() or platform.machine()}, "

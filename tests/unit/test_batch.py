@@ -109,9 +109,8 @@ def test_none_waits_for_more_batches_than_there_were_documents_before_it(token_c
             assert oldest in gone
             for o in gone:
                 del waited[o]
-            for o in waited:
-                waited[o] -= 1
-                assert waited[o] >= 0
+            waited = {o: batches - 1 for o, batches in waited.items()}
+            assert all(batches >= 0 for batches in waited.values())
 
 
 @given(lengths)
