@@ -71,7 +71,7 @@ def _demo(options: list[str], stop: Stop) -> int:
     from worker.demo.show import Show  # noqa: PLC0415
 
     show = Show()
-    with contextlib.ExitStack() as stack:
+    with show.farewell(), contextlib.ExitStack() as stack:
         folder = stack.enter_context(setup.folder())
         servers = stack.enter_context(setup.kafka(settings, show, stop, folder))
         checkpoint = setup.checkpoint(settings, show, stop, folder)
@@ -79,6 +79,7 @@ def _demo(options: list[str], stop: Stop) -> int:
         worker = setup.start_worker(checkpoint, servers, topics, folder)
         stop.children.append(worker)
         stack.callback(worker.stop, STOP_SECONDS)
+        stack.push(show.stopping)
         scraper = setup.await_worker(worker, show, stop)
         return _stream(settings, show, stop, _Running(link, topics, worker, scraper))
 
@@ -100,14 +101,13 @@ def _stream(settings: DemoSettings, show: Show, stop: Stop, running: _Running) -
 
     texts = sentences.Sentences.read(sentences_folder())
     ledger = Ledger(answers=texts.answers())
-    make = sentences.endless if settings.forever else sentences.stream
     with contextlib.ExitStack() as stack:
         reader = topics.Reader(link=running.link, topics=running.topics, ledger=ledger)
         stack.callback(reader.close)
         source = Source(
             producer=topics.producer(running.link),
             topic=running.topics.input,
-            messages=make(texts, settings.messages),
+            messages=sentences.stream(texts, settings.messages, forever=settings.forever),
             rate=settings.rate,
             may_send=lambda: source.sent - ledger.settled < BACKLOG,
         )

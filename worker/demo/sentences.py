@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from dataclasses import dataclass
-from itertools import count
+from itertools import chain, count
 from typing import TYPE_CHECKING
 
 import orjson
@@ -77,10 +77,11 @@ class Sentences:
         return {_held_out_id(number): each.label for number, each in enumerate(self.held_out)}
 
 
-def stream(sentences: Sentences, messages: int) -> Iterator[Message]:
+def stream(sentences: Sentences, messages: int, *, forever: bool = False) -> Iterator[Message]:
     """So many messages, the same every time: each held-out sentence once, a few bad ones.
 
-    A stream too short for all of it has fewer bad ones and fewer of the held-out sentences.
+    A stream too short for all of it has fewer bad ones and fewer of the held-out sentences; one
+    that is to go on forever goes on with what is familiar or bad.
     """
     bad = messages // BAD_EVERY
     held_out = min(len(sentences.held_out), messages - bad)
@@ -88,23 +89,19 @@ def stream(sentences: Sentences, messages: int) -> Iterator[Message]:
     kinds += ["familiar"] * (messages - len(kinds))
     order = random.Random(SEED)  # noqa: S311 - the order of a demo is no secret
     order.shuffle(kinds)
-    held = (_labelled(_held_out_id(n), each) for n, each in enumerate(sentences.held_out))
-    wrong = (_bad(number) for number in count())
-    known = _repeated(sentences.familiar, order)
-    sources = {"held out": held, "bad": wrong, "familiar": known}
-    for number, kind in enumerate(kinds):
+    more = ("familiar" if number % BAD_EVERY else "bad" for number in count(1))
+    sources = {
+        "held out": (_labelled(_held_out_id(n), s) for n, s in enumerate(sentences.held_out)),
+        "bad": (("bad", _BAD[n % len(_BAD)]) for n in count()),
+        "familiar": _repeated(sentences.familiar, order),
+    }
+    for number, kind in enumerate(chain(kinds, more if forever else ())):
         identity, value = next(sources[kind])
-        yield _message(number, identity, value)
-
-
-def endless(sentences: Sentences, first: int) -> Iterator[Message]:
-    """`stream` of the first so many messages, and from there on without an end."""
-    yield from stream(sentences, first)
-    known = _repeated(sentences.familiar, random.Random(SEED + 1))  # noqa: S311
-    for number in count(first):
-        bad = number % BAD_EVERY == 0
-        identity, value = _bad(number) if bad else next(known)
-        yield _message(number, f"{identity}-{number}", value)
+        yield Message(
+            key=f"user-{number * 31 % USERS:02d}".encode(),
+            value=value,
+            headers=(("origin", b"demo"), ("message", identity.encode())),
+        )
 
 
 def _read(path: Path) -> tuple[Sentence, ...]:
@@ -120,20 +117,8 @@ def _labelled(identity: str, sentence: Sentence) -> tuple[str, bytes]:
     return identity, orjson.dumps({"id": identity, "text": sentence.text})
 
 
-def _bad(number: int) -> tuple[str, bytes]:
-    return "bad", _BAD[number % len(_BAD)]
-
-
 def _repeated(sentences: tuple[Sentence, ...], order: random.Random) -> Iterator[tuple[str, bytes]]:
     """Every sentence once in some order, then again in another, with ids that are all different."""
     for turn in count():
         for number in order.sample(range(len(sentences)), len(sentences)):
             yield _labelled(f"familiar-{number:04d}-{turn}", sentences[number])
-
-
-def _message(number: int, identity: str, value: bytes) -> Message:
-    return Message(
-        key=f"user-{number * 31 % USERS:02d}".encode(),
-        value=value,
-        headers=(("origin", b"demo"), ("message", identity.encode())),
-    )

@@ -16,7 +16,7 @@ from rich.text import Text
 from worker.demo import view
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 LOG_SECONDS = 2.0
 """Pause between the view's lines in a log."""
@@ -35,6 +35,7 @@ class Show:
             sys.stdout.reconfigure(errors="replace")
         width = None if sys.stdout.isatty() else PLAIN_WIDTH
         self.console = Console(highlight=False, emoji=False, markup=False, width=width)
+        self._farewell = self.console.status("Stopping the worker and Apache Kafka")
         self.live = sys.stdout.isatty() and not self.console.is_dumb_terminal
 
     def line(self, text: str = "", style: str = "") -> None:
@@ -48,6 +49,19 @@ class Show:
     def stream(self) -> Stream:
         """The live view."""
         return Stream(self)
+
+    def stopping(self, kind: object, *_: object) -> None:
+        """The exit of a block: where it fails or is interrupted, what follows may take seconds."""
+        if kind is not None and self.live:
+            self._farewell.start()
+
+    @contextlib.contextmanager
+    def farewell(self) -> Iterator[None]:
+        """At this block's end nothing more is waited for."""
+        try:
+            yield
+        finally:
+            self._farewell.stop()
 
     def summary(self, rows: Sequence[tuple[str, str]]) -> None:
         """Names and values."""

@@ -68,7 +68,7 @@ def draw(frame: Frame, *, width: int, height: int) -> RenderableType:
     else:
         head += _compact(frame)
         used = len(head)
-    foot = Text("Ctrl-C ends it in order", style="dim", justify="center")
+    foot = _fitted(Text("Ctrl-C ends it in order".center(width), style="dim"))
     lines = _messages(frame, width, max(0, height - used - 1))
     parts = [*head, *lines, *([foot] if height > used else [])]
     return Group(*parts[:height] if height < used else parts)
