@@ -278,10 +278,12 @@ def explain(error: ValidationError) -> list[str]:
 
 
 def _without_values(message: str) -> str:
-    """The message with option names only: behind a misspelt one a secret may stand."""
-    head, mark, options = message.partition("unrecognized arguments: ")
-    names = [word.partition("=")[0] for word in options.split() if word.startswith("-")]
-    return head + mark + " ".join(names) if mark else message
+    """The message without what follows a misspelt option: it may be a secret."""
+    head, mark, rest = message.partition("unrecognized arguments: ")
+    words = rest.split()
+    first = next((at for at, word in enumerate(words) if word.startswith("-")), len(words))
+    options = [word.partition("=")[0] for word in words[first:] if word.startswith("-")]
+    return head + mark + " ".join([*words[:first], *options])
 
 
 def _unknown_names() -> list[str]:

@@ -75,7 +75,7 @@ def _demo(options: list[str], stop: Stop) -> int:
         folder = stack.enter_context(setup.folder())
         servers = stack.enter_context(setup.kafka(settings, show, stop, folder))
         checkpoint = setup.checkpoint(settings, show, stop, folder)
-        link, topics = stack.enter_context(setup.topics(settings, servers, stop))
+        link, topics = stack.enter_context(setup.topics(settings, servers, show, stop))
         worker = setup.start_worker(checkpoint, servers, topics, folder)
         stop.children.append(worker)
         stack.callback(worker.stop, STOP_SECONDS)

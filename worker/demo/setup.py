@@ -118,22 +118,27 @@ def checkpoint(settings: DemoSettings, show: Show, stop: Stop, folder: Path) -> 
 
 @contextlib.contextmanager
 def topics(
-    settings: DemoSettings, servers: str, stop: Stop
+    settings: DemoSettings, servers: str, show: Show, stop: Stop
 ) -> Iterator[tuple[Connection, DemoTopics]]:
-    from worker.demo import topics  # noqa: PLC0415
+    """The three topics, for as long as the block."""
+    from worker.demo import topics  # noqa: PLC0415 - needs a client, which takes its time
     from worker.kafka.clients import Connection  # noqa: PLC0415
 
     own = settings.bootstrap_servers is not None
     link = Connection(bootstrap_servers=servers, client_id="emotion-demo")
     names = topics.DemoTopics.named(shared=own)
     stop.check()
+    topics.reach(link)
     try:
         topics.create(link, names)
         stop.check()
         yield link, names
     finally:
         if own:  # the embedded broker takes its topics with it
-            topics.delete(link, names)
+            try:
+                topics.delete(link, names)
+            except Fatal as error:
+                show.line(f"The topics {', '.join(names.all())} may be left: {error}")
 
 
 def start_worker(checkpoint: Path, servers: str, topics: DemoTopics, folder: Path) -> Child:

@@ -60,6 +60,16 @@ class DemoTopics:
         return [self.input, self.output, self.dlq]
 
 
+def reach(link: Connection) -> None:
+    """Makes sure of the cluster.
+
+    Raises:
+        Fatal: It does not answer.
+    """
+    with _admin(link):
+        pass
+
+
 def create(link: Connection, topics: DemoTopics) -> None:
     """Makes the topics; returns when each partition has a leader.
 
