@@ -129,6 +129,8 @@ def topics(
     names = topics.DemoTopics.named(shared=own)
     stop.check()
     topics.reach(link)
+    if own:
+        stop.leftovers = f"; these topics are left: {', '.join(names.all())}"
     try:
         topics.create(link, names)
         stop.check()

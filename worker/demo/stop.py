@@ -37,6 +37,8 @@ class Stop:
     def __init__(self) -> None:
         self.children: list[Child] = []
         """Killed by the second signal. Apache Kafka sees to itself."""
+        self.leftovers = ""
+        """What the second signal leaves behind, for its line."""
         self._asked: float | None = None
         self._heeded = False
         self._at_once = False
@@ -89,5 +91,6 @@ class Stop:
             child.kill()
         if sys.stdout.isatty():
             os.write(sys.stdout.fileno(), _SHOW_CURSOR_AND_MAIN_SCREEN)
-        os.write(sys.stderr.fileno(), b"emotion-worker: interrupted twice: killed at once\n")
+        line = f"emotion-worker: interrupted twice: killed at once{self.leftovers}\n"
+        os.write(sys.stderr.fileno(), line.encode())
         os._exit(EXIT_INTERRUPTED)
