@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 import structlog
 
 from worker.batch import Batcher, Budget
-from worker.records import Document, Encoded, FlushReason, Lease
+from worker.classify import CANARY
+from worker.records import Document, Encoded, FlushReason, Lease, Rejection
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from collections.abc import Set as AbstractSet
 
     from worker.classify import Classifier, Inference, Staged
@@ -38,11 +40,19 @@ class Assembler:
         inference: Pads batches.
         budget: What a batch may hold.
         metrics: Told of every batch.
+        rejected: Takes documents that the tokenizer cannot take.
     """
 
     def __init__(
-        self, *, classifier: Classifier, inference: Inference, budget: Budget, metrics: Metrics
+        self,
+        *,
+        classifier: Classifier,
+        inference: Inference,
+        budget: Budget,
+        metrics: Metrics,
+        rejected: Callable[[list[Rejection]], None],
     ) -> None:
+        self._rejected = rejected
         self._classifier = classifier
         self._inference = inference
         self._metrics = metrics
@@ -104,14 +114,34 @@ class Assembler:
         backlog = self._backlog
         documents = [backlog.popleft() for _ in range(min(len(backlog), TOKENIZE_AT_ONCE))]
         begin = time.perf_counter()
-        tokens = self._classifier.tokenize([document.text for document in documents])
-        items = [
-            Encoded(document, ids, cut)
-            for document, (ids, cut) in zip(documents, tokens, strict=True)
-        ]
+        try:
+            items = self._encode(documents)
+        except Exception:  # noqa: BLE001 - around a tokenizer call; each text is judged alone
+            items = self._encode_one_by_one(documents)
         self._batcher.add(items, now)
         self._metrics.tokenized(items)
         self._metrics.stage_ran("tokenize", time.perf_counter() - begin)
+
+    def _encode(self, documents: list[Document]) -> list[Encoded]:
+        tokens = self._classifier.tokenize([document.text for document in documents])
+        return [
+            Encoded(document, ids, cut)
+            for document, (ids, cut) in zip(documents, tokens, strict=True)
+        ]
+
+    def _encode_one_by_one(self, documents: list[Document]) -> list[Encoded]:
+        items: list[Encoded] = []
+        failed: list[Rejection] = []
+        for document in documents:
+            try:
+                items += self._encode([document])
+            except Exception as error:  # noqa: BLE001 - around a tokenizer call
+                message = f"the tokenizer fails on this text: {type(error).__name__}"
+                failed.append(Rejection(document.record, "model_failed", message))
+        if failed:
+            self._classifier.tokenize([CANARY])  # raises where the tokenizer itself is broken
+            self._rejected(failed)
+        return items
 
     def _stage(self, reason: FlushReason, now: float) -> Staged:
         begin = time.perf_counter()

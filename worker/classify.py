@@ -10,6 +10,7 @@ dead-lettering would empty the topic.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,6 +21,10 @@ from worker.records import Classified, Encoded, MicroBatch, Outcome, Prediction,
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+OOM_PAUSES = (0.1, 0.5, 2.0)
+"""Seconds between attempts with a single text for which there was no memory: another program on
+the device may give some back."""
 
 CANARY = "i feel fine today"
 """A text that any text classifier labels."""
@@ -155,11 +160,25 @@ class Inference:
 
     def _split(self, items: tuple[Encoded, ...], error: Exception) -> list[Outcome]:
         if len(items) == 1:
+            if getattr(error, "kind", "other") == "oom":
+                return self._when_memory_is_free(items, error)
             self._require_health(error)
             message = f"the model fails on this text: {type(error).__name__}"
             return [Rejection(items[0].document.record, "model_failed", message)]
         middle = len(items) // 2
         return [*self._attempt(items[:middle]), *self._attempt(items[middle:])]
+
+    def _when_memory_is_free(self, items: tuple[Encoded, ...], error: Exception) -> list[Outcome]:
+        """One text that found no memory: not its own fault, since it fitted at the warm-up."""
+        for pause in OOM_PAUSES:
+            time.sleep(pause)
+            try:
+                return self._read(items, self._run([item.tokens for item in items]))
+            except Exception as again:
+                self._count(again)
+                if getattr(again, "kind", "other") != "oom":
+                    raise
+        raise Fatal("the device has no memory left for a single text") from error
 
     def _attempt(self, items: tuple[Encoded, ...]) -> list[Outcome]:
         try:

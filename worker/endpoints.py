@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 BROKER_SILENCE = 10.0
 """Seconds without an answer of the cluster after which the worker is not ready."""
 STUCK = 120.0
-"""Seconds without a turn of the poll loop after which the worker is not alive. A restart helps
-then; it does not help against a broker that is away, during which the loop goes on turning."""
+"""Seconds without a turn of the poll loop, or without progress of what is in flight, after which
+the worker is not alive. A restart helps then; it does not help against a broker that is away,
+during which the loop goes on turning."""
 
 
 @dataclass(slots=True)
@@ -32,6 +33,9 @@ class Health:
     clock: Callable[[], float]
     loop_turned: float | None = None
     """Written by the poll thread; None until it runs."""
+    moved: float | None = None
+    """When a record was last settled, none was in flight or the broker was away. Written by the
+    poll thread, which has a consumer from the first time on."""
     model_ready: bool = False
     """Written by the main thread."""
     broker_heard: float | None = None
@@ -43,10 +47,17 @@ class Health:
     def __post_init__(self) -> None:
         self.started = self.clock()
 
+    def broker_silent(self) -> bool:
+        """Whether the cluster has not answered for a while."""
+        return self.broker_heard is None or self.clock() - self.broker_heard > BROKER_SILENCE
+
     def live(self) -> str | None:
         """None, or why a restart would help."""
-        if self.loop_turned is not None and self.clock() - self.loop_turned > STUCK:
-            return f"the poll loop has not turned for {self.clock() - self.loop_turned:.0f} s"
+        now = self.clock()
+        if self.loop_turned is not None and now - self.loop_turned > STUCK:
+            return f"the poll loop has not turned for {now - self.loop_turned:.0f} s"
+        if self.moved is not None and now - self.moved > STUCK:
+            return f"no record in flight was settled for {now - self.moved:.0f} s"
         return None
 
     def ready(self) -> str | None:
@@ -55,9 +66,9 @@ class Health:
             return "the worker is draining"
         if not self.model_ready:
             return "the model is not loaded"
-        if self.broker_heard is None or self.clock() - self.broker_heard > BROKER_SILENCE:
+        if self.broker_silent():
             return "the broker does not answer"
-        if self.loop_turned is None:
+        if self.moved is None:
             return "the consumer has not started"
         return None
 

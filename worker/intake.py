@@ -92,12 +92,18 @@ class _Account:
         self.accepted_bytes += sum(record.size for record in records)
         self._marks.append((records[0].offset, records[0].timestamp))
 
+    def settle(self, progress: Progress) -> None:
+        """Takes in what is settled by now."""
+        self.settled = progress.records
+        self.settled_bytes = progress.bytes
+        self.committable = progress.committable
+        marks = self._marks
+        while len(marks) > 1 and marks[1][0] <= progress.committable:
+            marks.popleft()
+
     def oldest(self) -> int | None:
         """Timestamp in ms of about the oldest record in flight; None where there is none."""
-        marks, safe = self._marks, self.committable or 0
-        while len(marks) > 1 and marks[1][0] <= safe:
-            marks.popleft()
-        return marks[0][1] if self.accepted > self.settled else None
+        return self._marks[0][1] if self.accepted > self.settled else None
 
 
 class Intake:
@@ -137,6 +143,7 @@ class Intake:
         self._accounts: dict[Lease, _Account] = {}
         self._ends: dict[int, int] = {}
         self._paused = False
+        self._settled_something = False
         self._next_commit = 0.0
         self._next_measure = 0.0
 
@@ -144,6 +151,11 @@ class Intake:
     def in_flight(self) -> int:
         """Records read but not settled."""
         return sum(account.accepted - account.settled for account in self._accounts.values())
+
+    def take_moved(self) -> bool:
+        """Whether anything was settled since the last call, or nothing is in flight."""
+        moved, self._settled_something = self._settled_something, False
+        return moved or self.in_flight == 0
 
     def turn(self, source: RecordSource, *, reading: bool = True) -> None:
         """One turn of the loop.
@@ -186,22 +198,23 @@ class Intake:
             progress = self._progress.get()
             account = self._accounts.get(progress.lease)
             if account is not None:
-                account.settled = progress.records
-                account.settled_bytes = progress.bytes
-                account.committable = progress.committable
+                account.settle(progress)
+                self._settled_something = True
 
     def settled(self, leases: Iterable[Lease]) -> dict[Lease, int]:
-        """For leases that are about to end: the offset that is safe to commit, where it moved.
+        """For leases that are about to end: the offset that is safe to commit.
+
+        Told also where a commit of it is under way: that one may still fail.
 
         Called on the client's IO thread while the poll thread waits in ``poll``.
         """
         self.take_progress()
-        offsets = {}
-        for lease in leases:
-            account = self._accounts.get(lease)
-            if account is not None and account.committable not in (None, account.committed):
-                offsets[lease] = account.committable
-        return {lease: offset for lease, offset in offsets.items() if offset is not None}
+        accounts = {lease: self._accounts[lease] for lease in leases if lease in self._accounts}
+        return {
+            lease: account.committable
+            for lease, account in accounts.items()
+            if account.committable is not None
+        }
 
     def commit_last(self, source: RecordSource, *, timeout: float) -> None:
         """Commits all that is settled and waits, at most ``timeout`` seconds.
@@ -210,6 +223,8 @@ class Intake:
             Transient: The broker did not take it.
         """
         self.take_progress()
+        for account in self._accounts.values():
+            account.committed = None  # a commit that is under way may still fail
         offsets = self._committable(source)
         if offsets:
             source.commit_now(offsets, timeout=timeout)
@@ -305,7 +320,8 @@ class Intake:
         return offsets
 
     def _measure(self, source: RecordSource, now: float) -> None:
-        self._metrics.in_flight(self.in_flight, now=time.time())
+        behind = self.in_flight
+        self._metrics.in_flight(behind)
         for lease, account in self._accounts.items():
             end = self._ends.get(lease.partition)
             at = account.committable
@@ -314,9 +330,12 @@ class Intake:
             if end is None or at is None:
                 continue
             lag = max(0, end - at)
+            behind += lag
             self._metrics.partition_lag(
                 lease.partition, records=lag, seconds=_age(account, lag, now)
             )
+        if behind == 0:
+            self._metrics.nothing_waits(now=time.time())
 
 
 def _age(account: _Account, lag: int, now: float) -> float:

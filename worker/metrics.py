@@ -174,11 +174,13 @@ class Metrics:
         """Records came from the input topic."""
         self._consumed.labels(self._topic).inc(count)
 
-    def in_flight(self, records: int, *, now: float) -> None:
-        """How many records are read but not settled, at ``now`` (seconds since 1970)."""
+    def in_flight(self, records: int) -> None:
+        """How many records are read but not settled."""
         self._in_flight.set(records)
-        if records == 0:
-            self._progress.set(now)
+
+    def nothing_waits(self, *, now: float) -> None:
+        """At ``now``, in seconds since 1970, every record that is known has its output."""
+        self._progress.set(now)
 
     def paused(self, *, paused: bool) -> None:
         """Intake stopped, or goes on."""

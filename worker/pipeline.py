@@ -105,7 +105,7 @@ class Pipeline:
         self._progress: SimpleQueue[Progress] = SimpleQueue()
         # Not a SimpleQueue: when a signal comes at the end of its timeout, SimpleQueue.get waits
         # for ever (CPython 3.11 to 3.13), and signals come to the main thread, which waits here.
-        self._failures: Queue[Exception] = Queue()
+        self._failures: Queue[BaseException] = Queue()
         self._published = threading.Event()
         self._can_write = threading.Event()
         self._stopping = threading.Event()
@@ -137,15 +137,18 @@ class Pipeline:
         for thread in (*self._threads, self._watcher):
             thread.start()
 
-    def failure(self, timeout: float) -> Exception | None:
+    def failure(self, timeout: float) -> BaseException | None:
         """The first failure of a thread, waiting up to ``timeout`` seconds for one."""
         try:
             return self._failures.get(timeout=timeout)
         except Empty:
             return None
 
-    def drain(self) -> Exception | None:
+    def drain(self, *, hurried: Callable[[], bool]) -> BaseException | None:
         """Finishes what was accepted, commits it and leaves the group, inside the deadline.
+
+        Args:
+            hurried: Whether a second signal asked for the end at once.
 
         Returns:
             None, or why the drain failed.
@@ -153,14 +156,14 @@ class Pipeline:
         deadline = time.monotonic() + self._parts.drain_deadline
         self._drain_started = time.monotonic()
         self._stopping.set()
-        failure: Exception | None = None
+        failure: BaseException | None = None
         while failure is None and any(thread.is_alive() for thread in self._threads):
             if time.monotonic() > deadline:
                 failure = Fatal(
                     f"the drain missed its deadline of {self._parts.drain_deadline:g} s: what was "
                     "not committed is read again"
                 )
-            elif self._aborting.is_set():
+            elif hurried():
                 failure = Fatal("aborted by a second signal: what was not committed is read again")
             else:
                 failure = self.failure(timeout=0.01)
@@ -186,7 +189,7 @@ class Pipeline:
     def _guard(self, loop: Callable[[], None]) -> None:
         try:
             loop()
-        except Exception as error:  # noqa: BLE001 - a thread's boundary: the main thread decides
+        except BaseException as error:  # noqa: BLE001 - a thread's boundary: the main thread decides
             self._failures.put(error)
 
     def _void(self, leases: list[Lease]) -> None:
@@ -199,27 +202,32 @@ class Pipeline:
     def _poll(self) -> None:
         # The producer stands before the group is joined: a worker that cannot write holds no
         # partitions.
+        health = self._parts.health
         source = None
         while not (self._can_write.wait(0.1) or self._stopping.is_set()):
-            self._parts.health.loop_turned = time.monotonic()
+            health.loop_turned = time.monotonic()
         if not self._stopping.is_set():
             source = self._reached(lambda: self._parts.make_source(self.intake))
         if source is None:
             self._batch_inbox.put(DRAIN)
             return
-        health = self._parts.health
         try:
             while not self._stopping.is_set():
-                health.loop_turned = time.monotonic()
-                self.intake.turn(source)
+                self._turn(source, reading=True)
             self._batch_inbox.put(DRAIN)
             while not (self._published.is_set() or self._aborting.is_set()):
-                health.loop_turned = time.monotonic()
-                self.intake.turn(source, reading=False)
+                self._turn(source, reading=False)
             if not self._aborting.is_set():
                 self.intake.commit_last(source, timeout=self._left())
         finally:
             source.close(timeout=self._left() if self._stopping.is_set() else 1.0)
+
+    def _turn(self, source: RecordSource, *, reading: bool) -> None:
+        health = self._parts.health
+        health.loop_turned = now = time.monotonic()
+        if self.intake.take_moved() or health.moved is None or health.broker_silent():
+            health.moved = now
+        self.intake.turn(source, reading=reading)
 
     def _left(self) -> float:
         spent = time.monotonic() - self._drain_started
@@ -234,6 +242,7 @@ class Pipeline:
             inference=self._parts.inference,
             budget=self._parts.budget,
             metrics=self._parts.metrics,
+            rejected=lambda rejections: self._publish_inbox.put(tuple(rejections)),
         )
         while not assembler.done:
             message = _next(self._batch_inbox, assembler.patience(time.monotonic()))
@@ -324,6 +333,7 @@ class Pipeline:
             publisher.accept(accepted)
         elif isinstance(message, frozenset):
             publisher.drop(message)
+            sink.forget(message)
         else:
             outcomes: tuple[Outcome, ...] = message
             begin = time.perf_counter()
@@ -348,6 +358,7 @@ class Pipeline:
     def _reached(self, make: Callable[[], T]) -> T | None:
         """What ``make`` makes, as soon as the broker answers; None when told to stop first."""
         while not self._stopping.is_set():
+            self._parts.health.loop_turned = time.monotonic()
             try:
                 return make()
             except Transient as error:

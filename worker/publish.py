@@ -15,6 +15,7 @@ from worker.records import Classified, Outcome, Output, Progress, Rejection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from collections.abc import Set as AbstractSet
 
     from worker.encode import Encoder
     from worker.kafka.sink import Refusal
@@ -28,6 +29,8 @@ class OutputSink(Protocol):
     def __len__(self) -> int: ...
 
     def send(self, output: Output) -> None: ...
+
+    def forget(self, leases: AbstractSet[Lease]) -> None: ...
 
     def take_acknowledged(self) -> list[Output]: ...
 
@@ -62,8 +65,10 @@ class Publisher:
 
     def drop(self, leases: Iterable[Lease]) -> None:
         """Leases ended: what is in flight under them is void, late results included."""
-        for lease in leases:
+        gone = frozenset(leases)
+        for lease in gone:
             self._ledgers.pop(lease, None)
+        self._outcomes = {at: o for at, o in self._outcomes.items() if at[0] not in gone}
 
     def publish(self, outcomes: Iterable[Outcome], sink: OutputSink) -> None:
         """Sends what has its turn; keeps the rest until the records before it are done."""

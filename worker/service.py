@@ -61,8 +61,8 @@ class Signals:
 
     def __init__(self) -> None:
         self.asked = False
+        self.hurried = False
         self._starting = True
-        self._second: Callable[[], None] | None = None
 
     def __enter__(self) -> Self:
         self._before = {
@@ -75,19 +75,16 @@ class Signals:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def started(self, *, second: Callable[[], None]) -> None:
-        """From now on a signal only sets a flag, and a second one calls ``second``."""
-        self._second = second
+    def started(self) -> None:
+        """From now on a signal only sets a flag: a lock taken in a handler could be held."""
         self._starting = False
         if self.asked:
             raise _StoppedEarly
 
     def _caught(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        again, self.asked = self.asked, True
+        self.hurried, self.asked = self.asked, True
         if self._starting:
             raise _StoppedEarly
-        if again and self._second is not None:
-            self._second()
 
 
 def serve(settings: Settings, *, load: Callable[[], Classifier]) -> int:
@@ -111,6 +108,9 @@ def serve(settings: Settings, *, load: Callable[[], Classifier]) -> int:
         return EXIT_REFUSED
     except Fatal as error:
         log.error(str(error))  # noqa: TRY400
+        return EXIT_FAILED
+    except Exception:
+        log.exception("unexpected_failure")
         return EXIT_FAILED
 
 
@@ -175,7 +175,7 @@ def _serve(settings: Settings, load: Callable[[], Classifier], signals: Signals)
                 health=health,
             )
         )
-        signals.started(second=pipeline.abort)
+        signals.started()
         log.info("worker_started", input=topics.input.name, output=topics.output.name)
         pipeline.start()
         return _run(pipeline, signals, health)
@@ -190,7 +190,7 @@ def _run(pipeline: Pipeline, signals: Signals, health: Health) -> int:
     health.draining = True
     if failure is None:
         log.info("drain_started")
-        failure = pipeline.drain()
+        failure = pipeline.drain(hurried=lambda: signals.hurried)
     else:
         pipeline.abort()
     if not pipeline.join(timeout=2.0):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.fakes import BREAKS, NOT_FINITE, StubClassifier, expected_label, expected_scores
 from tests.fakes import encoded as encoded_tokens
-from worker.classify import CANARY, Inference
+from worker.classify import CANARY, OOM_PAUSES, Inference
 from worker.errors import Fatal
 from worker.records import Classified, Encoded, MicroBatch, Rejection
 
@@ -174,7 +174,7 @@ def test_a_model_that_dies_in_the_middle_of_the_search_ends_the_process():
 @pytest.mark.parametrize("shape", [(1, 3), (2, 2), (2,), (3, 3)])
 def test_scores_of_the_wrong_shape_end_the_process(shape):
     class Misshapen(StubClassifier):
-        def scores(self, launched):  # noqa: ARG002 - the protocol's
+        def scores(self, launched):
             return np.zeros(shape, dtype=np.float32)
 
     with pytest.raises(Fatal, match="shape"):
@@ -195,14 +195,27 @@ def test_out_of_memory_halves_the_batch_until_it_fits():
 )
 def test_errors_are_counted_by_a_closed_set_of_kinds(kind, counted):
     class Failing(StubClassifier):
-        def launch(self, staged):  # noqa: ARG002 - the protocol's
+        def launch(self, staged):
             raise KindError(kind)
 
     errors = []
     with pytest.raises(Fatal) as caught:
         classify(Failing(), ["fine"], errors)
-    assert errors == [counted, counted]
+    # Once for the batch; then for the canary, or for each attempt to find memory.
+    assert errors == [counted] * (1 + (len(OOM_PAUSES) if counted == "oom" else 1))
     assert "\n" not in str(caught.value)
+
+
+def test_a_text_that_finds_no_memory_is_not_blamed_for_it():
+    class Crowded(StubClassifier):
+        def scores(self, launched):
+            self.calls += 1
+            if self.calls < 3:
+                raise KindError("oom")
+            return super().scores(launched)
+
+    outcomes, _, _ = classify(Crowded(), ["fine"])
+    assert [type(outcome) for outcome in outcomes] == [Classified]
 
 
 def test_the_message_of_a_rejection_never_holds_the_text():

@@ -52,6 +52,7 @@ class Server:
     def all_is_well(self):
         self.health.model_ready = True
         self.health.loop_turned = self.health.broker_heard = self.clock.now
+        self.health.moved = self.clock.now
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +66,7 @@ def shared():
 def server(shared):
     """The endpoints as they are at start."""
     shared.clock.now = 1_000.0
-    shared.health.loop_turned = shared.health.broker_heard = None
+    shared.health.loop_turned = shared.health.broker_heard = shared.health.moved = None
     shared.health.model_ready = shared.health.draining = False
     return shared
 
@@ -78,6 +79,13 @@ def test_while_the_model_loads_the_worker_is_alive_and_not_ready(server):
 def test_a_model_that_loads_for_long_is_no_reason_to_restart(server):
     server.clock.now += 100 * STUCK
     assert server.ask("/livez")[0] == 200
+
+
+def test_records_in_flight_that_nothing_settles_are_a_reason_to_restart(server):
+    server.all_is_well()
+    server.health.moved = server.clock.now - STUCK - 1
+    status, body = server.ask("/livez")
+    assert (status, body) == (503, "no record in flight was settled for 121 s\n")
 
 
 def test_a_worker_that_runs_is_alive_and_ready(server):
@@ -93,7 +101,7 @@ def test_a_worker_that_runs_is_alive_and_ready(server):
         ({"model_ready": False}, "model"),
         ({"broker_heard": None}, "broker"),
         ({"broker_heard": 1_000.0 - BROKER_SILENCE - 1}, "broker"),
-        ({"loop_turned": None}, "consumer"),
+        ({"moved": None}, "consumer"),
     ],
 )
 def test_a_worker_that_cannot_label_now_is_alive_and_says_why_it_is_not_ready(

@@ -269,9 +269,9 @@ def test_a_model_that_worked_is_busy_and_a_stage(counted):
 
 
 def test_waiting_for_nothing_is_progress_and_waiting_for_something_is_not(counted):
-    counted.metrics.in_flight(0, now=WALL)
+    counted.metrics.nothing_waits(now=WALL)
     assert counted.value("last_progress_timestamp_seconds") == WALL
-    counted.metrics.in_flight(5, now=WALL + 60)
+    counted.metrics.in_flight(5)
     assert counted.value("last_progress_timestamp_seconds") == WALL
     assert counted.value("in_flight_records") == 5
 

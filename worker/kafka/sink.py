@@ -3,9 +3,10 @@
 Owned by the publish thread.
 
 One record that the broker refuses for good makes kafka-python's idempotent producer fail every
-later record of every topic with the same error. So what looks refusable is sent alone by a
-producer of its own, and after any failure the producer is replaced and what was not acknowledged
-goes out again one by one, in order: only what is refused alone is refused.
+later record of every topic with the same error. So what the topic's
+limits refuse for certain is never sent, what may be too large is sent alone, and after a refusal
+nobody foresaw the producer is replaced and the suspects go out again one by one, in order: only
+what is refused alone is refused.
 """
 
 from __future__ import annotations
@@ -22,12 +23,13 @@ from worker.errors import Fatal, Transient
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from collections.abc import Set as AbstractSet
 
     from kafka import KafkaProducer
 
     from worker.kafka.clients import Connection
     from worker.kafka.topics import Topic
-    from worker.records import Output
+    from worker.records import Lease, Output
 
 log = structlog.get_logger(__name__)
 
@@ -125,6 +127,7 @@ class Sink:
         self._producer: KafkaProducer | None = self._connection.producer(**self._options)
         self._unacknowledged: deque[tuple[Any, Output]] = deque()
         self._acknowledged: list[Output] = []
+        self._void: frozenset[Lease] = frozenset()
         self._last_good = time.monotonic()
 
     def __len__(self) -> int:
@@ -138,17 +141,22 @@ class Sink:
         """
         if not self._unacknowledged:
             self._last_good = time.monotonic()
-        if self._refusable(output):
+        certain = self._foretold(output)
+        if certain is not None:
+            output = self._replace(output, certain)
+        if self._oversized(output):
             self._settle_all()
             self._acknowledged.append(self._send_alone(output))
             return
-        future = None
-        while future is None:
-            try:
-                future = _send(self._ready(), output)
-            except (kafka.errors.KafkaError, ValueError) as error:
-                self._resend(error)
-        self._unacknowledged.append((future, output))
+        try:
+            self._unacknowledged.append((_send(self._ready(), output), output))
+        except (kafka.errors.KafkaError, ValueError) as error:
+            self._resend(error, also=output)
+
+    def forget(self, leases: AbstractSet[Lease]) -> None:
+        """Leases ended: their outputs are not sent again, since another owner may be further."""
+        if self._unacknowledged:
+            self._void |= leases
 
     def take_acknowledged(self) -> list[Output]:
         """Outputs that the broker has, in the order they were sent, each once.
@@ -185,33 +193,61 @@ class Sink:
             if self._unacknowledged:
                 time.sleep(0.001)
 
-    def _resend(self, error: Exception) -> None:
-        """Replaces the producer and sends again all that the broker did not acknowledge."""
-        pending = [
-            output
-            for future, output in self._unacknowledged
-            if not (future.is_done and future.exception is None)
-        ]
-        self._acknowledged += [
-            output
-            for future, output in self._unacknowledged
-            if future.is_done and future.exception is None
-        ]
-        self._unacknowledged.clear()
+    def _resend(self, error: Exception, also: Output | None = None) -> None:
+        """Replaces the producer and sends again all from the first unacknowledged output on.
+
+        Also those behind it that were acknowledged: without them the order would turn around.
+        """
+        queue = self._unacknowledged
+        while queue and queue[0][0].is_done and queue[0][0].exception is None:
+            self._acknowledged.append(queue.popleft()[1])
+        entries = [(future.exception, output) for future, output in queue]
+        entries += [(error, also)] if also is not None else []
+        entries = [entry for entry in entries if entry[1].record.lease not in self._void]
+        queue.clear()
+        self._void = frozenset()
         name = type(error).__name__
         self._on_error(name)
-        log.warning("producer_replaced", error=name, resending=len(pending))
+        log.warning("producer_replaced", error=name, resending=len(entries))
         self.close(timeout=1.0)
-        if isinstance(error, kafka.errors.RetriableError):
-            # The broker was away and nobody was refused: at full speed again.
+        pending = [output for _, output in entries]
+        refused = [_refusal(failure) is not None for failure, _ in entries]
+        if True in refused:
+            # The refused one fails with its own error, an innocent of its batch with another,
+            # and all later ones with the refused one's: it is the first such, or close behind.
+            first = refused.index(True)
+            self._send_all(pending[:first])
+            self._settle_all()
+            pending = self._find_refused(pending[first:])
+        else:
+            self._require_hope(error)
+            self._check_outage()
             time.sleep(0.1)
-            for output in pending:
-                self._unacknowledged.append((self._send_when_ready(output), output))
-            return
-        # The first to fail may be an innocent that shared a batch with the refused one.
-        self._require_hope(error)
-        for output in pending:
-            self._acknowledged.append(self._send_alone(output))
+        self._send_all(pending)
+
+    def _find_refused(self, pending: list[Output]) -> list[Output]:
+        """Sends one by one until one is refused alone; returns those behind it."""
+        for at, output in enumerate(pending):
+            taken = self._send_alone(output)
+            self._acknowledged.append(taken)
+            if taken is not output:
+                return pending[at + 1 :]
+        return []
+
+    def _send_all(self, pending: list[Output]) -> None:
+        """Sends in order by one producer; begins again with another if that fails."""
+        while True:
+            try:
+                producer = self._ready()
+                sent = [(_send(producer, output), output) for output in pending]
+            except (kafka.errors.KafkaError, ValueError) as error:
+                self._require_hope(error)
+                self._check_outage()
+                self.close(timeout=1.0)
+                time.sleep(0.1)
+            else:
+                self._unacknowledged.extend(sent)
+                return
 
     def _send_alone(self, output: Output) -> Output:
         """Sends one output and waits; returns what the broker took in its place."""
@@ -232,15 +268,6 @@ class Sink:
                 self._last_good = time.monotonic()
                 return output
 
-    def _send_when_ready(self, output: Output) -> Any:
-        while True:
-            try:
-                return _send(self._ready(), output)
-            except (kafka.errors.KafkaError, ValueError) as error:
-                self._require_hope(error)
-                self._check_outage()
-                self.close(timeout=1.0)
-
     def _ready(self) -> KafkaProducer:
         while self._producer is None:
             try:
@@ -249,17 +276,22 @@ class Sink:
                 self._check_outage()
         return self._producer
 
-    def _refusable(self, output: Output) -> bool:
-        """Whether the topic's limits, as far as they are known, let the broker refuse it."""
+    def _foretold(self, output: Output) -> Refusal | None:
+        """The verdict where the topic's configuration leaves no doubt of it."""
         topic = self._topics[output.topic]
+        if topic.compacted and output.key is None:
+            return "invalid"
+        if output.timestamp is None:
+            return None
+        age = int(time.time() * 1_000) - output.timestamp
+        outside = age > topic.earliest_ms or -age > topic.latest_ms
+        return "timestamp" if outside else None
+
+    def _oversized(self, output: Output) -> bool:
+        """Whether the broker may refuse it as too large: it limits what is left of compression."""
         size = len(output.key or b"") + len(output.value or b"") + OVERHEAD_BYTES
         size += sum(len(name) * 4 + len(value) + 16 for name, value in output.headers)
-        if size > topic.max_message_bytes or (topic.compacted and output.key is None):
-            return True
-        if output.timestamp is None:
-            return False
-        age = int(time.time() * 1_000) - output.timestamp
-        return age > topic.earliest_ms or -age > topic.latest_ms
+        return size > self._topics[output.topic].max_message_bytes
 
     def _check_outage(self) -> None:
         if self._stopping():

@@ -32,6 +32,10 @@ FETCH_WAIT_MS = 50
 At the client's default of 500 ms a third of the throughput is left."""
 
 
+_REBALANCING = (kafka.errors.RebalanceInProgressError, kafka.errors.CommitFailedError)
+_UNREADABLE = (kafka.errors.CorruptRecordError, kafka.errors.UnsupportedCodecError)
+
+
 class Source:
     """One member of the consumer group.
 
@@ -68,6 +72,7 @@ class Source:
         self._on_commit = on_commit
         self._epochs = count(1)
         self._leases: dict[int, Lease] = {}
+        self._next: dict[int, int] = {}
         self._ended: list[Lease] = []
         self._events: list[str] = []
         self._paused = False
@@ -107,12 +112,12 @@ class Source:
         except Exception as error:
             # After a codec, CRC or header error the client's next poll() spins for ever at full
             # load and ignores its timeout: this consumer is never polled again.
-            raise Fatal(self._unreadable(error)) from error
+            raise Fatal(self._explained(error)) from error
         if self._paused:
             self._apply_pause()
         now = time.monotonic()
         return [
-            self._record(raw, self._lease(partition.partition), now)
+            self._record(raw, self._lease(partition.partition, raw.offset), now)
             for partition, batch in polled.items()
             for raw in batch
         ]
@@ -172,8 +177,17 @@ class Source:
         end = time.monotonic() + timeout
         while True:
             left = end - time.monotonic()
+            offsets = {lease: o for lease, o in offsets.items() if lease in self.leases}
+            if not offsets:
+                return  # they moved on; their new owner reads again what is not committed
             try:
                 self._consumer.commit(self._structs(offsets), timeout_ms=max(1, int(left * 1_000)))
+            except _REBALANCING as error:
+                # Another replica leaves at the same time: the commit can follow the rebalance.
+                if left <= 0:
+                    self._on_commit("failed")
+                    raise Transient("the last commit did not get past a rebalance") from error
+                self.poll(timeout=min(0.1, left), max_records=1)
             except kafka.errors.RetriableError as error:
                 # The client's own timeout does not cover a refused connection.
                 if left <= 0:
@@ -217,6 +231,7 @@ class Source:
             if number in self._leases:
                 self._ended.append(self._leases.pop(number))
             self._leases[number] = Lease(number, next(self._epochs))
+            self._next.pop(number, None)
         self._events.append("assigned")
         log.info("partitions_assigned", owned=sorted(self._leases))
 
@@ -230,10 +245,16 @@ class Source:
     def _held(self, partitions: Iterable[TopicPartition]) -> list[Lease]:
         return [self._leases[p.partition] for p in partitions if p.partition in self._leases]
 
-    def _lease(self, partition: int) -> Lease:
+    def _lease(self, partition: int, offset: int) -> Lease:
         lease = self._leases.get(partition)
         if lease is None:
             raise Fatal(f"a record of partition {partition} came without an assignment")
+        if offset < self._next.get(partition, 0):
+            # The log was cut below what was read and the client started again further back.
+            log.warning("partition_went_back", partition=partition, offset=offset)
+            self._assigned([TopicPartition(self._topic, partition)])
+            lease = self._leases[partition]
+        self._next[partition] = offset + 1
         return lease
 
     def _record(self, raw: Any, lease: Lease, now: float) -> Record:
@@ -261,15 +282,17 @@ class Source:
             # Nothing is lost: the next commit carries these offsets too.
             log.warning("commit_failed", error=type(response).__name__)
 
-    def _unreadable(self, error: Exception) -> str:
+    def _explained(self, error: Exception) -> str:
+        line = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+        if isinstance(error, kafka.errors.KafkaError) and not isinstance(error, _UNREADABLE):
+            return f"topic {self._topic} cannot be consumed: {line}"
         at = ", ".join(
             f"partition {lease.partition} offset {position}"
             for lease in self.leases
             if (position := self.position(lease)) is not None
         )
-        line = next(iter(str(error).splitlines()), "")
         return (
-            f"topic {self._topic} cannot be read: {type(error).__name__}: {line}; "
+            f"topic {self._topic} has a record that cannot be read: {line}; "
             f"next to read: {at or 'unknown'}; see README, A record that cannot be read"
         )
 

@@ -87,7 +87,12 @@ class TorchClassifier:
 
     def tokenize(self, texts: Sequence[str]) -> list[tuple[Sequence[int], bool]]:
         """Token ids of each text with special tokens, at most ``max_length``, and if it was cut."""
-        encodings = self._tokenizer.encode_batch_fast(list(texts))
+        try:
+            encodings = self._tokenizer.encode_batch_fast(list(texts))
+        except BaseException as error:
+            if type(error).__name__ == "PanicException":  # of the Rust side; no Exception
+                raise InferenceError("other", "the tokenizer panicked") from error
+            raise
         return [(encoding.ids, bool(encoding.overflowing)) for encoding in encodings]
 
     def stage(self, rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -110,7 +115,8 @@ class TorchClassifier:
             raise InferenceError("other", "a token id is outside the model's vocabulary")
         staged = torch.from_numpy(ids), torch.from_numpy(mask)
         if self.device.type == "cuda":
-            staged = staged[0].pin_memory(), staged[1].pin_memory()
+            with torch.cuda.device(self.device):
+                staged = staged[0].pin_memory(), staged[1].pin_memory()
         return staged
 
     @torch.inference_mode()
@@ -127,7 +133,9 @@ class TorchClassifier:
             host = torch.empty(scores.shape, dtype=scores.dtype, pin_memory=True)
             host.copy_(scores, non_blocking=True)
             done = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            done.record()
+            # On this device's stream: the thread's current device may be another, whose stream
+            # has nothing to do, and the buffer would be read before it is written.
+            done.record(torch.cuda.current_stream(self.device))
         except Exception as error:
             raise self._explained(error) from error
         return host, done
@@ -153,12 +161,22 @@ class TorchClassifier:
         }
 
     def warm_up(self, *, max_records: int, max_tokens: int) -> None:
-        """Runs the batch shapes that will come, so that no message waits for a first time."""
+        """Runs the batch shapes that will come, so that no message waits for a first time.
+
+        Raises:
+            Refused: The largest batch does not fit.
+        """
         length = PAD_MULTIPLE
         while True:
             length = min(length, self.checkpoint.max_length)
             rows = max(1, min(max_records, max_tokens // length))
-            self.scores(self.launch(self.stage([self._filler(length)] * rows)))
+            try:
+                self.scores(self.launch(self.stage([self._filler(length)] * rows)))
+            except InferenceError as error:
+                raise Refused(
+                    f"batch.max_tokens: {rows} texts of {length} tokens do not go through the "
+                    f"model on {self.device} ({error}): lower it"
+                ) from error
             if length == self.checkpoint.max_length:
                 return
             length *= 2

@@ -1,0 +1,119 @@
+"""The batch stage: one batch ahead of the model, and no text stops it."""
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from tests.fakes import StubClassifier, document
+from worker.assemble import Assembler
+from worker.batch import Budget
+from worker.classify import Inference
+from worker.metrics import Metrics
+from worker.records import Lease
+
+
+class Assembly:
+    def __init__(self, classifier=None, max_records=4):
+        self.rejected = []
+        classifier = classifier or StubClassifier()
+        self.assembler = Assembler(
+            classifier=classifier,
+            inference=Inference(classifier=classifier, on_error=lambda _: None),
+            budget=Budget(max_records=max_records, max_tokens=10_000, max_wait=1.0),
+            metrics=Metrics(
+                input_topic="i", output_topic="o", dlq_topic="d", version="0",
+                registry=CollectorRegistry(),
+            ),
+            rejected=self.rejected.extend,
+        )  # fmt: skip
+
+    def step(self, now=0.0):
+        return [
+            [item.document.record.offset for item in staged.batch.items]
+            for staged in self.assembler.step(now)
+        ]
+
+
+@pytest.fixture
+def assembly():
+    return Assembly()
+
+
+def documents(*offsets, **kwargs):
+    return [document(offset, **kwargs) for offset in offsets]
+
+
+def test_an_idle_model_gets_what_there_is_and_one_batch_is_kept_ready(assembly):
+    assembly.assembler.add(documents(1, 2))
+    assert assembly.step() == [[1, 2]]
+    assembly.assembler.add(documents(*range(3, 20)))
+    assert [sorted(batch) for batch in assembly.step()] == [[3, 4, 5, 6]]
+    assert assembly.step() == []
+    assembly.assembler.finished()
+    assert len(assembly.step()) == 1
+
+
+def test_a_busy_model_waits_for_mates_until_max_wait(assembly):
+    assembly.assembler.add(documents(1))
+    assembly.step()
+    assembly.assembler.add(documents(2))
+    assert assembly.step(now=0.5) == []
+    assert assembly.assembler.patience(0.6) == pytest.approx(0.9)
+    assert assembly.step(now=1.6) == [[2]]
+
+
+def test_voided_documents_never_reach_the_model(assembly):
+    assembly.assembler.add(documents(1) + documents(2, epoch=2))
+    assembly.assembler.void(frozenset([Lease(0, 1)]))
+    assert assembly.step() == [[2]]
+
+
+def test_a_drain_ends_when_nothing_is_left(assembly):
+    assembly.assembler.add(documents(1))
+    assembly.assembler.drain(hand_back_at=10.0)
+    assert not assembly.assembler.done
+    assert assembly.step() == [[1]]
+    assert assembly.assembler.done
+
+
+def test_what_a_drain_cannot_finish_is_handed_back(assembly):
+    assembly.assembler.add(documents(*range(20)))
+    assembly.assembler.drain(hand_back_at=10.0)
+    assert len(assembly.step()) == 2
+    assert not assembly.assembler.done
+    assert assembly.step(now=10.1) == []
+    assert assembly.assembler.done
+
+
+class Picky(StubClassifier):
+    def tokenize(self, texts):
+        if any("untokenizable" in text for text in texts):
+            raise ValueError("no")
+        return super().tokenize(texts)
+
+
+def test_a_text_that_the_tokenizer_cannot_take_is_rejected_alone():
+    assembly = Assembly(Picky())
+    texts = ["fine", "untokenizable secret", "good"]
+    assembly.assembler.add([document(n, text=text) for n, text in enumerate(texts)])
+    assert assembly.step() == [[0, 2]]
+    (rejection,) = assembly.rejected
+    assert (rejection.record.offset, rejection.reason) == (1, "model_failed")
+    assert "secret" not in rejection.message
+
+
+def test_a_tokenizer_that_takes_nothing_rejects_nothing():
+    class Broken(StubClassifier):
+        works = True
+
+        def tokenize(self, texts):
+            if not self.works:
+                raise ValueError("no")
+            return super().tokenize(texts)
+
+    classifier = Broken()
+    assembly = Assembly(classifier)
+    classifier.works = False
+    assembly.assembler.add(documents(1, 2))
+    with pytest.raises(ValueError, match="no"):
+        assembly.step()
+    assert assembly.rejected == []

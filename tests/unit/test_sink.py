@@ -1,0 +1,218 @@
+"""The producer side under failures: order, and only what is refused alone is refused."""
+
+from collections import deque
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+pytestmark = pytest.mark.filterwarnings("ignore:(read|open)_text is deprecated:DeprecationWarning")
+
+from kafka.errors import (  # noqa: E402 - importing the client warns on Python 3.11
+    InvalidTimestampError,
+    KafkaError,
+    KafkaTimeoutError,
+    MessageSizeTooLargeError,
+    TopicAuthorizationFailedError,
+)
+
+from tests.fakes import record  # noqa: E402
+from worker.errors import Fatal  # noqa: E402
+from worker.kafka.sink import Sink  # noqa: E402
+from worker.kafka.topics import Topic  # noqa: E402
+from worker.records import Lease, Output  # noqa: E402
+
+
+class Future:
+    def __init__(self):
+        self.is_done, self.exception = False, None
+
+    def get(self, timeout):
+        if self.exception is not None:
+            raise self.exception
+
+
+class Broker:
+    """Producers that share a log. `script` says what becomes of a record, by its number."""
+
+    def __init__(self):
+        self.log, self.producers, self.script, self.holding = [], 0, {}, False
+
+    def producer(self, **_):
+        self.producers += 1
+        return Producer(self)
+
+
+class Producer:
+    """As kafka-python's: after a refusal it fails all that follows with the same error."""
+
+    def __init__(self, broker):
+        self.broker, self.poison, self.waiting = broker, None, []
+        self._closed = False
+        self._sender = SimpleNamespace(force_close=lambda: None, join=lambda _: None)
+        self._accumulator = SimpleNamespace(has_incomplete=False)
+
+    def send(self, topic, *, value, **_):
+        number = int(value)
+        verdicts = self.broker.script.get(number, deque())
+        verdict = verdicts.popleft() if verdicts else None
+        if verdict == "raise":
+            raise KafkaTimeoutError("no metadata")
+        future = Future()
+        self.waiting.append((future, number, verdict))
+        if not self.broker.holding:
+            self.deliver()
+        return future
+
+    def deliver(self):
+        for future, number, verdict in self.waiting:
+            future.exception = self.poison or verdict
+            if future.exception is None:
+                self.broker.log.append(number)
+            elif not isinstance(verdict, KafkaTimeoutError):
+                self.poison = future.exception
+            future.is_done = True
+        self.waiting.clear()
+
+    def close(self, timeout):
+        self.waiting.clear()
+
+
+def output(number, *, epoch=1, **changes):
+    made = Output(
+        record=record(number, epoch=epoch), kind="labelled", topic="out", partition=None,
+        key=b"k", value=b"%d" % number, headers=[], timestamp=None,
+    )  # fmt: skip
+    return replace(made, **changes)
+
+
+TOPIC = Topic("out", None, 1, 1_000_000, False, 2**63 - 1, 3_600_000)
+
+
+@pytest.fixture
+def broker():
+    return Broker()
+
+
+@pytest.fixture
+def sink(broker):
+    return make_sink(broker)
+
+
+def make_sink(broker, topic=TOPIC):
+    def in_place(refused, refusal):
+        return replace(refused, value=b"%d" % (1_000 + refused.record.offset), headers=[("r", b"")])
+
+    return Sink(
+        connection=broker, topics={"out": topic}, compression="none", delivery_timeout=10,
+        outage_limit=5, replace=in_place, on_error=lambda _: None, stopping=lambda: False,
+    )  # fmt: skip
+
+
+def drained(sink):
+    taken = []
+    while len(sink):
+        taken += sink.take_acknowledged()
+    return [entry.record.offset for entry in [*taken, *sink.take_acknowledged()]]
+
+
+def test_outputs_are_acknowledged_once_each_in_order(sink, broker):
+    for number in range(5):
+        sink.send(output(number))
+    assert drained(sink) == broker.log == [0, 1, 2, 3, 4]
+
+
+def test_a_refused_record_is_replaced_and_takes_no_innocent_with_it(sink, broker):
+    broker.script[2] = deque([MessageSizeTooLargeError(), MessageSizeTooLargeError()])
+    for number in range(6):
+        sink.send(output(number))
+    assert drained(sink) == [0, 1, 2, 3, 4, 5]
+    assert broker.log == [0, 1, 1_002, 3, 4, 5]
+
+
+def test_an_innocent_that_fails_first_in_the_refused_ones_batch_is_not_refused(sink, broker):
+    broker.holding = True
+    innocent = KafkaError("part of a batch which had one more more invalid records")
+    broker.script[1] = deque([innocent])
+    broker.script[2] = deque([InvalidTimestampError(), InvalidTimestampError()])
+    for number in range(5):
+        sink.send(output(number))
+    producer = sink._producer
+    futures = [future for future, _ in sink._unacknowledged]
+    broker.holding = False
+    producer.deliver()
+    assert futures[1].exception is innocent
+    # The client poisons all that follow the refused one, not those before it.
+    for future in futures[2:]:
+        future.exception = InvalidTimestampError()
+    drained(sink)
+    assert 1_002 in broker.log
+    assert {1, 3, 4} <= set(broker.log)
+    assert 1_001 not in broker.log
+
+
+def test_after_a_time_out_all_goes_out_again_in_order(sink, broker):
+    broker.holding = True
+    for number in range(5):
+        sink.send(output(number))
+    for future, _ in list(sink._unacknowledged)[1:]:
+        future.exception, future.is_done = KafkaTimeoutError("expired"), True
+    first = sink._unacknowledged[0][0]
+    first.is_done = True
+    broker.holding = False
+    assert drained(sink) == [0, 1, 2, 3, 4]
+    assert broker.log == [1, 2, 3, 4]
+
+
+def test_a_producer_that_fails_in_the_middle_of_sending_again_turns_no_order_around(sink, broker):
+    broker.holding = True
+    for number in range(1, 6):
+        sink.send(output(number))
+    for future, _ in sink._unacknowledged:
+        future.exception, future.is_done = KafkaTimeoutError("expired"), True
+    broker.script[3] = deque(["raise"])
+    producers = broker.producers
+    sink._collect()
+    sink._producer.deliver()
+    assert drained(sink) == [1, 2, 3, 4, 5]
+    assert broker.log == [1, 2, 3, 4, 5]
+    assert broker.producers == producers + 2
+
+
+def test_outputs_of_ended_leases_are_not_sent_again(sink, broker):
+    broker.holding = True
+    sink.send(output(1, epoch=1))
+    sink.send(output(2, epoch=2))
+    sink.forget(frozenset([Lease(0, 1)]))
+    for future, _ in sink._unacknowledged:
+        future.exception, future.is_done = KafkaTimeoutError("expired"), True
+    broker.holding = False
+    assert drained(sink) == [2]
+    assert broker.log == [2]
+
+
+def test_what_the_topic_refuses_for_certain_is_never_sent(broker):
+    sink = make_sink(broker, replace(TOPIC, compacted=True, latest_ms=60_000))
+    sink.send(output(1, key=None))
+    sink.send(output(2, timestamp=4_000_000_000_000))
+    sink.send(output(3))
+    assert drained(sink) == [1, 2, 3]
+    assert broker.log == [1_001, 1_002, 3]
+    assert broker.producers == 1, "no producer was poisoned"
+
+
+def test_no_permission_ends_the_process_and_refuses_nothing(sink, broker):
+    broker.script[1] = deque([TopicAuthorizationFailedError()])
+    sink.send(output(1))
+    with pytest.raises(Fatal, match="outputs cannot be written: TopicAuthorizationFailedError"):
+        drained(sink)
+    assert broker.log == []
+
+
+def test_an_outage_beyond_the_limit_ends_the_process(broker, monkeypatch):
+    sink = make_sink(broker)
+    broker.holding = True
+    sink.send(output(1))
+    sink._last_good -= 6
+    with pytest.raises(Fatal, match=r"no output was acknowledged for 6 s \(kafka.outage_limit\)"):
+        sink.take_acknowledged()
