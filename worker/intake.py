@@ -81,13 +81,16 @@ class _Account:
     def __init__(self) -> None:
         self.accepted = self.settled = 0
         self.accepted_bytes = self.settled_bytes = 0
-        self.committable: int | None = None
+        self.reached = 0
+        """Offset that is safe to commit; 0 before any is known. Never goes back."""
         self.committed: int | None = None
         self.lagging_since: float | None = None
         self._marks: deque[tuple[int, int]] = deque()
 
     def accept(self, records: list[Record]) -> None:
         """Takes in records of one poll; the first stands for all of them when ages are told."""
+        if self.accepted == self.settled:
+            self._marks.clear()
         self.accepted += len(records)
         self.accepted_bytes += sum(record.size for record in records)
         self._marks.append((records[0].offset, records[0].timestamp))
@@ -96,7 +99,7 @@ class _Account:
         """Takes in what is settled by now."""
         self.settled = progress.records
         self.settled_bytes = progress.bytes
-        self.committable = progress.committable
+        self.reached = max(self.reached, progress.committable)
         marks = self._marks
         while len(marks) > 1 and marks[1][0] <= progress.committable:
             marks.popleft()
@@ -210,11 +213,7 @@ class Intake:
         """
         self.take_progress()
         accounts = {lease: self._accounts[lease] for lease in leases if lease in self._accounts}
-        return {
-            lease: account.committable
-            for lease, account in accounts.items()
-            if account.committable is not None
-        }
+        return {lease: account.reached for lease, account in accounts.items() if account.reached}
 
     def commit_last(self, source: RecordSource, *, timeout: float) -> None:
         """Commits all that is settled and waits, at most ``timeout`` seconds.
@@ -309,14 +308,12 @@ class Intake:
     def _committable(self, source: RecordSource) -> dict[Lease, int]:
         offsets = {}
         for lease, account in self._accounts.items():
-            offset = account.committable
             if account.accepted == account.settled:
                 # All is settled: the position, which alone moves past transaction markers and
-                # compaction holes. Else an idle topic shows a lag for ever.
-                position = source.position(lease)
-                offset = position if position is not None else offset
-            if offset is not None and offset != account.committed:
-                offsets[lease] = offset
+                # compaction holes. Else an idle topic shows a lag for ever. Never back again.
+                account.reached = max(account.reached, source.position(lease) or 0)
+            if account.reached and account.reached != account.committed:
+                offsets[lease] = account.reached
         return offsets
 
     def _measure(self, source: RecordSource, now: float) -> None:
@@ -324,12 +321,9 @@ class Intake:
         self._metrics.in_flight(behind)
         for lease, account in self._accounts.items():
             end = self._ends.get(lease.partition)
-            at = account.committable
-            if account.accepted == account.settled:
-                at = source.position(lease)
-            if end is None or at is None:
+            if end is None or not (account.reached or source.position(lease) == 0):
                 continue
-            lag = max(0, end - at)
+            lag = max(0, end - account.reached)
             behind += lag
             self._metrics.partition_lag(
                 lease.partition, records=lag, seconds=_age(account, lag, now)

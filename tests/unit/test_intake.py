@@ -1,0 +1,227 @@
+"""The poll loop's bookkeeping: what may be in flight, and what is committed."""
+
+import time
+from collections import deque
+from queue import SimpleQueue
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from tests.fakes import record
+from worker.decode import Decoder
+from worker.errors import Transient
+from worker.intake import Intake, Limits
+from worker.metrics import Metrics
+from worker.records import Lease, Progress
+
+LEASE = Lease(0, 1)
+
+
+class Source:
+    """Gives what it is given; remembers what is asked of it."""
+
+    def __init__(self):
+        self.leases, self.batches, self.positions = [LEASE], deque(), {}
+        self.ended, self.events, self.paused = [], ["assigned"], False
+        self.commits, self.asked, self.busy = [], [], False
+
+    def poll(self, *, timeout, max_records):
+        self.asked.append(max_records)
+        if self.paused or not self.batches:
+            return []
+        batch = self.batches.popleft()
+        if isinstance(batch, Exception):
+            raise batch
+        return batch
+
+    def take_ended(self):
+        ended, self.ended = self.ended, []
+        return ended
+
+    def take_events(self):
+        events, self.events = self.events, []
+        return events
+
+    def pause(self):
+        self.paused = True
+
+    def resume(self):
+        self.paused = False
+
+    def position(self, lease):
+        return self.positions.get(lease)
+
+    def commit(self, offsets):
+        if self.busy:
+            return False
+        self.commits.append(dict(offsets))
+        return True
+
+    def commit_now(self, offsets, *, timeout):
+        self.commits.append(dict(offsets))
+
+    def close(self, *, timeout):
+        pass
+
+
+class Desk:
+    def __init__(self, **limits):
+        self.accepted, self.documents, self.done, self.ended = [], [], [], []
+        self.progress = SimpleQueue()
+        self.registry = CollectorRegistry()
+        chosen = {"records": 10, "bytes": 10**6, "commit_interval": 0.0, **limits}
+        self.intake = Intake(
+            decoder=Decoder(format="json", text_field="text", id_field="id", max_bytes=1_000),
+            limits=Limits(**chosen),
+            progress=self.progress,
+            accept=self.accepted.extend,
+            documents=self.documents.extend,
+            done=self.done.extend,
+            ended=self.ended.extend,
+            metrics=Metrics(
+                input_topic="in", output_topic="out", dlq_topic="dlq", version="0",
+                registry=self.registry,
+            ),
+        )  # fmt: skip
+        self.source = Source()
+
+    def turn(self, *records, reading=True):
+        if records:
+            self.source.batches.append(list(records))
+        self.intake.turn(self.source, reading=reading)
+
+    def settle(self, committable, records, lease=LEASE, size=0):
+        self.progress.put(Progress(lease, committable, records, size))
+
+
+@pytest.fixture
+def desk():
+    return Desk()
+
+
+def test_records_are_accepted_before_anything_else_sees_them(desk):
+    desk.turn(record(1), record(2, b"bad"), record(3, None))
+    assert [r.offset for r in desk.accepted] == [1, 2, 3]
+    assert [d.record.offset for d in desk.documents] == [1]
+    assert [o.record.offset for o in desk.done] == [2, 3]
+    assert desk.intake.in_flight == 3
+
+
+def test_at_the_limit_intake_pauses_and_goes_on_when_there_is_room(desk):
+    desk.turn(*[record(offset) for offset in range(10)])
+    desk.turn()
+    assert desk.source.paused
+    desk.settle(1, 1)
+    desk.turn()
+    assert desk.source.paused, "a little room is not worth a poll"
+    desk.settle(3, 3)
+    desk.turn()
+    assert not desk.source.paused
+    assert desk.source.asked[-1] == 3
+
+
+def test_bytes_are_a_limit_too():
+    desk = Desk(bytes=100)
+    desk.turn(record(1, b"x" * 200))
+    desk.turn()
+    assert desk.source.paused
+    desk.settle(2, 1, size=201)
+    desk.turn()
+    assert not desk.source.paused
+
+
+def test_a_draining_intake_reads_nothing_and_keeps_polling(desk):
+    desk.turn()
+    desk.turn(reading=False)
+    assert desk.source.paused
+    assert len(desk.source.asked) == 2
+
+
+def test_only_what_is_settled_is_committed(desk):
+    desk.turn(record(5), record(6))
+    assert desk.source.commits == []
+    desk.settle(6, 1)
+    desk.turn()
+    assert desk.source.commits == [{LEASE: 6}]
+    desk.turn()
+    assert len(desk.source.commits) == 1, "nothing new"
+
+
+def test_when_all_is_settled_the_position_is_committed_and_never_less(desk):
+    desk.turn(record(5))
+    desk.settle(6, 1)
+    desk.source.positions[LEASE] = 9
+    desk.turn()
+    assert desk.source.commits[-1] == {LEASE: 9}
+    del desk.source.positions[LEASE]  # as while the consumer closes
+    assert desk.intake.settled([LEASE]) == {LEASE: 9}
+    desk.intake.commit_last(desk.source, timeout=1)
+    assert desk.source.commits[-1] == {LEASE: 9}
+
+
+def test_an_idle_partition_of_transaction_markers_is_committed_to_its_end(desk):
+    desk.source.positions[LEASE] = 2
+    desk.turn()
+    assert desk.source.commits == [{LEASE: 2}]
+
+
+def test_a_failed_commit_is_made_up_for_by_the_next(desk):
+    desk.turn(record(5))
+    desk.settle(6, 1)
+    desk.turn()
+    desk.intake.commit_ended("failed")
+    desk.turn()
+    assert desk.source.commits == [{LEASE: 6}, {LEASE: 6}]
+
+
+def test_a_commit_that_is_under_way_is_repeated_at_the_end(desk):
+    desk.turn(record(5))
+    desk.settle(6, 1)
+    desk.turn()
+    desk.intake.commit_last(desk.source, timeout=1)
+    assert desk.source.commits == [{LEASE: 6}, {LEASE: 6}]
+
+
+def test_a_lease_that_ended_frees_its_room_and_its_late_progress_is_nothing(desk):
+    desk.turn(*[record(offset) for offset in range(10)])
+    desk.source.leases, desk.source.ended = [Lease(0, 2)], [LEASE]
+    desk.source.events = ["revoked", "assigned"]
+    desk.turn()
+    assert desk.ended == [LEASE]
+    assert desk.intake.in_flight == 0
+    desk.settle(10, 10)
+    desk.turn()
+    assert desk.source.commits == []
+
+
+def test_an_outage_is_no_end(desk):
+    desk.source.batches.append(Transient("the broker is away"))
+    desk.turn()
+    desk.turn(record(1))
+    assert len(desk.accepted) == 1
+
+
+def test_lag_is_told_per_partition_and_goes_with_it(desk):
+    desk.intake.ends({0: 8})
+    desk.turn(record(5), record(6))
+    desk.settle(6, 1)
+    desk.intake._next_measure = 0
+    desk.turn()
+    labels = {"topic": "in", "partition": "0"}
+    assert desk.registry.get_sample_value("worker_consumer_lag_records", labels) == 2
+    assert desk.registry.get_sample_value("worker_consumer_lag_seconds", labels) > 1e6
+    desk.source.leases, desk.source.ended = [], [LEASE]
+    desk.turn()
+    assert desk.registry.get_sample_value("worker_consumer_lag_records", labels) is None
+
+
+def test_the_age_of_a_new_record_is_its_own_not_that_of_the_last_one_before_it(desk):
+    desk.turn(record(5, timestamp=1_000))
+    desk.settle(6, 1)
+    desk.turn()
+    now = int(time.time() * 1_000)
+    desk.intake.ends({0: 21})
+    desk.intake._next_measure = 0
+    desk.turn(record(20, timestamp=now))
+    labels = {"topic": "in", "partition": "0"}
+    assert 0 <= desk.registry.get_sample_value("worker_consumer_lag_seconds", labels) < 60
