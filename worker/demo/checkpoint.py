@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 NAME = "emotion-minilm"
 RECIPE = ("--epochs=5", "--learning-rate=2e-4")
-"""Twice the rate that suits thousands of tweets: with the default, 900 sentences need ten epochs,
-twice the time, for the same accuracy."""
+"""Held-out accuracy 0.67 in under a minute. Measured beside it, once each: 4 epochs at the
+default of 1e-4 gave 0.64, 4 at 3e-4 0.67, 6 at 1.5e-4 0.67."""
 STOP_SECONDS = 15.0
 """For the trainer to clear up after itself."""
 

@@ -146,8 +146,8 @@ def environment(variables: Mapping[str, str]) -> dict[str, str]:
         **kept,
         "PYTHONPATH": os.pathsep.join(paths),
         "PYTHONUNBUFFERED": "1",
-        # Threads that wait for each other by spinning take ten times as long where another
-        # program has one of the cores, as Kafka, the demo and its terminal do.
+        # Kafka, the demo and its terminal need the cores too: torch's threads wait for each
+        # other asleep, not spinning.
         "OMP_WAIT_POLICY": "PASSIVE",
         "HF_HUB_OFFLINE": "1",  # everything is here: no library may ask a hub, or wait for one
         **variables,
