@@ -35,6 +35,10 @@ PAUSED_SECONDS = 0.005
 """Pause between polls while paused: how late freed room is noticed. A poll then costs 64 us."""
 MEASURE_SECONDS = 0.5
 """Pause between updates of the lag gauges: well below any scrape interval."""
+STALL_SECONDS = 60.0
+"""Without a record for so long, though the partitions have some and nothing holds intake back,
+the consumer is replaced: kafka-python can leave a fetch pending for ever. Longer than a consumer
+waits for a predecessor's open transaction."""
 MOST_AT_ONCE = 1_000
 """Records of one poll: at about 10 us each the loop turns often enough for its other duties."""
 RESUME_SHARE = 0.75
@@ -62,6 +66,8 @@ class RecordSource(Protocol):
     def commit(self, offsets: dict[Lease, int]) -> bool: ...
 
     def commit_now(self, offsets: dict[Lease, int], *, timeout: float) -> None: ...
+
+    def rebuild(self, reason: str) -> None: ...
 
     def close(self, *, timeout: float) -> None: ...
 
@@ -147,6 +153,7 @@ class Intake:
         self._ends: dict[int, int] = {}
         self._paused = False
         self._settled_something = False
+        self._received = time.monotonic()
         self._next_commit = 0.0
         self._next_measure = 0.0
 
@@ -185,15 +192,20 @@ class Intake:
             log.warning("poll_failed", error=str(error))
             records = []
         self._follow_assignment(source)
+        now = time.monotonic()
         if records:
             self._hand_on(records)
-        now = time.monotonic()
+        if records or self._paused or self.in_flight:
+            self._received = now
         if now >= self._next_commit:
             self._next_commit = now + self._limits.commit_interval
             self._commit(source)
         if now >= self._next_measure:
             self._next_measure = now + MEASURE_SECONDS
-            self._measure(source, now)
+            behind = self._measure(source, now)
+            if behind and now - self._received > STALL_SECONDS:
+                self._received = now
+                self._rebuild(source)
 
     def take_progress(self) -> None:
         """Takes in what the publish stage settled."""
@@ -316,7 +328,14 @@ class Intake:
                 offsets[lease] = account.reached
         return offsets
 
-    def _measure(self, source: RecordSource, now: float) -> None:
+    def _rebuild(self, source: RecordSource) -> None:
+        try:
+            source.rebuild("records wait and none comes")
+        except Transient as error:
+            log.warning("rebuild_failed", error=str(error))
+
+    def _measure(self, source: RecordSource, now: float) -> int:
+        """Updates the gauges; returns how many records have no output yet."""
         behind = self.in_flight
         self._metrics.in_flight(behind)
         for lease, account in self._accounts.items():
@@ -330,6 +349,7 @@ class Intake:
             )
         if behind == 0:
             self._metrics.nothing_waits(now=time.time())
+        return behind
 
 
 def _age(account: _Account, lag: int, now: float) -> float:

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 from tests.fakes import record
 from worker.decode import Decoder
 from worker.errors import Transient
-from worker.intake import Intake, Limits
+from worker.intake import STALL_SECONDS, Intake, Limits
 from worker.metrics import Metrics
 from worker.records import Lease, Progress
 
@@ -23,7 +23,7 @@ class Source:
     def __init__(self):
         self.leases, self.batches, self.positions = [LEASE], deque(), {}
         self.ended, self.events, self.paused = [], ["assigned"], False
-        self.commits, self.asked, self.busy = [], [], False
+        self.commits, self.asked, self.busy, self.rebuilt = [], [], False, []
 
     def poll(self, *, timeout, max_records):
         self.asked.append(max_records)
@@ -59,6 +59,9 @@ class Source:
 
     def commit_now(self, offsets, *, timeout):
         self.commits.append(dict(offsets))
+
+    def rebuild(self, reason):
+        self.rebuilt.append(reason)
 
     def close(self, *, timeout):
         pass
@@ -225,3 +228,22 @@ def test_the_age_of_a_new_record_is_its_own_not_that_of_the_last_one_before_it(d
     desk.turn(record(20, timestamp=now))
     labels = {"topic": "in", "partition": "0"}
     assert 0 <= desk.registry.get_sample_value("worker_consumer_lag_seconds", labels) < 60
+
+
+def test_a_consumer_that_brings_nothing_though_records_wait_is_replaced(desk):
+    desk.source.positions[LEASE] = 5
+    desk.intake.ends({0: 9})
+    desk.turn()
+    assert desk.source.rebuilt == []
+    desk.intake._received -= STALL_SECONDS + 1
+    desk.intake._next_measure = 0
+    desk.turn()
+    assert desk.source.rebuilt == ["records wait and none comes"]
+
+
+def test_a_consumer_that_has_nothing_to_bring_is_not_replaced(desk):
+    desk.source.positions[LEASE] = 9
+    desk.intake.ends({0: 9})
+    desk.intake._received -= STALL_SECONDS + 1
+    desk.turn()
+    assert desk.source.rebuilt == []

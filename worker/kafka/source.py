@@ -15,6 +15,7 @@ import structlog
 from kafka import TopicPartition
 from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.coordinator.base import MemberState
 from kafka.structs import OffsetAndMetadata
 
 from worker.errors import Fatal, Transient
@@ -22,6 +23,8 @@ from worker.records import Lease, Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+
+    from kafka import KafkaConsumer
 
     from worker.kafka.clients import Connection
 
@@ -31,6 +34,9 @@ FETCH_WAIT_MS = 50
 """Longest that the broker holds a fetch back: an empty partition's wait delays a hot one.
 At the client's default of 500 ms a third of the throughput is left."""
 
+
+JOIN_SECONDS = 60.0
+"""Longest wait for the answer of a join. Rejoining earlier is harmless, only slower for all."""
 
 _REBALANCING = (kafka.errors.RebalanceInProgressError, kafka.errors.CommitFailedError)
 _UNREADABLE = (kafka.errors.CorruptRecordError, kafka.errors.UnsupportedCodecError)
@@ -77,21 +83,23 @@ class Source:
         self._events: list[str] = []
         self._paused = False
         self._commit_pending = False
-        self._consumer = connection.consumer(
-            group_id=group_id,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
+        self._connection = connection
+        self._unsettled_since: float | None = None
+        self._options: dict[str, Any] = {
+            "group_id": group_id,
+            "enable_auto_commit": False,
+            "auto_offset_reset": "earliest",
             # Also without transactions of our own: an upstream's aborted records are no input.
-            isolation_level="read_committed",
-            partition_assignment_strategy=[CooperativeStickyAssignor],
-            session_timeout_ms=int(session_timeout * 1_000),
-            heartbeat_interval_ms=int(heartbeat_interval * 1_000),
-            max_poll_interval_ms=int(max_poll_interval * 1_000),
-            fetch_max_wait_ms=FETCH_WAIT_MS,
-            fetch_max_bytes=fetch_max_bytes,
-            metrics_enabled=False,
-        )
-        self._consumer.subscribe([topic], listener=_Listener(self))
+            "isolation_level": "read_committed",
+            "partition_assignment_strategy": [CooperativeStickyAssignor],
+            "session_timeout_ms": int(session_timeout * 1_000),
+            "heartbeat_interval_ms": int(heartbeat_interval * 1_000),
+            "max_poll_interval_ms": int(max_poll_interval * 1_000),
+            "fetch_max_wait_ms": FETCH_WAIT_MS,
+            "fetch_max_bytes": fetch_max_bytes,
+            "metrics_enabled": False,
+        }
+        self._consumer = self._joining()
 
     @property
     def leases(self) -> list[Lease]:
@@ -105,6 +113,7 @@ class Source:
             Fatal: The client cannot be polled again: a record it cannot read, or no permission.
             Transient: The broker is away.
         """
+        self._watch_the_join()
         try:
             polled = self._consumer.poll(timeout_ms=int(timeout * 1_000), max_records=max_records)
         except kafka.errors.RetriableError as error:
@@ -201,6 +210,22 @@ class Source:
                 self._on_commit("ok")
                 return
 
+    def rebuild(self, reason: str) -> None:
+        """Replaces the consumer by a new one; what is in flight is read again.
+
+        Raises:
+            Transient: No broker answers; the old one is kept.
+        """
+        consumer = self._joining()
+        log.warning("consumer_rebuilt", reason=reason)
+        old, self._consumer = self._consumer, consumer
+        self._end(self.leases, "lost")
+        self._commit_pending = False
+        try:
+            old.close(autocommit=False, timeout_ms=1_000)
+        except kafka.errors.KafkaError as error:
+            log.warning("consumer_close_failed", error=type(error).__name__)
+
     def close(self, *, timeout: float) -> None:
         """Leaves the group and closes, within about ``timeout`` seconds."""
         try:
@@ -208,7 +233,29 @@ class Source:
         except kafka.errors.KafkaError as error:
             log.warning("consumer_close_failed", error=type(error).__name__)
 
-    async def _revoked(self, partitions: Iterable[TopicPartition]) -> None:
+    def _joining(self) -> KafkaConsumer:
+        consumer = self._connection.consumer(**self._options)
+        self._listener = _Listener(self)
+        consumer.subscribe([self._topic], listener=self._listener)
+        return consumer
+
+    def _watch_the_join(self) -> None:
+        """A join whose answer is lost would be waited for as long as max_poll_interval."""
+        now = time.monotonic()
+        if self._consumer.group_metadata().state is not MemberState.REBALANCING:
+            self._unsettled_since = None
+        elif self._unsettled_since is None:
+            self._unsettled_since = now
+        elif now - self._unsettled_since > JOIN_SECONDS:
+            self._unsettled_since = now
+            self.rebuild("no answer to the request to join the group")
+
+    def listens(self, listener: object) -> bool:
+        """Whether a listener belongs to the consumer in use."""
+        return listener is self._listener
+
+    async def revoked(self, partitions: Iterable[TopicPartition]) -> None:
+        """The group takes partitions away: commits what is settled. On the client's IO thread."""
         leases = self._held(partitions)
         if not leases:
             return  # eager assignors say so on the first join
@@ -222,10 +269,12 @@ class Source:
                 log.warning("commit_on_revoke_failed", error=type(error).__name__)
         self._end(leases, "revoked")
 
-    def _lost(self, partitions: Iterable[TopicPartition]) -> None:
+    def lost(self, partitions: Iterable[TopicPartition]) -> None:
+        """The group took partitions away already: nothing can be committed."""
         self._end(self._held(partitions), "lost")
 
-    def _assigned(self, partitions: Iterable[TopicPartition]) -> None:
+    def assigned(self, partitions: Iterable[TopicPartition]) -> None:
+        """The group gives partitions: each begins a lease."""
         for partition in partitions:
             number = partition.partition
             if number in self._leases:
@@ -252,7 +301,7 @@ class Source:
         if offset < self._next.get(partition, 0):
             # The log was cut below what was read and the client started again further back.
             log.warning("partition_went_back", partition=partition, offset=offset)
-            self._assigned([TopicPartition(self._topic, partition)])
+            self.assigned([TopicPartition(self._topic, partition)])
             lease = self._leases[partition]
         self._next[partition] = offset + 1
         return lease
@@ -298,14 +347,19 @@ class Source:
 
 
 class _Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc]
+    """Hands a consumer's rebalances to its source; those of a replaced consumer to nobody."""
+
     def __init__(self, source: Source) -> None:
         self._source = source
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        await self._source._revoked(revoked)  # noqa: SLF001 - the two are one
+        if self._source.listens(self):
+            await self._source.revoked(revoked)
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        self._source._assigned(assigned)  # noqa: SLF001
+        if self._source.listens(self):
+            self._source.assigned(assigned)
 
     async def on_partitions_lost(self, lost: Iterable[TopicPartition]) -> None:
-        self._source._lost(lost)  # noqa: SLF001
+        if self._source.listens(self):
+            self._source.lost(lost)
