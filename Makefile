@@ -13,6 +13,9 @@ READY := $(VENV)/.ready
 PYTEST := $(BIN)/python -m pytest
 QUICK := tests/unit -m "not slow and not kafka" -q
 
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-header --no-annotate --constraint constraints.txt
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-quick check format bench chaos readme constraints clean
 
@@ -58,10 +61,12 @@ chaos: setup
 readme: setup
 	$(BIN)/python -m tests.tables
 
-# After a change of dependencies in pyproject.toml; names and versions only.
-constraints: $(VENV)
+# After a change of dependencies in pyproject.toml: versions, and the images' locks with hashes.
+constraints: setup
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-annotate --no-header pyproject.toml -o constraints.txt
 	@echo "uv==$$($(BIN)/uv --version | cut -d' ' -f2)" >> constraints.txt
+	$(LOCK) pyproject.toml -o deploy/docker/requirements.lock
+	$(LOCK) pyproject.toml --extra train -o deploy/docker/requirements-train.lock
 
 clean:
 	rm -rf $(VENV) .demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.*

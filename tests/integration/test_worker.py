@@ -285,6 +285,7 @@ def test_transactional_input_is_read_committed_and_its_lag_reaches_zero(kafka, w
     )
     wait_until(lambda: process.metric("worker_consumer_lag_records") == 0, 20, "lag is 0")
     produce_transaction(kafka, name, [tweet("later", 100)])
+    process.wait_processed(21)
     wait_until(
         lambda: committed(kafka, name) == end_offsets(kafka, name), 30, "offsets reach the end"
     )

@@ -35,8 +35,9 @@ FETCH_WAIT_MS = 50
 At the client's default of 500 ms a third of the throughput is left."""
 
 
-JOIN_SECONDS = 60.0
-"""Longest wait for the answer of a join. Rejoining earlier is harmless, only slower for all."""
+JOIN_SECONDS = 30.0
+"""Longest time outside the group, or in a rebalance, before the consumer is replaced. A healthy
+rebalance takes a heartbeat or two; replacing the consumer in a slow one only makes it slower."""
 
 _REBALANCING = (kafka.errors.RebalanceInProgressError, kafka.errors.CommitFailedError)
 _UNREADABLE = (kafka.errors.CorruptRecordError, kafka.errors.UnsupportedCodecError)
@@ -240,15 +241,15 @@ class Source:
         return consumer
 
     def _watch_the_join(self) -> None:
-        """A join whose answer is lost would be waited for as long as max_poll_interval."""
+        """Seen: a consumer on a busy machine that never learns who its coordinator is."""
         now = time.monotonic()
-        if self._consumer.group_metadata().state is not MemberState.REBALANCING:
+        if self._consumer.group_metadata().state is MemberState.STABLE:
             self._unsettled_since = None
         elif self._unsettled_since is None:
             self._unsettled_since = now
         elif now - self._unsettled_since > JOIN_SECONDS:
             self._unsettled_since = now
-            self.rebuild("no answer to the request to join the group")
+            self.rebuild("it does not get into its group")
 
     def listens(self, listener: object) -> bool:
         """Whether a listener belongs to the consumer in use."""
