@@ -16,7 +16,8 @@ pytestmark = pytest.mark.slow
 
 PRESENT = 1_790_000_000_000
 CLOSE_CALL = 0.02
-"""Labels may differ between precisions and batch mates only where the two best are this close."""
+"""Labels may differ between precisions and batch mates only where float32's two best are this
+close, and so may at most 1 score in 100: the rest is closer."""
 
 
 def predictions(checkpoint, file, target):
@@ -27,6 +28,16 @@ def predictions(checkpoint, file, target):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3_000:]
     return [json.loads(line) for line in Path(target).read_text().splitlines()]
+
+
+def gap(checkpoint, text):
+    """Between the two best scores in float32."""
+    done = subprocess.run(
+        [sys.executable, "-m", "train", "predict", "--checkpoint", str(checkpoint), "--json", text],
+        env=clean_environment(), capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    best, second = sorted(json.loads(done.stdout)["scores"].values(), reverse=True)[:2]
+    return best - second
 
 
 @pytest.mark.timeout(900)
@@ -66,7 +77,7 @@ def test_two_thousand_tweets_get_the_labels_that_evaluate_gives(
     assert len(outputs) == 2_000
     manifest = json.loads((checkpoint / "manifest.json").read_text())
     schema = {**messages(), "oneOf": [{"$ref": "#/$defs/output"}]}
-    differ, lanes = [], {}
+    differ, distances, lanes = [], [], {}
     for output in outputs:
         value = json.loads(output.value)
         jsonschema.validate(value, schema)
@@ -80,11 +91,17 @@ def test_two_thousand_tweets_get_the_labels_that_evaluate_gives(
         assert value["source"]["offset"] > lanes.get(lane, -1)
         lanes[lane] = value["source"]["offset"]
         if value["label"] != expected["label"]:
-            best, second = sorted(value["scores"].values(), reverse=True)[:2]
-            differ.append((expected["text"], best - second))
+            differ.append(expected["text"])
         else:
-            assert value["score"] == pytest.approx(expected["score"], abs=CLOSE_CALL)
+            distances.append(abs(value["score"] - expected["score"]))
     assert len({json.loads(o.value)["id"] for o in outputs}) == 2_000
+    gaps = [gap(checkpoint, text) for text in differ]
+    print(
+        f"{len(differ)} labels differ, float32's two best {gaps} apart; score at most "
+        f"{max(distances):.4f} off, 99 % within {sorted(distances)[len(distances) * 99 // 100]:.4f}"
+    )
     assert len(differ) <= 4, differ
-    assert all(gap <= 2 * CLOSE_CALL for _, gap in differ), differ
+    assert all(between <= CLOSE_CALL for between in gaps), gaps
+    assert sorted(distances)[len(distances) * 99 // 100] <= CLOSE_CALL
+    assert max(distances) <= 2.5 * CLOSE_CALL
     assert committed(kafka, names["input_topic"]) == end_offsets(kafka, names["input_topic"])

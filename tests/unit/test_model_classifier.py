@@ -216,34 +216,40 @@ def test_on_a_cpu_there_is_one_batch_at_a_time_and_no_device_memory(model):
 
 def test_both_kernels_give_equal_scores_and_can_be_exchanged(tiny_path):
     model = load_cpu(tiny_path)
-    if not linear.available():
+    if not linear.onednn_is_there():
         pytest.skip("this torch has no oneDNN")
-    linear.use_default(model._model)
+    linear.use_onednn(model._model, use=False)
     expected = scores(model, TEXTS)
-    layers = {name for name, one in model._model.named_modules() if type(one) is torch.nn.Linear}
-    weights = {name: value.data_ptr() for name, value in model._model.state_dict().items()}
+    assert not any(type(one) is torch.nn.Linear for one in model._model.modules())
 
-    linear.use_onednn(model._model)
-    replaced = [one for one in model._model.modules() if isinstance(one, linear.OneDnnLinear)]
-    assert len(replaced) == len(layers) > 5
-    linear.use_onednn(model._model)  # twice is once
+    linear.use_onednn(model._model, use=True)
     assert np.abs(scores(model, TEXTS) - expected).max() < TOLERANCE
     assert np.array_equal(scores(model, TEXTS).argmax(axis=1), expected.argmax(axis=1))
 
-    linear.use_default(model._model)
-    assert {n for n, one in model._model.named_modules() if type(one) is torch.nn.Linear} == layers
-    assert {n: v.data_ptr() for n, v in model._model.state_dict().items()} == weights
+    linear.use_onednn(model._model, use=False)
     assert np.array_equal(scores(model, TEXTS), expected)
 
 
+def test_only_the_products_are_reduced_and_not_that_of_the_scores(gentle):
+    model = load_cpu(gentle, dtype="bfloat16")
+    dtypes = {name: weight.dtype for name, weight in model._model.named_parameters()}
+    products = [name for name, one in model._model.named_modules() if type(one) is linear.Product]
+    for name, dtype in dtypes.items():
+        layer = name.rpartition(".")[0]
+        reduced = layer in products and layer != "classifier"
+        assert dtype == (torch.bfloat16 if reduced else torch.float32), name
+    assert "classifier" in products
+    assert len(products) > 5
+
+
 def test_a_kernel_that_computes_something_else_is_not_taken(tiny_path, monkeypatch):
-    if not linear.available():
+    if not linear.onednn_is_there():
         pytest.skip("this torch has no oneDNN")
     model = load_cpu(tiny_path)
-    linear.use_default(model._model)
+    linear.use_onednn(model._model, use=False)
     expected = scores(model, TEXTS)
-    product = linear._product()
-    monkeypatch.setattr(linear, "_product", lambda: lambda *args: -product(*args))
+    product = linear._onednn()
+    monkeypatch.setattr(linear, "_onednn", lambda: lambda *args: -product(*args))
     seconds = iter([2.0, 1.0])
     monkeypatch.setattr(model, "_seconds", lambda _: next(seconds))  # and it is faster
     assert model.choose_kernels() == "default"
@@ -251,16 +257,16 @@ def test_a_kernel_that_computes_something_else_is_not_taken(tiny_path, monkeypat
 
 
 def test_a_kernel_that_fails_is_not_taken(tiny_path, monkeypatch):
-    if not linear.available():
+    if not linear.onednn_is_there():
         pytest.skip("this torch has no oneDNN")
     model = load_cpu(tiny_path)
-    linear.use_default(model._model)
+    linear.use_onednn(model._model, use=False)
     expected = scores(model, TEXTS)
 
     def broken(*_):
         raise RuntimeError("could not create a primitive")
 
-    monkeypatch.setattr(linear, "_product", lambda: broken)
+    monkeypatch.setattr(linear, "_onednn", lambda: broken)
     assert model.choose_kernels() == "default"
     assert np.array_equal(scores(model, TEXTS), expected)
 

@@ -77,13 +77,10 @@ class TorchClassifier:
         self.device = device
         self.depth = 2 if device.type == "cuda" else 1
         self.limits = CUDA_LIMITS if device.type == "cuda" else CPU_LIMITS
+        self.dtype = torch.float32
+        """Precision of the matrix products."""
         self._model = model
         self._tokenizer = _tokenizer(checkpoint)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The precision of the weights."""
-        return next(self._model.parameters()).dtype
 
     def tokenize(self, texts: Sequence[str]) -> list[tuple[Sequence[int], bool]]:
         """Token ids of each text with special tokens, at most ``max_length``, and if it was cut."""
@@ -187,22 +184,40 @@ class TorchClassifier:
 
     def choose_kernels(self) -> str:
         """On a CPU, measures torch's default matrix product against oneDNN's; keeps the faster."""
-        if self.device.type != "cpu" or not linear.available():
+        if self.device.type != "cpu" or not linear.onednn_is_there():
             return "default"
         rows = [self._filler(32)] * 32
         default = self._seconds(rows)
         expected = self.reference()
-        linear.use_onednn(self._model)
+        linear.use_onednn(self._model, use=True)
         try:
             close = np.abs(self.reference() - expected).max() <= TOLERANCE
             faster = self._seconds(rows) < default
-        except (RuntimeError, InferenceError) as error:
+        except InferenceError as error:
             log.debug("onednn_unusable", error=str(error))
             close = faster = False
-        if close and faster:
-            return "onednn"
-        linear.use_default(self._model)
-        return "default"
+        linear.use_onednn(self._model, use=close and faster)
+        return "onednn" if close and faster else "default"
+
+    def use_precision(self, dtype: torch.dtype, expected: np.ndarray) -> float:
+        """Computes the matrix products in a precision.
+
+        Args:
+            dtype: The precision.
+            expected: ``reference()`` in float32.
+
+        Returns:
+            The largest difference of a score; infinite where the model cannot run so.
+        """
+        self._model = _weights(self.checkpoint, self.device)
+        linear.replace_all(self._model, dtype, labels=len(self.labels))
+        self.dtype = dtype
+        try:
+            difference = float(np.abs(self.reference() - expected).max())
+        except InferenceError as error:
+            log.debug("precision_unusable", dtype=str(dtype), error=str(error))
+            return float("inf")
+        return difference if np.isfinite(difference) else float("inf")
 
     def _seconds(self, rows: list[list[int]]) -> float:
         best = float("inf")
@@ -248,8 +263,7 @@ def load(*, path: Path, device: str, dtype: str, threads: int | None = None) -> 
     expected = classifier.reference()
     if not np.isfinite(expected).all():
         raise Refused(f"model.checkpoint: the scores of {path} are not finite in float32")
-    if precision != torch.float32:
-        _reduce(classifier, precision, expected, required=dtype != "auto")
+    _choose_precision(classifier, precision, expected, required=dtype != "auto")
     kernels = classifier.choose_kernels()
     log.info(
         "model_loaded",
@@ -264,14 +278,16 @@ def load(*, path: Path, device: str, dtype: str, threads: int | None = None) -> 
     return classifier
 
 
-def _reduce(
+def _choose_precision(
     classifier: TorchClassifier, dtype: torch.dtype, expected: np.ndarray, *, required: bool
 ) -> None:
-    """Turns the weights to a lower precision, and back if the scores do not bear it."""
-    model = classifier._model  # noqa: SLF001 - this module builds it
-    model.to(dtype)
-    difference = float(np.abs(classifier.reference() - expected).max())
-    if difference <= TOLERANCE:  # false for NaN as well
+    """Takes a precision if the scores bear it, else float32.
+
+    Raises:
+        Refused: They do not, and it was asked for by name.
+    """
+    difference = classifier.use_precision(dtype, expected)
+    if difference <= TOLERANCE:
         return
     name = str(dtype).removeprefix("torch.")
     if required:
@@ -280,7 +296,7 @@ def _reduce(
             f"{TOLERANCE} is accepted: set float32 or auto"
         )
     log.warning("precision_refused", dtype=name, difference=difference, instead="float32")
-    classifier._model = _weights(classifier.checkpoint, classifier.device)  # noqa: SLF001
+    classifier.use_precision(torch.float32, expected)
 
 
 def _weights(checkpoint: Checkpoint, device: torch.device) -> torch.nn.Module:
