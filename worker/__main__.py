@@ -60,7 +60,7 @@ def _run(options: list[str]) -> int:
 
     chosen = settings.load(options)
     logs.configure(format=chosen.log.format, level=chosen.log.level)
-    _stay_offline()
+    _prepare_libraries()
     from worker.service import serve  # noqa: PLC0415
 
     def load_model() -> Classifier:
@@ -80,7 +80,7 @@ def _check(options: list[str]) -> int:
 
     chosen = settings.load(options)
     logs.configure(format=chosen.log.format, level="error")
-    _stay_offline()
+    _prepare_libraries()
     from worker.kafka.topics import TopicDesk  # noqa: PLC0415
     from worker.model.classifier import load  # noqa: PLC0415
     from worker.service import batching, connection  # noqa: PLC0415
@@ -132,10 +132,14 @@ def _redrive(_: list[str]) -> int:
     raise Refused("redrive is not built yet")
 
 
-def _stay_offline() -> None:
-    """Checkpoints are local: no library may ask a hub, or wait for one."""
+def _prepare_libraries() -> None:
+    """What the model's libraries read from the environment when they are imported."""
+    # Checkpoints are local: no library may ask a hub, or wait for one.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    # Idle OpenMP threads that spin take the cores from the Kafka client's: 737 messages/s in
+    # place of 941 on 2 cores (bfloat16, MiniLM).
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 if TYPE_CHECKING:
