@@ -104,7 +104,7 @@ class Pipeline:
         self._publish_inbox: SimpleQueue[Any] = SimpleQueue()
         self._progress: SimpleQueue[Progress] = SimpleQueue()
         # Not a SimpleQueue: when a signal comes at the end of its timeout, SimpleQueue.get waits
-        # for ever (CPython 3.11 to 3.13), and signals come to the main thread, which waits here.
+        # for ever (CPython 3.11 and 3.12), and signals come to the main thread, which waits here.
         self._failures: Queue[BaseException] = Queue()
         self._published = threading.Event()
         self._can_write = threading.Event()

@@ -193,7 +193,7 @@ def _run(pipeline: Pipeline, signals: Signals, health: Health) -> int:
         failure = pipeline.drain(hurried=lambda: signals.hurried)
     else:
         pipeline.abort()
-    if not pipeline.join(timeout=2.0):
+    if not pipeline.join(timeout=5.0):  # time to leave the group, also after a failure
         log.warning("threads_left_behind")
     if failure is None:
         log.info("drained")
