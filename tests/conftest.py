@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
@@ -35,6 +36,9 @@ _IGNORED = (
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell's background job ignores it, and so would every program that a test interrupts.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     for message, category in _IGNORED:
         config.addinivalue_line("filterwarnings", f"ignore:{message}:{category.__name__}")
         # The line above comes too late for what is collected after the last test.
