@@ -412,7 +412,7 @@ def test_a_missed_drain_deadline_is_a_failure(kafka, worker):
     process = worker(seconds_per_batch=30, drain__deadline=1)
     produce(kafka, process.topics["input_topic"], [tweet("slow", 1)])
     process.start()
-    wait_until(lambda: process.metric("worker_in_flight_records") == 1, 20, "in flight")
+    wait_until(lambda: process.metric("worker_in_flight_records") == 1, 90, "in flight")
     assert process.stop() == 1
     assert "missed its deadline" in process.log()
 
@@ -421,7 +421,7 @@ def test_a_second_signal_aborts(kafka, worker):
     process = worker(seconds_per_batch=30)
     produce(kafka, process.topics["input_topic"], [tweet("slow", 1)])
     process.start()
-    wait_until(lambda: process.metric("worker_in_flight_records") == 1, 20, "in flight")
+    wait_until(lambda: process.metric("worker_in_flight_records") == 1, 90, "in flight")
     process.process.send_signal(signal.SIGTERM)
     wait_until(lambda: process.get("/readyz")[1].startswith("the worker is draining"), 10, "drain")
     assert process.stop(timeout=10) == 1

@@ -35,7 +35,7 @@ FETCH_WAIT_MS = 50
 At the client's default of 500 ms a third of the throughput is left."""
 
 
-JOIN_SECONDS = 30.0
+JOIN_SECONDS = 15.0
 """Longest time outside the group, or in a rebalance, before the consumer is replaced. A healthy
 rebalance takes a heartbeat or two; replacing the consumer in a slow one only makes it slower."""
 
