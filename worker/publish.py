@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from worker.errors import Fatal
 from worker.offsets import Ledger
-from worker.records import Classified, Outcome, Output, Progress, Rejection
+from worker.records import Classified, Outcome, Output, Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -137,8 +137,4 @@ class Publisher:
 
 def record_of(outcome: Outcome) -> Record:
     """The record an outcome belongs to."""
-    if isinstance(outcome, Classified):
-        return outcome.document.record
-    if isinstance(outcome, Rejection):
-        return outcome.record
-    return outcome.record
+    return outcome.document.record if isinstance(outcome, Classified) else outcome.record
