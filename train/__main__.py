@@ -10,12 +10,12 @@ Exit codes: 0 done, 1 a fault of ours, 2 refused (one line says why), 130 interr
 """
 
 import os
-import signal
 import sys
 from collections.abc import Sequence
 
 from train import hub
 from train.errors import Refused
+from train.interrupts import interruptible
 
 REFUSED = 2
 INTERRUPTED = 130
@@ -46,14 +46,11 @@ def _command(given: Sequence[str]) -> int:
     if command not in _COMMANDS:
         raise Refused(f"{command}: no such command; there are {', '.join(_COMMANDS)}")
     hub.quiet()
-    # A container's stop is Ctrl-C by another name: the same clearing up has to happen.
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        _COMMANDS[command](rest)
+        with interruptible():
+            _COMMANDS[command](rest)
     except SystemExit as stop:  # argparse has printed its help
         return int(stop.code or 0)
-    finally:
-        signal.signal(signal.SIGTERM, before)
     return 0
 
 

@@ -1,5 +1,6 @@
 """The demo's pure parts: its stream, its count, its picture, its options."""
 
+import contextlib
 import importlib.util
 import io
 import json
@@ -364,7 +365,18 @@ class TestStop:
             stop.check()
 
     def test_where_nothing_can_be_torn_it_is_heeded_at_once(self):
-        with Stop() as stop, stop.at_once(), pytest.raises(Interrupted):
+        with Stop() as stop:
+            with pytest.raises(Interrupted), stop.at_once():
+                signal.raise_signal(signal.SIGINT)
+            stop.check()
+
+    def test_one_that_python_drops_is_heeded_at_the_end_of_the_block(self):
+        with (
+            Stop() as stop,
+            pytest.raises(Interrupted),
+            stop.at_once(),
+            contextlib.suppress(Interrupted),
+        ):
             signal.raise_signal(signal.SIGINT)
 
     def test_a_second_signal_right_after_is_the_same_one(self):

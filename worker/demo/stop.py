@@ -68,11 +68,17 @@ class Stop:
 
     @contextlib.contextmanager
     def at_once(self) -> Iterator[None]:
-        """In this block, which may block for long, a signal raises."""
+        """In this block, which may block for long, a signal raises.
+
+        One that Python drops (raised while an object was being deleted) is heeded at its end.
+        """
         self._at_once = True
         try:
             self.check()
             yield
+        except Interrupted:
+            self._heeded = True
+            raise
         finally:
             self._at_once = False
         self.check()
@@ -82,7 +88,7 @@ class Stop:
         if self._asked is None:
             self._asked = now
             if self._at_once:
-                self.check()
+                raise Interrupted
         elif now - self._asked > ECHO_SECONDS:
             self._end_at_once()
 
