@@ -7,6 +7,7 @@ polling goes on, so that a slow model never costs the group membership.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter, deque
 from dataclasses import dataclass
@@ -39,6 +40,9 @@ STALL_SECONDS = 60.0
 """Without a record for so long, though the partitions have some and nothing holds intake back,
 the consumer is replaced: kafka-python can leave a fetch pending for ever. Longer than a consumer
 waits for a predecessor's open transaction."""
+REWIND_SECONDS = 2.0
+"""Longest wait for one committed offset, in which the loop has no other duty. An open transaction
+of this or another worker may hold it back for longer: then the next turn asks again."""
 MOST_AT_ONCE = 1_000
 """Records of one poll: at about 10 us each the loop turns often enough for its other duties."""
 RESUME_SHARE = 0.75
@@ -69,7 +73,9 @@ class RecordSource(Protocol):
 
     def rebuild(self, reason: str) -> None: ...
 
-    def close(self, *, timeout: float) -> None: ...
+    def rewind(self, *, timeout: float) -> None: ...
+
+    def close(self, *, timeout: float, leave: bool) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +132,8 @@ class Intake:
         documents: Takes what goes to the model.
         done: Takes what needs no model: tombstones and rejections.
         ended: Takes leases whose records are void.
+        positions: Takes offsets to commit past which there are no records, where offsets are
+            committed by transactions; None where this commits them itself.
         metrics: Told of everything.
     """
 
@@ -139,6 +147,7 @@ class Intake:
         documents: Callable[[list[Document]], None],
         done: Callable[[list[Tombstone | Rejection]], None],
         ended: Callable[[list[Lease]], None],
+        positions: Callable[[dict[Lease, int]], None] | None,
         metrics: Metrics,
     ) -> None:
         self._decoder = decoder
@@ -148,6 +157,8 @@ class Intake:
         self._documents = documents
         self._done = done
         self._ended = ended
+        self._positions = positions
+        self._rewind_asked = threading.Event()
         self._metrics = metrics
         self._accounts: dict[Lease, _Account] = {}
         self._ends: dict[int, int] = {}
@@ -178,7 +189,9 @@ class Intake:
             Fatal: The source cannot be read any more.
         """
         self.take_progress()
-        room = self._room() if reading else 0
+        if self._rewind_asked.is_set():
+            self._rewind(source)
+        room = self._room() if reading and not self._rewind_asked.is_set() else 0
         self._set_paused(source, paused=room == 0)
         timeout = PAUSED_SECONDS if self._paused else POLL_SECONDS
         try:
@@ -214,6 +227,8 @@ class Intake:
             account = self._accounts.get(progress.lease)
             if account is not None:
                 account.settle(progress)
+                if self._positions is not None:
+                    account.committed = account.reached  # by the same transaction
                 self._settled_something = True
 
     def settled(self, leases: Iterable[Lease]) -> dict[Lease, int]:
@@ -234,6 +249,8 @@ class Intake:
             Transient: The broker did not take it.
         """
         self.take_progress()
+        if self._positions is not None:
+            return
         for account in self._accounts.values():
             account.committed = None  # a commit that is under way may still fail
         offsets = self._committable(source)
@@ -243,9 +260,13 @@ class Intake:
     def commit_ended(self, outcome: str) -> None:
         """A commit ended ``ok`` or ``failed``; after a failure the next one carries all again."""
         self._metrics.committed(outcome)
-        if outcome == "failed":
+        if outcome == "failed" and self._positions is None:
             for account in self._accounts.values():
                 account.committed = None
+
+    def ask_rewind(self) -> None:
+        """What was read but not committed is to be read again. Any thread."""
+        self._rewind_asked.set()
 
     def ends(self, offsets: dict[int, int]) -> None:
         """The cluster said where each partition ends. Any thread."""
@@ -311,11 +332,27 @@ class Intake:
         self._metrics.records_consumed(len(records))
         self._metrics.stage_ran("decode", time.perf_counter() - begin)
 
+    def _rewind(self, source: RecordSource) -> None:
+        try:
+            source.rewind(timeout=REWIND_SECONDS)
+        except Transient as error:
+            log.warning("rewind_waits", error=str(error))
+        else:
+            self._rewind_asked.clear()
+            self._follow_assignment(source)
+
     def _commit(self, source: RecordSource) -> None:
         offsets = self._committable(source)
-        if offsets and source.commit(offsets):
+        if offsets and self._started_commit(source, offsets):
             for lease, offset in offsets.items():
                 self._accounts[lease].committed = offset
+
+    def _started_commit(self, source: RecordSource, offsets: dict[Lease, int]) -> bool:
+        if self._positions is None:
+            return source.commit(offsets)
+        # Never beside a transaction: it could commit older offsets after this newer one.
+        self._positions(offsets)
+        return True
 
     def _committable(self, source: RecordSource) -> dict[Lease, int]:
         offsets = {}
@@ -324,6 +361,8 @@ class Intake:
                 # All is settled: the position, which alone moves past transaction markers and
                 # compaction holes. Else an idle topic shows a lag for ever. Never back again.
                 account.reached = max(account.reached, source.position(lease) or 0)
+            elif self._positions is not None:
+                continue  # the transaction of what is under way commits its offset
             if account.reached and account.reached != account.committed:
                 offsets[lease] = account.reached
         return offsets

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from worker.encode import Encoder
     from worker.endpoints import Health
     from worker.intake import RecordSource
-    from worker.kafka.sink import Refusal
+    from worker.kafka.writer import Refusal
     from worker.metrics import Metrics
     from worker.publish import OutputSink
     from worker.records import Lease, Outcome, Output, Progress, Record
@@ -87,7 +87,11 @@ class Parts:
     drain_deadline: float
     metrics: Metrics
     health: Health
-    make_sink: Callable[[Callable[[Output, Refusal], Output], Callable[[], bool]], OutputSink]
+    transactional: bool
+    """Whether the sink commits offsets, together with the outputs."""
+    make_sink: Callable[
+        [Callable[[Output, Refusal], Output], Callable[[], bool], Intake], OutputSink
+    ]
     make_source: Callable[[Intake], RecordSource]
     watch: Callable[[Intake], None]
     """Looks at the cluster; raises ``Transient`` when it does not answer, ``Fatal`` when a topic
@@ -119,6 +123,7 @@ class Pipeline:
             documents=self._batch_inbox.put,
             done=lambda outcomes: self._publish_inbox.put(tuple(outcomes)),
             ended=self._void,
+            positions=self._publish_inbox.put if parts.transactional else None,
             metrics=parts.metrics,
         )
         loops = {
@@ -220,7 +225,8 @@ class Pipeline:
             if not self._aborting.is_set():
                 self.intake.commit_last(source, timeout=self._left())
         finally:
-            source.close(timeout=self._left() if self._stopping.is_set() else 1.0)
+            drained = self._published.is_set() and not self._aborting.is_set()
+            source.close(timeout=self._left() if self._stopping.is_set() else 1.0, leave=drained)
 
     def _turn(self, source: RecordSource, *, reading: bool) -> None:
         health = self._parts.health
@@ -306,7 +312,7 @@ class Pipeline:
             encoder=self._parts.encoder, metrics=self._parts.metrics, report=self._progress.put
         )
         sink = self._reached(
-            lambda: self._parts.make_sink(publisher.replace, self._aborting.is_set)
+            lambda: self._parts.make_sink(publisher.replace, self._aborting.is_set, self.intake)
         )
         if sink is None:
             return
@@ -334,6 +340,8 @@ class Pipeline:
         elif isinstance(message, frozenset):
             publisher.drop(message)
             sink.forget(message)
+        elif isinstance(message, dict):
+            sink.commit_positions(message)
         else:
             outcomes: tuple[Outcome, ...] = message
             begin = time.perf_counter()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from worker.encode import Encoder
-    from worker.kafka.sink import Refusal
+    from worker.kafka.writer import Refusal
     from worker.metrics import Metrics
     from worker.records import Lease, Record
 
@@ -29,6 +29,10 @@ class OutputSink(Protocol):
     def __len__(self) -> int: ...
 
     def send(self, output: Output) -> None: ...
+
+    def expect(self, records: int) -> None: ...
+
+    def commit_positions(self, positions: dict[Lease, int]) -> None: ...
 
     def forget(self, leases: AbstractSet[Lease]) -> None: ...
 
@@ -86,6 +90,7 @@ class Publisher:
 
     def settle(self, sink: OutputSink) -> None:
         """Takes acknowledgements and reports progress."""
+        sink.expect(sum(map(len, self._ledgers.values())) - len(self._outcomes))
         acknowledged = sink.take_acknowledged()
         if not acknowledged:
             return

@@ -23,9 +23,12 @@ from worker.endpoints import Endpoints, Health
 from worker.errors import EXIT_DRAINED, EXIT_FAILED, EXIT_REFUSED, Fatal, Refused, Transient
 from worker.intake import Limits
 from worker.kafka.clients import Connection
+from worker.kafka.membership import Membership
 from worker.kafka.sink import Sink
 from worker.kafka.source import Source
 from worker.kafka.topics import TopicDesk, Topics
+from worker.kafka.transactions import TransactionalSink, transactional_writer
+from worker.kafka.writer import Writer
 from worker.metrics import Metrics
 from worker.pipeline import Parts, Pipeline
 
@@ -35,6 +38,9 @@ if TYPE_CHECKING:
 
     from worker.classify import Classifier
     from worker.intake import Intake
+    from worker.kafka.writer import Refusal
+    from worker.publish import OutputSink
+    from worker.records import Output
     from worker.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -235,12 +241,50 @@ def _parts(
 ) -> Parts:
     link = connection(settings)
     kafka = settings.kafka
+    membership = Membership()
+    written = {topic.name: topic for topic in (topics.output, topics.dlq)}
 
     def watch(intake: Intake) -> None:
         found = desk.verify(topics)
         metrics.topic_partitions(found.input.partitions)
         intake.ends(desk.end_offsets(found.input.name, found.input.partitions))
         metrics.device_memory(classifier.memory())
+
+    def make_sink(
+        replace: Callable[[Output, Refusal], Output], stopping: Callable[[], bool], intake: Intake
+    ) -> OutputSink:
+        if settings.transactional:
+            return TransactionalSink(
+                writer=transactional_writer(
+                    connection=link,
+                    topics=written,
+                    compression=kafka.compression,
+                    outage_limit=kafka.outage_limit,
+                    stopping=stopping,
+                    transactional_id=f"{kafka.group_id}-{kafka.replica_id}",
+                ),
+                membership=membership,
+                input_topic=topics.input.name,
+                replica_id=kafka.replica_id,
+                interval=settings.delivery.transaction_interval,
+                span_records=max(1, limits.in_flight // 2),
+                replace=replace,
+                rewind=intake.ask_rewind,
+                on_commit=intake.commit_ended,
+                on_error=metrics.send_failed,
+            )
+        return Sink(
+            writer=Writer(
+                connection=link,
+                topics=written,
+                compression=kafka.compression,
+                delivery_timeout=kafka.delivery_timeout,
+                outage_limit=kafka.outage_limit,
+                stopping=stopping,
+            ),
+            replace=replace,
+            on_error=metrics.send_failed,
+        )
 
     return Parts(
         decoder=Decoder(
@@ -272,20 +316,16 @@ def _parts(
         drain_deadline=settings.drain.deadline,
         metrics=metrics,
         health=health,
-        make_sink=lambda replace, stopping: Sink(
-            connection=link,
-            topics={topic.name: topic for topic in (topics.output, topics.dlq)},
-            compression=kafka.compression,
-            delivery_timeout=kafka.delivery_timeout,
-            outage_limit=kafka.outage_limit,
-            replace=replace,
-            on_error=metrics.send_failed,
-            stopping=stopping,
-        ),
+        transactional=settings.transactional,
+        make_sink=make_sink,
         make_source=lambda intake: Source(
             connection=link,
             topic=topics.input.name,
             group_id=kafka.group_id,
+            instance_id=kafka.replica_id if settings.static_member else None,
+            assignment=kafka.assignment,
+            membership=membership,
+            transactional=settings.transactional,
             session_timeout=kafka.session_timeout,
             heartbeat_interval=kafka.heartbeat_interval,
             max_poll_interval=kafka.max_poll_interval,

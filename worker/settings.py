@@ -47,7 +47,9 @@ class KafkaSettings(Group):
     group_id: Annotated[str, MinLen(1)] = "emotion-worker"
     """Consumer group. Replicas with the same group share the input's partitions."""
     replica_id: Annotated[str, MinLen(1)] = Field(default_factory=socket.gethostname)
-    """Name of this replica in the broker's logs (`client.id`). Default: the host name."""
+    """Identity of this replica, its own in the group: static member and transactional id. Default:
+    the host name, which is a StatefulSet's pod name. At least once, members are static only where
+    it is set."""
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     """How to talk to the brokers. Only `PLAINTEXT` is built yet."""
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None = None
@@ -66,6 +68,11 @@ class KafkaSettings(Group):
     """Without a heartbeat for so long a replica counts as dead and its partitions move."""
     heartbeat_interval: Annotated[float, Ge(0.5), Le(60)] = 3.0
     """Pause between heartbeats; at most a third of the session timeout."""
+    assignment: Literal["cooperative-sticky", "range", "roundrobin", "sticky"] = (
+        "cooperative-sticky"
+    )
+    """How the group shares partitions; the same in all of it. All but the first take every
+    partition away from every replica in each rebalance."""
     max_poll_interval: Annotated[float, Ge(10)] = 300.0
     """Longest pause between two polls before the replica leaves the group."""
     metadata_max_age: Annotated[float, Ge(1), Le(3600)] = 30.0
@@ -142,13 +149,10 @@ class BatchSettings(Group):
 
 class DeliverySettings(Group):
     guarantee: Literal["at_least_once", "exactly_once"] = "at_least_once"
-    """What a crash may do: repeat a few labels. `exactly_once` is not built yet."""
-
-    @model_validator(mode="after")
-    def _only_what_is_built(self) -> Self:
-        if self.guarantee != "at_least_once":
-            raise ValueError("guarantee exactly_once is not built yet: use at_least_once")
-        return self
+    """`at_least_once`: a crash may repeat a few labels. `exactly_once`: outputs and offsets in
+    transactions; readers of the outputs must be `read_committed`."""
+    transaction_interval: Annotated[float, Ge(0), Le(5)] = 0.1
+    """How long outputs are gathered for one transaction while more are under way."""
 
 
 class DrainSettings(Group):
@@ -225,6 +229,16 @@ class Settings(BaseSettings):
         del settings_cls
         secrets = NestedSecretsSettingsSource(file_secret_settings)
         return init_settings, env_settings, dotenv_settings, secrets
+
+    @property
+    def transactional(self) -> bool:
+        """Whether offsets are committed in transactions, together with the outputs."""
+        return self.delivery.guarantee == "exactly_once"
+
+    @property
+    def static_member(self) -> bool:
+        """Whether this replica keeps its partitions through a restart."""
+        return self.transactional or "replica_id" in self.kafka.model_fields_set
 
     @model_validator(mode="after")
     def _topics_differ(self) -> Self:

@@ -8,6 +8,7 @@ from tests.kafka_helpers import Message, committed, produce, wait_until
 @pytest.fixture
 def source(kafka, topic):
     from worker.kafka.clients import Connection
+    from worker.kafka.membership import Membership
     from worker.kafka.source import Source
 
     name = topic("in", partitions=2)
@@ -15,6 +16,10 @@ def source(kafka, topic):
         connection=Connection(bootstrap_servers=kafka, client_id="test"),
         topic=name,
         group_id=name,
+        instance_id=None,
+        assignment="cooperative-sticky",
+        membership=Membership(),
+        transactional=False,
         session_timeout=10,
         heartbeat_interval=3,
         max_poll_interval=300,
@@ -24,7 +29,7 @@ def source(kafka, topic):
     )
     made.name = name
     yield made
-    made.close(timeout=5)
+    made.close(timeout=5, leave=True)
 
 
 def received(source, count):

@@ -24,6 +24,7 @@ class Source:
         self.leases, self.batches, self.positions = [LEASE], deque(), {}
         self.ended, self.events, self.paused = [], ["assigned"], False
         self.commits, self.asked, self.busy, self.rebuilt = [], [], False, []
+        self.rewinds, self.unsure = [], False
 
     def poll(self, *, timeout, max_records):
         self.asked.append(max_records)
@@ -63,14 +64,21 @@ class Source:
     def rebuild(self, reason):
         self.rebuilt.append(reason)
 
-    def close(self, *, timeout):
+    def rewind(self, *, timeout):
+        self.rewinds.append(timeout)
+        if self.unsure:
+            raise Transient("not yet")
+        self.ended, self.leases = self.leases, [Lease(0, 2)]
+        self.batches.clear()
+
+    def close(self, *, timeout, leave):
         pass
 
 
 class Desk:
-    def __init__(self, **limits):
+    def __init__(self, *, transactional=False, **limits):
         self.accepted, self.documents, self.done, self.ended = [], [], [], []
-        self.progress = SimpleQueue()
+        self.progress, self.positions = SimpleQueue(), []
         self.registry = CollectorRegistry()
         chosen = {"records": 10, "bytes": 10**6, "commit_interval": 0.0, **limits}
         self.intake = Intake(
@@ -81,6 +89,7 @@ class Desk:
             documents=self.documents.extend,
             done=self.done.extend,
             ended=self.ended.extend,
+            positions=self.positions.append if transactional else None,
             metrics=Metrics(
                 input_topic="in", output_topic="out", dlq_topic="dlq", version="0",
                 registry=self.registry,
@@ -247,3 +256,47 @@ def test_a_consumer_that_has_nothing_to_bring_is_not_replaced(desk):
     desk.intake._received -= STALL_SECONDS + 1
     desk.turn()
     assert desk.source.rebuilt == []
+
+
+def test_with_transactions_only_positions_past_all_records_are_committed_and_by_the_sink():
+    desk = Desk(transactional=True)
+    desk.turn(record(1), record(2))
+    desk.source.positions[LEASE] = 9
+    desk.settle(2, 1)
+    desk.turn()
+    assert desk.positions == [], "the transaction of what is under way carries its own offset"
+    desk.settle(3, 2)
+    desk.turn()
+    desk.turn()
+    assert desk.positions == [{LEASE: 9}]
+    desk.intake.commit_last(desk.source, timeout=1)
+    assert desk.source.commits == []
+
+
+def test_with_transactions_a_failed_one_repeats_no_offset():
+    desk = Desk(transactional=True)
+    desk.turn(record(1))
+    desk.settle(2, 1)
+    desk.turn()
+    desk.intake.commit_ended("failed")
+    desk.turn(record(2))
+    desk.turn()
+    assert desk.positions == []
+
+
+def test_a_rewind_voids_what_is_in_flight_and_reads_nothing_until_it_is_done():
+    desk = Desk(transactional=True)
+    desk.turn(record(1), record(2))
+    desk.source.unsure = True
+    desk.intake.ask_rewind()
+    desk.turn(record(3))
+    assert desk.ended == []
+    assert desk.source.paused
+    desk.source.unsure = False
+    desk.turn()
+    assert desk.ended == [LEASE]
+    assert desk.intake.in_flight == 0
+    assert len(desk.source.rewinds) == 2
+    desk.turn()
+    assert not desk.source.paused
+    assert len(desk.source.rewinds) == 2

@@ -110,7 +110,6 @@ def test_a_wrong_variable_is_refused_by_one_line_that_names_it(problems, variabl
 @pytest.mark.parametrize(
     ("variable", "value", "word"),
     [
-        ("WORKER_DELIVERY__GUARANTEE", "exactly_once", "exactly_once"),
         ("WORKER_KAFKA__SECURITY_PROTOCOL", "SSL", "SSL"),
         ("WORKER_KAFKA__SECURITY_PROTOCOL", "SASL_PLAINTEXT", "SASL_PLAINTEXT"),
         ("WORKER_KAFKA__SECURITY_PROTOCOL", "SASL_SSL", "SASL_SSL"),
@@ -150,12 +149,12 @@ def test_every_problem_has_its_own_line(problems):
             "WORKER_KAFKA__NOPE": "1",
             "WORKER_BATCH__MAX_RECORDS": "many",
             "WORKER_HTTP__PORT": "99999",
-            "WORKER_DELIVERY__GUARANTEE": "exactly_once",
+            "WORKER_DELIVERY__GUARANTEE": "at_most_once",
         }
     )
     assert sorted(line.split(":")[0] for line in lines) == [
         "WORKER_BATCH__MAX_RECORDS",
-        "WORKER_DELIVERY",
+        "WORKER_DELIVERY__GUARANTEE",
         "WORKER_HTTP__PORT",
         "WORKER_KAFKA__NOPE",
         "WORKER_NOPE",

@@ -20,6 +20,7 @@ from tests.fakes import record  # noqa: E402
 from worker.errors import Fatal  # noqa: E402
 from worker.kafka.sink import Sink  # noqa: E402
 from worker.kafka.topics import Topic  # noqa: E402
+from worker.kafka.writer import Writer  # noqa: E402
 from worker.records import Lease, Output  # noqa: E402
 
 
@@ -103,10 +104,11 @@ def make_sink(broker, topic=TOPIC):
     def in_place(refused, refusal):
         return replace(refused, value=b"%d" % (1_000 + refused.record.offset), headers=[("r", b"")])
 
-    return Sink(
+    writer = Writer(
         connection=broker, topics={"out": topic}, compression="none", delivery_timeout=10,
-        outage_limit=5, replace=in_place, on_error=lambda _: None, stopping=lambda: False,
+        outage_limit=5, stopping=lambda: False,
     )  # fmt: skip
+    return Sink(writer=writer, replace=in_place, on_error=lambda _: None)
 
 
 def drained(sink):
@@ -137,7 +139,7 @@ def test_an_innocent_that_fails_first_in_the_refused_ones_batch_is_not_refused(s
     broker.script[2] = deque([InvalidTimestampError(), InvalidTimestampError()])
     for number in range(5):
         sink.send(output(number))
-    producer = sink._producer
+    producer = sink._writer.producer
     futures = [future for future, _ in sink._unacknowledged]
     broker.holding = False
     producer.deliver()
@@ -173,7 +175,7 @@ def test_a_producer_that_fails_in_the_middle_of_sending_again_turns_no_order_aro
     broker.script[3] = deque(["raise"])
     producers = broker.producers
     sink._collect()
-    sink._producer.deliver()
+    sink._writer.producer.deliver()
     assert drained(sink) == [1, 2, 3, 4, 5]
     assert broker.log == [1, 2, 3, 4, 5]
     assert broker.producers == producers + 2
@@ -213,6 +215,6 @@ def test_an_outage_beyond_the_limit_ends_the_process(broker, monkeypatch):
     sink = make_sink(broker)
     broker.holding = True
     sink.send(output(1))
-    sink._last_good -= 6
+    sink._writer._last_good -= 6
     with pytest.raises(Fatal, match=r"no output was acknowledged for 6 s \(kafka.outage_limit\)"):
         sink.take_acknowledged()

@@ -13,8 +13,12 @@ from typing import TYPE_CHECKING, Any
 import kafka.errors
 import structlog
 from kafka import TopicPartition
+from kafka.admin import MemberToRemove
 from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.coordinator.assignors.range import RangePartitionAssignor
+from kafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+from kafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from kafka.coordinator.base import MemberState
 from kafka.structs import OffsetAndMetadata
 
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
     from kafka import KafkaConsumer
 
     from worker.kafka.clients import Connection
+    from worker.kafka.membership import Membership
 
 log = structlog.get_logger(__name__)
 
@@ -39,6 +44,19 @@ JOIN_SECONDS = 15.0
 """Longest time outside the group, or in a rebalance, before the consumer is replaced. A healthy
 rebalance takes a heartbeat or two; replacing the consumer in a slow one only makes it slower."""
 
+STALE_SECONDS = 1.0
+"""Longest wait for one committed offset after an eager rebalance, before the next poll."""
+QUIET_SECONDS = 2.0
+"""Longest wait of a revocation for the open transaction. Nothing is doubled without it: the
+broker refuses the transaction's offsets then, and its records are labelled again elsewhere."""
+
+ASSIGNORS = {
+    "cooperative-sticky": CooperativeStickyAssignor,
+    "range": RangePartitionAssignor,
+    "roundrobin": RoundRobinPartitionAssignor,
+    "sticky": StickyPartitionAssignor,
+}
+
 _REBALANCING = (kafka.errors.RebalanceInProgressError, kafka.errors.CommitFailedError)
 _UNREADABLE = (kafka.errors.CorruptRecordError, kafka.errors.UnsupportedCodecError)
 
@@ -50,6 +68,11 @@ class Source:
         connection: How to reach the cluster.
         topic: The input topic.
         group_id: The consumer group.
+        instance_id: Name of a static member, which keeps its partitions through a restart; None
+            for a dynamic one.
+        assignment: Name of the strategy by which the group shares partitions.
+        membership: Told who this member is and what it holds.
+        transactional: Offsets are committed by transactions, never here.
         session_timeout: Seconds without a heartbeat after which the member counts as dead.
         heartbeat_interval: Seconds between heartbeats.
         max_poll_interval: Seconds between polls after which the member leaves.
@@ -67,6 +90,10 @@ class Source:
         connection: Connection,
         topic: str,
         group_id: str,
+        instance_id: str | None,
+        assignment: str,
+        membership: Membership,
+        transactional: bool,
         session_timeout: float,
         heartbeat_interval: float,
         max_poll_interval: float,
@@ -75,11 +102,18 @@ class Source:
         on_commit: Callable[[str], None],
     ) -> None:
         self._topic = topic
+        self._group_id = group_id
+        self._instance_id = instance_id
+        self._membership = membership
+        self._transactional = transactional
         self._settled = settled
         self._on_commit = on_commit
         self._epochs = count(1)
         self._leases: dict[int, Lease] = {}
+        self._members: dict[Lease, str] = {}
         self._next: dict[int, int] = {}
+        self._given_up: set[int] = set()
+        self._stale: set[int] = set()
         self._ended: list[Lease] = []
         self._events: list[str] = []
         self._paused = False
@@ -88,11 +122,13 @@ class Source:
         self._unsettled_since: float | None = None
         self._options: dict[str, Any] = {
             "group_id": group_id,
+            "group_instance_id": instance_id,
             "enable_auto_commit": False,
             "auto_offset_reset": "earliest",
             # Also without transactions of our own: an upstream's aborted records are no input.
+            # With them: only then a partition's new owner waits for its old one's offsets.
             "isolation_level": "read_committed",
-            "partition_assignment_strategy": [CooperativeStickyAssignor],
+            "partition_assignment_strategy": [ASSIGNORS[assignment]],
             "session_timeout_ms": int(session_timeout * 1_000),
             "heartbeat_interval_ms": int(heartbeat_interval * 1_000),
             "max_poll_interval_ms": int(max_poll_interval * 1_000),
@@ -115,6 +151,7 @@ class Source:
             Transient: The broker is away.
         """
         self._watch_the_join()
+        self._leave_stale_positions()
         try:
             polled = self._consumer.poll(timeout_ms=int(timeout * 1_000), max_records=max_records)
         except kafka.errors.RetriableError as error:
@@ -129,6 +166,7 @@ class Source:
         return [
             self._record(raw, self._lease(partition.partition, raw.offset), now)
             for partition, batch in polled.items()
+            if partition.partition not in self._stale
             for raw in batch
         ]
 
@@ -157,7 +195,7 @@ class Source:
 
         It moves past transaction markers and compaction holes, which no record's offset does.
         """
-        if self._leases.get(lease.partition) != lease:
+        if self._leases.get(lease.partition) != lease or lease.partition in self._stale:
             return None
         try:
             position: int | None = self._consumer.position(
@@ -219,25 +257,57 @@ class Source:
         """
         consumer = self._joining()
         log.warning("consumer_rebuilt", reason=reason)
-        old, self._consumer = self._consumer, consumer
         self._end(self.leases, "lost")
+        old, self._consumer = self._consumer, consumer
         self._commit_pending = False
         try:
             old.close(autocommit=False, timeout_ms=1_000)
         except kafka.errors.KafkaError as error:
             log.warning("consumer_close_failed", error=type(error).__name__)
 
-    def close(self, *, timeout: float) -> None:
-        """Leaves the group and closes, within about ``timeout`` seconds."""
+    def rewind(self, *, timeout: float) -> None:
+        """Goes back to what the group has committed; what is in flight is void, and read again.
+
+        Raises:
+            Transient: Not all committed offsets are known; nothing was changed.
+        """
+        self._go_back(self._leases, timeout=timeout)
+        self._begin_leases(self._leases)
+
+    def close(self, *, timeout: float, leave: bool) -> None:
+        """Closes, within about ``timeout`` seconds.
+
+        Args:
+            timeout: In seconds.
+            leave: Whether a static member, too, gives its partitions up at once. After a failure
+                it keeps them for its restart.
+        """
+        member = self._consumer.group_metadata().member_id
         try:
             self._consumer.close(autocommit=False, timeout_ms=max(1, int(timeout * 1_000)))
         except kafka.errors.KafkaError as error:
             log.warning("consumer_close_failed", error=type(error).__name__)
+        if leave and self._instance_id is not None and member:
+            self._leave(member)
+
+    def _leave(self, member: str) -> None:
+        """Takes a static member out of its group, which its consumer does not when it closes."""
+        # With the member id: a successor of the same name is not thrown out.
+        removed = MemberToRemove(member_id=member, group_instance_id=self._instance_id)
+        try:
+            admin = self._connection.admin()
+            try:
+                admin.remove_group_members(self._group_id, [removed])
+            finally:
+                admin.close()
+        except (Transient, kafka.errors.KafkaError) as error:
+            log.warning("leave_failed", error=str(error))
 
     def _joining(self) -> KafkaConsumer:
         consumer = self._connection.consumer(**self._options)
         self._listener = _Listener(self)
         consumer.subscribe([self._topic], listener=self._listener)
+        self._membership.joins_with(consumer)
         return consumer
 
     def _watch_the_join(self) -> None:
@@ -260,8 +330,10 @@ class Source:
         leases = self._held(partitions)
         if not leases:
             return  # eager assignors say so on the first join
-        offsets = self._settled(leases)
-        if offsets:
+        if self._transactional:
+            # On the client's own thread, whose heartbeats can wait for so long.
+            self._membership.wait_until_quiet(QUIET_SECONDS)
+        elif offsets := self._settled(leases):
             try:
                 await self._consumer.commit_async(self._structs(offsets))
                 self._on_commit("ok")
@@ -276,18 +348,66 @@ class Source:
 
     def assigned(self, partitions: Iterable[TopicPartition]) -> None:
         """The group gives partitions: each begins a lease."""
-        for partition in partitions:
-            number = partition.partition
-            if number in self._leases:
-                self._ended.append(self._leases.pop(number))
-            self._leases[number] = Lease(number, next(self._epochs))
-            self._next.pop(number, None)
+        numbers = {partition.partition for partition in partitions}
+        self._stale |= numbers & self._given_up
+        self._given_up.clear()
+        self._begin_leases(numbers)
         self._events.append("assigned")
         log.info("partitions_assigned", owned=sorted(self._leases))
+
+    def _leave_stale_positions(self) -> None:
+        """Goes back to the committed offsets where a partition was taken and given back at once.
+
+        Eager assignors do so, and the client keeps its position then: what was in flight, and
+        given up, would never be read again.
+        """
+        if not self._stale:
+            return
+        try:
+            self._go_back(self._stale, timeout=STALE_SECONDS)
+        except Transient as error:
+            log.warning("committed_offsets_awaited", error=str(error))
+        else:
+            self._stale.clear()
+
+    def _go_back(self, partitions: Iterable[int], *, timeout: float) -> None:
+        """Moves positions to the committed offsets."""
+        wanted = [TopicPartition(self._topic, number) for number in partitions]
+        wanted = [partition for partition in wanted if partition in self._consumer.assignment()]
+        try:
+            committed = {
+                partition: self._consumer.committed(partition, timeout_ms=int(timeout * 1_000))
+                for partition in wanted
+            }
+        except kafka.errors.KafkaError as error:
+            raise Transient(f"committed offsets are not known: {type(error).__name__}") from error
+        for partition, offset in committed.items():
+            if offset is None:
+                self._consumer.seek_to_beginning(partition)
+            else:
+                self._consumer.seek(partition, offset)
+        log.info("went_back", to={p.partition: offset for p, offset in committed.items()})
+
+    def _begin_leases(self, partitions: Iterable[int]) -> None:
+        member = self._consumer.group_metadata().member_id
+        for number in list(partitions):
+            if number in self._leases:
+                self._ended.append(self._leases.pop(number))
+            lease = self._leases[number] = Lease(number, next(self._epochs))
+            self._members[lease] = member
+            self._next.pop(number, None)
+        self._tell_leases()
+
+    def _tell_leases(self) -> None:
+        self._members = {lease: self._members[lease] for lease in self._leases.values()}
+        self._membership.holds(self._members)
 
     def _end(self, leases: list[Lease], event: str) -> None:
         for lease in leases:
             del self._leases[lease.partition]
+            self._given_up.add(lease.partition)
+            self._stale.discard(lease.partition)
+        self._tell_leases()
         self._ended += leases
         self._events.append(event)
         log.info("partitions_given_up", how=event, partitions=[lease.partition for lease in leases])
@@ -302,7 +422,7 @@ class Source:
         if offset < self._next.get(partition, 0):
             # The log was cut below what was read and the client started again further back.
             log.warning("partition_went_back", partition=partition, offset=offset)
-            self.assigned([TopicPartition(self._topic, partition)])
+            self._begin_leases([partition])
             lease = self._leases[partition]
         self._next[partition] = offset + 1
         return lease
@@ -333,6 +453,11 @@ class Source:
             log.warning("commit_failed", error=type(response).__name__)
 
     def _explained(self, error: Exception) -> str:
+        if isinstance(error, kafka.errors.FencedInstanceIdError):
+            return (
+                f"fenced: another worker is the group's static member {self._instance_id}; "
+                "kafka.replica_id must be its own for every worker; nothing is lost"
+            )
         line = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
         if isinstance(error, kafka.errors.KafkaError) and not isinstance(error, _UNREADABLE):
             return f"topic {self._topic} cannot be consumed: {line}"

@@ -1,0 +1,407 @@
+"""Exactly once under failures: what is retried, what is read again, and what ends the process."""
+
+from collections import deque
+from contextlib import suppress
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+pytestmark = pytest.mark.filterwarnings("ignore:(read|open)_text is deprecated:DeprecationWarning")
+
+from kafka.errors import (  # noqa: E402 - importing the client warns on Python 3.11
+    CommitFailedError,
+    FencedInstanceIdError,
+    InvalidProducerEpochError,
+    KafkaError,
+    KafkaTimeoutError,
+    MessageSizeTooLargeError,
+    NotCoordinatorError,
+    ProducerFencedError,
+    TransactionalIdAuthorizationFailedError,
+)
+
+from tests.fakes import record  # noqa: E402
+from worker.errors import Fatal  # noqa: E402
+from worker.kafka import transactions  # noqa: E402
+from worker.kafka.membership import Membership  # noqa: E402
+from worker.kafka.topics import Topic  # noqa: E402
+from worker.kafka.transactions import TransactionalSink, transactional_writer  # noqa: E402
+from worker.records import Lease, Output  # noqa: E402
+
+TOPIC = Topic("out", None, 1, 1_000_000, False, 2**63 - 1, 3_600_000)
+HANGS = object()
+
+
+class Future:
+    def __init__(self, exception=None, *, done=True):
+        self.exception, self.is_done = exception, done
+
+    def get(self, timeout):
+        if self.exception is not None:
+            raise self.exception
+        if not self.is_done:
+            raise KafkaTimeoutError("not in time")
+
+
+class Result:
+    """Of a transactional request, as the client's: `wait` raises, or says whether it is there."""
+
+    def __init__(self, verdict):
+        self.verdict = verdict
+
+    def wait(self, timeout_ms):
+        assert 0 < timeout_ms <= transactions.DEADLINE * 1_000
+        if isinstance(self.verdict, Exception):
+            raise self.verdict
+        return self.verdict is not HANGS
+
+
+class Broker:
+    """What is committed, and what becomes of the next requests: `fails` has them by name."""
+
+    def __init__(self):
+        self.log, self.offsets, self.producers = [], {}, []
+        self.fails = {}
+        self.refused = set()
+
+    def producer(self, **options):
+        self.options = options
+        self.producers.append(Producer(self))
+        return self.producers[-1]
+
+    def verdict(self, request):
+        queue = self.fails.get(request)
+        return queue.popleft() if queue else None
+
+
+class Producer:
+    def __init__(self, broker):
+        self.broker, self.open, self.poison = broker, None, None
+        self._closed, self.ended = False, False
+        self._sender = SimpleNamespace(
+            force_close=self.end, join=lambda _: None, wakeup=lambda: None
+        )
+        self._accumulator = SimpleNamespace(has_incomplete=False)
+        self._transaction_manager = SimpleNamespace(
+            send_offsets_to_transaction=self.offsets, begin_commit=self.commit, last_error=None
+        )
+
+    def end(self):
+        self.ended = True
+
+    def init_transactions(self):
+        verdict = self.broker.verdict("init")
+        if verdict is not None:
+            raise verdict
+
+    def begin_transaction(self):
+        assert not self.ended
+        self.open = ([], {})
+
+    def send(self, topic, *, value, **_):
+        number = int(value)
+        if self.poison is None and number in self.broker.refused:
+            self.poison = MessageSizeTooLargeError()
+        if self.poison is not None:
+            return Future(self.poison)
+        self.open[0].append(number)
+        verdict = self.broker.verdict("send")
+        return Future(done=False) if verdict is HANGS else Future(verdict)
+
+    def flush(self, timeout):
+        pass
+
+    def offsets(self, offsets, proof):
+        assert proof.generation_id >= 0
+        verdict = self.broker.verdict("offsets")
+        if verdict is None:
+            self.open[1].update({p.partition: at.offset for p, at in offsets.items()})
+        return Result(verdict)
+
+    def commit(self):
+        verdict = self.broker.verdict("commit")
+        if verdict is None or verdict == "done, but nobody hears of it":
+            self.broker.log += self.open[0]
+            self.broker.offsets |= self.open[1]
+        return Result(HANGS if isinstance(verdict, str) else verdict)
+
+    def close(self, timeout):
+        pass
+
+
+class Consumer:
+    def __init__(self):
+        self.generation_id, self.member_id = 1, "member"
+
+    def group_metadata(self):
+        return SimpleNamespace(generation_id=self.generation_id, member_id=self.member_id)
+
+
+class Desk:
+    def __init__(self, **options):
+        self.broker, self.consumer = Broker(), Consumer()
+        self.rewinds, self.commits = [], []
+        self.membership = Membership()
+        self.membership.joins_with(self.consumer)
+        self.hold(Lease(0, 1))
+        writer = transactional_writer(
+            connection=self.broker, topics={"out": TOPIC}, compression="none", outage_limit=5,
+            stopping=lambda: False, transactional_id="group-replica",
+        )  # fmt: skip
+        self.sink = TransactionalSink(
+            writer=writer, membership=self.membership, input_topic="in", replica_id="replica",
+            interval=options.get("interval", 0.0), span_records=options.get("span_records", 1_000),
+            replace=lambda refused, _: replace(refused, value=b"%d" % (1_000 + int(refused.value))),
+            rewind=lambda: self.rewinds.append(1), on_commit=self.commits.append,
+            on_error=lambda _: None,
+        )  # fmt: skip
+
+    def hold(self, *leases, member="member"):
+        self.membership.holds(dict.fromkeys(leases, member))
+
+    def send(self, *numbers, epoch=1):
+        for number in numbers:
+            self.sink.send(output(number, epoch))
+
+    def taken(self, times=1):
+        outputs = [output for _ in range(times) for output in self.sink.take_acknowledged()]
+        return [output.record.offset for output in outputs]
+
+
+def output(number, epoch=1):
+    return Output(
+        record=record(number, epoch=epoch), kind="labelled", topic="out", partition=None,
+        key=b"k", value=b"%d" % number, headers=[], timestamp=None,
+    )  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch):
+    monkeypatch.setattr(transactions.time, "sleep", lambda _: None)
+
+
+@pytest.fixture
+def desk():
+    return Desk()
+
+
+def test_outputs_and_their_offsets_are_one_transaction(desk):
+    desk.send(1, 2, 3)
+    assert desk.taken() == [1, 2, 3]
+    assert (desk.broker.log, desk.broker.offsets) == ([1, 2, 3], {0: 4})
+    assert desk.commits == ["ok"]
+    assert len(desk.sink) == 0
+
+
+def test_the_client_is_told_what_the_rules_ask_for(desk):
+    options = desk.broker.options
+    assert options["transactional_id"] == "group-replica"
+    assert options["transaction_timeout_ms"] / 1_000 > transactions.DEADLINE
+    assert options["delivery_timeout_ms"] / 1_000 < transactions.DEADLINE
+    assert options["request_timeout_ms"] <= 5_000
+    assert options["enable_idempotence"] is True
+    assert options["acks"] == "all"
+
+
+def test_outputs_are_gathered_while_more_are_under_way_and_no_longer():
+    desk = Desk(interval=60)
+    desk.send(1, 2)
+    desk.sink.expect(5)
+    assert desk.taken() == []
+    desk.sink.expect(0)
+    assert desk.taken() == [1, 2]
+
+
+def test_a_full_span_does_not_wait():
+    desk = Desk(interval=60, span_records=3)
+    desk.send(1, 2)
+    assert desk.taken() == []
+    desk.send(3)
+    assert desk.taken() == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("request_", "verdict"),
+    [
+        ("send", KafkaTimeoutError("expired")),
+        ("send", HANGS),
+        ("offsets", CommitFailedError("stale generation")),
+        ("offsets", HANGS),
+        ("offsets", NotCoordinatorError()),
+    ],
+)
+def test_what_fails_before_the_commit_is_sent_again_by_a_new_producer(desk, request_, verdict):
+    desk.broker.fails[request_] = deque([verdict])
+    desk.send(1, 2, 3)
+    assert desk.taken() == []
+    assert desk.broker.log == []
+    assert desk.broker.producers[0].ended, "a producer that failed once is not used again"
+    assert desk.taken() == [1, 2, 3]
+    assert (desk.broker.log, desk.broker.offsets) == ([1, 2, 3], {0: 4})
+    assert desk.rewinds == []
+    assert desk.commits == ["failed", "ok"]
+
+
+@pytest.mark.parametrize("verdict", [HANGS, "done, but nobody hears of it", KafkaError("what?")])
+def test_where_nobody_knows_the_outcome_the_group_is_asked(desk, verdict):
+    desk.broker.fails["commit"] = deque([verdict])
+    desk.send(1, 2, 3)
+    assert desk.taken() == []
+    assert desk.rewinds == [1]
+    assert len(desk.broker.producers) == 2, "the new one has settled the old one's transaction"
+    # What was read before the rewind is read again: its outputs would be doubled, or leave a gap.
+    desk.send(4, 5)
+    assert desk.taken(3) == []
+    assert len(desk.sink) == 0
+    desk.hold(Lease(0, 2))
+    desk.send(4, epoch=2)
+    assert desk.taken() == [4]
+
+
+@pytest.mark.parametrize(
+    ("request_", "verdict"),
+    [
+        ("send", InvalidProducerEpochError()),
+        ("offsets", ProducerFencedError()),
+        ("offsets", FencedInstanceIdError()),
+        ("commit", ProducerFencedError()),
+    ],
+)
+def test_a_fenced_worker_ends_and_makes_no_new_producer(desk, request_, verdict):
+    desk.broker.fails[request_] = deque([verdict])
+    desk.send(1)
+    with pytest.raises(Fatal, match="another worker uses the replica identity replica"):
+        desk.taken()
+    assert len(desk.broker.producers) == 1
+    assert desk.broker.log == []
+
+
+def test_a_fence_that_shows_as_an_untyped_error_is_seen(desk):
+    desk.broker.fails["send"] = deque([KafkaError("cannot perform send")])
+    desk.broker.producers[0]._transaction_manager.last_error = ProducerFencedError()
+    desk.send(1)
+    with pytest.raises(Fatal, match="ProducerFencedError"):
+        desk.taken()
+
+
+def test_a_worker_that_replaced_its_own_consumer_is_not_fenced_by_it(desk):
+    desk.broker.fails["offsets"] = deque([FencedInstanceIdError()])
+    desk.send(1)
+    ends = desk.broker.producers[0].offsets
+
+    def meanwhile(offsets, proof):
+        desk.hold()
+        return ends(offsets, proof)
+
+    desk.broker.producers[0]._transaction_manager.send_offsets_to_transaction = meanwhile
+    assert desk.taken(2) == []
+    assert len(desk.sink) == 0
+
+
+def test_outside_the_group_nothing_is_committed_and_nothing_forgotten(desk):
+    desk.consumer.generation_id, desk.consumer.member_id = -1, ""
+    desk.send(1, 2)
+    assert desk.taken(3) == []
+    assert len(desk.broker.producers[0].open or ()) == 0
+    desk.consumer.generation_id, desk.consumer.member_id = 7, "member"
+    assert desk.taken() == [1, 2]
+
+
+def test_a_lease_kept_through_a_rebalance_is_committed_under_the_new_generation(desk):
+    desk.send(1)
+    desk.consumer.generation_id = 9
+    assert desk.taken() == [1]
+    assert desk.commits == ["ok"]
+
+
+def test_a_lease_given_to_an_earlier_member_is_not_committed(desk):
+    desk.send(1)
+    desk.consumer.member_id = "another"
+    assert desk.taken(3) == []
+    assert desk.broker.log == []
+
+
+def test_a_lease_that_ends_while_its_outputs_are_on_their_way_is_not_committed(desk):
+    desk.hold(Lease(0, 1), Lease(1, 2))
+    producer = desk.broker.producers[0]
+    sent = producer.send
+
+    def send(topic, **options):
+        desk.hold(Lease(1, 2))
+        return sent(topic, **options)
+
+    producer.send = send
+    desk.send(1)
+    assert desk.taken(2) == []
+    assert desk.broker.log == []
+    assert len(desk.sink) == 0
+
+
+def test_outputs_of_ended_leases_are_dropped_and_the_others_committed(desk):
+    desk.hold(Lease(0, 1), Lease(0, 2))
+    desk.send(1)
+    desk.send(7, epoch=2)
+    desk.sink.forget(frozenset([Lease(0, 1)]))
+    assert desk.taken() == [7]
+    assert desk.broker.log == [7]
+
+
+def test_a_refused_output_is_replaced_and_takes_no_innocent_with_it(desk):
+    desk.broker.refused = {2, 5}
+    desk.send(*range(1, 8))
+    assert desk.taken(20) == [1, 2, 3, 4, 5, 6, 7]
+    assert desk.broker.log == [1, 1_002, 3, 4, 1_005, 6, 7]
+    assert desk.broker.offsets == {0: 8}
+
+
+def test_a_refused_output_among_thousands_is_looked_for_in_small_spans(desk):
+    desk.broker.refused = {1_500}
+    desk.send(*range(1, 2_001))
+    committed = desk.taken(80)
+    assert committed == list(range(1, 2_001))
+    assert desk.broker.log[1_499] == 2_500
+    assert len(desk.broker.producers) == 3, "one for the span, one for the search, one for good"
+
+
+def test_positions_are_committed_alone_and_never_go_back(desk):
+    desk.sink.commit_positions({Lease(0, 1): 4})
+    assert desk.taken() == []
+    assert desk.broker.offsets == {0: 4}
+    desk.send(7)
+    assert desk.taken() == [7]
+    desk.sink.commit_positions({Lease(0, 1): 5})
+    desk.taken(2)
+    assert desk.broker.offsets == {0: 8}
+
+
+def test_no_permission_ends_the_process(desk):
+    desk.broker.fails["offsets"] = deque([TransactionalIdAuthorizationFailedError()])
+    desk.send(1)
+    with pytest.raises(Fatal, match="outputs cannot be written: TransactionalIdAuthorization"):
+        desk.taken()
+
+
+def test_an_outage_beyond_the_limit_ends_the_process(desk):
+    desk.broker.fails["send"] = deque([KafkaTimeoutError("expired")] * 3)
+    desk.send(1)
+    with suppress(KafkaError):
+        desk.taken()
+    desk.sink._writer._last_good -= 6
+    with pytest.raises(Fatal, match=r"no output was acknowledged for \d+ s \(kafka.outage_limit\)"):
+        desk.taken(2)
+
+
+def test_while_a_transaction_is_open_a_revocation_can_wait_for_its_end(desk):
+    seen = []
+    commit = desk.broker.producers[0]._transaction_manager.begin_commit
+
+    def looking():
+        seen.append(desk.membership.wait_until_quiet(0.01))
+        return commit()
+
+    desk.broker.producers[0]._transaction_manager.begin_commit = looking
+    desk.send(1)
+    desk.taken()
+    assert seen == [False]
+    assert desk.membership.wait_until_quiet(0.01)

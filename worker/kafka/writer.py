@@ -1,0 +1,234 @@
+"""What both sinks stand on: producers, one at a time, and what the topics refuse for certain.
+
+Owned by the publish thread. One record that the broker refuses for good makes kafka-python's
+idempotent producer fail every later record of every topic with the same error, and a producer
+whose coordinator was away may hang for ever: so producers are replaced, and the writer keeps what
+outlives each of them.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Literal
+
+import kafka.errors
+import structlog
+from kafka.serializer import Serializer
+
+from worker.errors import Fatal, Transient
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kafka import KafkaProducer
+
+    from worker.kafka.clients import Connection
+    from worker.kafka.topics import Topic
+    from worker.records import Output
+
+log = structlog.get_logger(__name__)
+
+Refusal = Literal["too_large", "timestamp", "invalid"]
+"""Why a broker refuses a record for good."""
+
+BATCH_BYTES = 262_144
+"""One batch per partition is in flight at a time: 16 KiB, the default, is 8 times slower at 5 ms
+round trip; doubling it gains nothing on loopback."""
+LINGER_MS = 5
+MAX_REQUEST_BYTES = 134_217_728
+"""The client refuses above it before compression, while the broker limits the compressed batch:
+so it must be far above what a topic takes, or a dead letter cannot be written."""
+OVERHEAD_BYTES = 256
+"""Upper bound of what a record batch adds around one record's key, value and headers."""
+
+_NULL_KEY = b"\x00null"
+_REFUSALS: dict[type[Exception], Refusal] = {
+    kafka.errors.MessageSizeTooLargeError: "too_large",
+    kafka.errors.RecordListTooLargeError: "too_large",
+    kafka.errors.InvalidTimestampError: "timestamp",
+    kafka.errors.InvalidRecordError: "invalid",
+    kafka.errors.PolicyViolationError: "invalid",
+}
+_HOPELESS = (
+    kafka.errors.AuthorizationError,
+    kafka.errors.SaslAuthenticationFailedError,
+    kafka.errors.UnsupportedVersionError,
+    kafka.errors.InvalidTopicError,
+)
+"""Errors that a new producer and time do not mend."""
+
+
+class _NullableKey(Serializer):  # type: ignore[misc]
+    """Lets a null key with a null value through, which ``send`` refuses otherwise."""
+
+    def serialize(self, topic: str, headers: object, data: bytes | None) -> bytes | None:  # noqa: ARG002
+        return None if data is _NULL_KEY else data
+
+
+class Writer:
+    """Makes a producer when one is needed, and ends it when it is of no more use.
+
+    Args:
+        connection: How to reach the cluster.
+        topics: The topics that are written, by name.
+        compression: Codec of batches, or ``none``.
+        delivery_timeout: Seconds after which an output that waits fails.
+        outage_limit: Seconds without any acknowledgement after which ``Fatal`` is raised.
+        stopping: Whether the process is to give up waiting for the broker.
+        options: Further options of every producer.
+        prepare: Called with every new producer; where it fails there is none.
+
+    Raises:
+        Transient: No broker answers.
+    """
+
+    def __init__(
+        self,
+        *,
+        connection: Connection,
+        topics: dict[str, Topic],
+        compression: str,
+        delivery_timeout: float,
+        outage_limit: float,
+        stopping: Callable[[], bool],
+        options: dict[str, Any] | None = None,
+        prepare: Callable[[KafkaProducer], None] = lambda _: None,
+    ) -> None:
+        self._connection = connection
+        self._topics = topics
+        self.outage_limit = outage_limit
+        self._stopping = stopping
+        self._prepare = prepare
+        smallest = min(topic.max_message_bytes for topic in topics.values())
+        self._options: dict[str, Any] = {
+            "acks": "all",
+            # Explicit: a setting that conflicts then raises; else it turns idempotence off.
+            "enable_idempotence": True,
+            "compression_type": None if compression == "none" else compression,
+            "linger_ms": LINGER_MS,
+            # Above a topic's limit the client splits batches and loses track of their futures.
+            "batch_size": min(BATCH_BYTES, smallest),
+            "max_request_size": MAX_REQUEST_BYTES,
+            "delivery_timeout_ms": int(delivery_timeout * 1_000),
+            "request_timeout_ms": min(10_000, int(delivery_timeout * 500)),
+            "max_block_ms": 10_000,
+            "retry_backoff_ms": 20,
+            "key_serializer": _NullableKey(),
+            "metrics_enabled": False,
+            **(options or {}),
+        }
+        self.producer: KafkaProducer | None = None
+        self.succeeded()
+        self._open()
+
+    def succeeded(self) -> None:
+        """The broker has taken something, or is asked for the first time: no outage until now."""
+        self._last_good = time.monotonic()
+
+    def ready(self) -> KafkaProducer:
+        """A producer that is fit for use. Blocks while the broker is away.
+
+        Raises:
+            Fatal: The outage limit has passed, or there cannot be a producer.
+            Transient: The process is to stop.
+        """
+        while self.producer is None:
+            try:
+                self._open()
+            except Transient:
+                self.check_outage()
+        return self.producer
+
+    def discard(self, *, timeout: float, force: bool = False) -> None:
+        """Ends the producer; what is not acknowledged by then is not waited for."""
+        producer, self.producer = self.producer, None
+        if producer is not None:
+            end(producer, timeout=timeout, force=force)
+
+    def foretold(self, output: Output) -> Refusal | None:
+        """The verdict where the topic's configuration leaves no doubt of it."""
+        topic = self._topics[output.topic]
+        if topic.compacted and output.key is None:
+            return "invalid"
+        if output.timestamp is None:
+            return None
+        age = int(time.time() * 1_000) - output.timestamp
+        outside = age > topic.earliest_ms or -age > topic.latest_ms
+        return "timestamp" if outside else None
+
+    def oversized(self, output: Output) -> bool:
+        """Whether the broker may refuse it as too large: it limits what is left of compression."""
+        size = len(output.key or b"") + len(output.value or b"") + OVERHEAD_BYTES
+        size += sum(len(name) * 4 + len(value) + 16 for name, value in output.headers)
+        return size > self._topics[output.topic].max_message_bytes
+
+    def check_outage(self) -> None:
+        """Whether to go on waiting.
+
+        Raises:
+            Fatal: Nothing was acknowledged for too long.
+            Transient: The process is to stop.
+        """
+        if self._stopping():
+            raise Transient("the process stops while outputs wait for the broker")
+        away = time.monotonic() - self._last_good
+        if away > self.outage_limit:
+            raise Fatal(
+                f"no output was acknowledged for {away:.0f} s (kafka.outage_limit): nothing "
+                "unacknowledged was committed; it is read again after a restart"
+            )
+
+    def _open(self) -> None:
+        producer = self._connection.producer(**self._options)
+        try:
+            self._prepare(producer)
+        except BaseException:
+            end(producer, timeout=1.0, force=True)
+            raise
+        self.producer = producer
+
+
+def send(producer: KafkaProducer, output: Output) -> Any:
+    """Hands an output to a producer; returns its future."""
+    key = output.key
+    if key is None and output.value is None:
+        key = _NULL_KEY
+    return producer.send(
+        output.topic,
+        value=output.value,
+        key=key,
+        headers=output.headers,
+        partition=output.partition,
+        timestamp_ms=output.timestamp,
+    )
+
+
+def refusal_of(error: BaseException) -> Refusal | None:
+    """Why the broker refuses the record for good; None where the error says nothing of it."""
+    return next((name for kind, name in _REFUSALS.items() if isinstance(error, kind)), None)
+
+
+def require_hope(error: Exception) -> None:
+    """Raises where neither a new producer nor time helps.
+
+    Raises:
+        Fatal: That is so.
+    """
+    if isinstance(error, _HOPELESS):
+        raise Fatal(f"outputs cannot be written: {type(error).__name__}: {error}") from error
+
+
+def end(producer: KafkaProducer, *, timeout: float, force: bool = False) -> None:
+    """Closes a producer for good, whatever state it is in, within about ``timeout`` seconds."""
+    # Told to give up first: close() alone waits for unsent data, raises, and leaves the sender
+    # thread alive; a producer that is merely forgotten blocks 1 s in __del__ and silences the
+    # client's logger for good.
+    sender = producer._sender  # noqa: SLF001 - the client has no public way
+    if force or producer._accumulator.has_incomplete:  # noqa: SLF001
+        sender.force_close()
+        sender.join(timeout)
+    try:
+        producer.close(timeout=timeout)
+    except kafka.errors.KafkaError as error:
+        producer._closed = True  # noqa: SLF001 - nothing is left for __del__ to do
+        log.debug("producer_close_failed", error=type(error).__name__)
