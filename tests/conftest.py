@@ -49,7 +49,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         used = set(getattr(item, "fixturenames", ()))
-        if used & {"kafka", "own_kafka"}:
+        if used & {"kafka", "own_kafka", "proxied_kafka"}:
             item.add_marker("kafka")
         if "tweets" in used:
             item.add_marker("tweets")
@@ -99,6 +99,29 @@ def own_kafka() -> Iterator[Callable[..., EmbeddedKafka]]:
         with contextlib.suppress(BrokerError):  # stopped by the test, its directory gone
             print(cluster.log_path.read_text()[-8_000:])  # shown where the test failed
         cluster.stop()
+
+
+@pytest.fixture(scope="module")
+def _proxied_kafka() -> Iterator[tuple[str, Any]]:
+    from tests.proxy import Proxy
+
+    with Proxy() as proxy:
+        broker = _start(properties=proxy.broker_properties)
+        try:
+            yield broker.bootstrap_servers, proxy
+        finally:
+            broker.stop()
+
+
+@pytest.fixture
+def proxied_kafka(_proxied_kafka: tuple[str, Any]) -> tuple[str, Any]:
+    """A broker behind a proxy that does damage on purpose: `direct, proxy = proxied_kafka`.
+
+    `direct` are bootstrap servers past the proxy, `proxy.bootstrap_servers` those through it.
+    One broker for a module's tests; each finds the proxy without faults and counts.
+    """
+    _proxied_kafka[1].clear()
+    return _proxied_kafka
 
 
 @pytest.fixture

@@ -1,0 +1,371 @@
+"""A TCP proxy in front of a broker that understands just enough of Kafka to do damage on purpose.
+
+It sees frames (size, api key, correlation id), so a test can say which request or answer is hit:
+
+    def test_a_lost_answer(proxied_kafka):
+        direct, proxy = proxied_kafka        # past the proxy, through it
+        lost = proxy.swallow_response(Api.END_TXN)
+        ...                                      # clients use proxy.bootstrap_servers
+        lost.wait()
+        proxy.refuse(1.5)
+        assert proxy.seen[Api.END_TXN] == 2      # asked again
+
+A fault strikes the `nth` request of an api, counted from the call on, and the `times - 1` after
+it; with `client`, only those whose client id starts so.
+"""
+
+import asyncio
+import contextlib
+import math
+import struct
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any, Literal, Self
+
+from worker.demo.broker import _free_ports
+
+_LISTENER = "PROXIED"
+
+
+class Api(IntEnum):
+    """Keys of the requests that tests speak of; others are counted by their number."""
+
+    PRODUCE = 0
+    FETCH = 1
+    LIST_OFFSETS = 2
+    METADATA = 3
+    OFFSET_COMMIT = 8
+    OFFSET_FETCH = 9
+    FIND_COORDINATOR = 10
+    JOIN_GROUP = 11
+    HEARTBEAT = 12
+    LEAVE_GROUP = 13
+    SYNC_GROUP = 14
+    API_VERSIONS = 18
+    INIT_PRODUCER_ID = 22
+    ADD_PARTITIONS_TO_TXN = 24
+    ADD_OFFSETS_TO_TXN = 25
+    END_TXN = 26
+    TXN_OFFSET_COMMIT = 28
+
+
+@dataclass(eq=False, kw_only=True)
+class Fault:
+    """What is to happen to some requests of an api, and whether it has happened."""
+
+    kind: Literal["drop", "swallow", "hold_request", "hold_response"]
+    api: int
+    nth: int = 1
+    times: float = 1
+    client: str = ""
+    close: bool = True
+    refuse: float = 0.0
+    seconds: float = math.inf
+    hits: int = 0
+    """Requests that it has struck; a swallowed or held answer counts once the broker gave it."""
+    matched: int = 0
+    _struck: threading.Event = field(default_factory=threading.Event)
+    _released: threading.Event = field(default_factory=threading.Event)
+
+    def wait(self, timeout: float = 60.0) -> None:
+        """Returns once it has struck."""
+        if not self._struck.wait(timeout):
+            raise AssertionError(f"{self.kind} of api {self.api!r}: not struck in {timeout:g} s")
+
+    def release(self) -> None:
+        """Lets what is held go on, and holds nothing more."""
+        self._released.set()
+
+    def cancel(self) -> None:
+        """Strikes no more; what it holds goes on."""
+        self.times = 0
+        self.release()
+
+    def _matches(self, api: int, client: str) -> bool:
+        if api != self.api or not client.startswith(self.client):
+            return False
+        self.matched += 1
+        return self.nth <= self.matched < self.nth + self.times
+
+    def _strike(self) -> None:
+        self.hits += 1
+        self._struck.set()
+
+    async def _hold(self) -> None:
+        self._strike()
+        end = time.monotonic() + self.seconds
+        # Released from another thread, which no event of asyncio's takes.
+        while time.monotonic() < end and not self._released.is_set():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+class Proxy:
+    """Forwards connections to a broker's own listener for it.
+
+    Its methods may be called from any thread; the forwarding is done on one of its own.
+
+    Args:
+        target: Port on loopback to forward to. Default: a free one, for `broker_properties`.
+    """
+
+    def __init__(self, target: int | None = None) -> None:
+        self.port, free = _free_ports(2)
+        self.target = target or free
+        self.seen: Counter[int] = Counter()
+        """Requests by api key, as they came; dropped ones too."""
+        self.answered: Counter[int] = Counter()
+        """Answers by api key, as they were passed on."""
+        self.connections = 0
+        """Connections accepted so far."""
+        self._faults: list[Fault] = []
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
+        self._server: asyncio.Server | None = None
+        self._refusal: asyncio.TimerHandle | None = None
+        self._open: set[asyncio.Task[None]] = set()
+
+    @property
+    def bootstrap_servers(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def broker_properties(self) -> dict[str, str]:
+        """Properties that give one broker a second listener, told to its clients as the proxy.
+
+        The broker's own connections to itself (transaction markers) take the other listener.
+        """
+        listeners = "PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}"
+        advertised = f"PLAINTEXT://127.0.0.1:{{port}},{_LISTENER}://{self.bootstrap_servers}"
+        protocols = ("CONTROLLER", "PLAINTEXT", _LISTENER)
+        return {
+            "listeners": f"{listeners},{_LISTENER}://127.0.0.1:{self.target}",
+            "advertised.listeners": advertised,
+            "listener.security.protocol.map": ",".join(f"{p}:PLAINTEXT" for p in protocols),
+            "inter.broker.listener.name": "PLAINTEXT",
+        }
+
+    def drop_request(
+        self, api: int, *, nth: int = 1, times: float = 1, refuse: float = 0.0, client: str = ""
+    ) -> Fault:
+        """Closes the connection instead of passing the request on: it never reaches the broker.
+
+        With `refuse`, new connections are refused for so many seconds from then on.
+        """
+        return self._add(
+            Fault(kind="drop", api=api, nth=nth, times=times, refuse=refuse, client=client)
+        )
+
+    def swallow_response(
+        self,
+        api: int,
+        *,
+        nth: int = 1,
+        times: float = 1,
+        close: bool = True,
+        refuse: float = 0.0,
+        client: str = "",
+    ) -> Fault:
+        """The broker does what is asked and answers; the client does not hear of it.
+
+        The connection is closed in place of the answer, or with `close=False` stays open and
+        brings nothing more, until the client gives it up.
+        """
+        return self._add(
+            Fault(
+                kind="swallow", api=api, nth=nth, times=times, close=close, refuse=refuse,
+                client=client,
+            )
+        )  # fmt: skip
+
+    def delay(
+        self, api: int, seconds: float, *, nth: int = 1, times: float = math.inf, client: str = ""
+    ) -> Fault:
+        """Requests, and what follows on their connection, reach the broker so much later."""
+        return self._add(
+            Fault(
+                kind="hold_request", api=api, nth=nth, times=times, seconds=seconds, client=client
+            )
+        )
+
+    def hold_request(self, api: int, *, nth: int = 1, times: float = 1, client: str = "") -> Fault:
+        """Keeps the request from the broker until `release()`."""
+        return self._add(Fault(kind="hold_request", api=api, nth=nth, times=times, client=client))
+
+    def hold_response(self, api: int, *, nth: int = 1, times: float = 1, client: str = "") -> Fault:
+        """The broker does what is asked; the client hears of it after `release()`."""
+        return self._add(Fault(kind="hold_response", api=api, nth=nth, times=times, client=client))
+
+    def refuse(self, seconds: float = math.inf, *, disconnect: bool = True) -> None:
+        """Refuses new connections for so long, or until `accept()`, and closes those there are."""
+        self._call(self._refuse, seconds)
+        if disconnect:
+            self.disconnect()
+
+    def accept(self) -> None:
+        """Ends a refusal."""
+        self._await(self._listen())
+
+    def disconnect(self) -> None:
+        """Closes every connection."""
+        self._await(self._close_connections())
+
+    def clear(self) -> None:
+        """Forgets all faults and counts, and accepts."""
+        for fault in self._faults:
+            fault.cancel()
+        self._faults.clear()
+        self.seen.clear()
+        self.answered.clear()
+        self.accept()
+
+    def start(self) -> Self:
+        self._thread.start()
+        self._await(self._listen())
+        return self
+
+    def stop(self) -> None:
+        self._call(self._refuse, math.inf)
+        self.disconnect()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _add(self, fault: Fault) -> Fault:
+        self._call(self._faults.append, fault)
+        return fault
+
+    def _call(self, function: Callable[..., Any], *arguments: Any) -> None:
+        async def run() -> None:
+            function(*arguments)
+
+        self._await(run())
+
+    def _await(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(30)
+
+    # What follows runs on the proxy's thread.
+
+    async def _listen(self) -> None:
+        if self._refusal is not None:
+            self._refusal.cancel()
+            self._refusal = None
+        if self._server is None:
+            self._server = await asyncio.start_server(self._accepted, "127.0.0.1", self.port)
+
+    def _refuse(self, seconds: float) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        if self._refusal is not None:
+            self._refusal.cancel()
+            self._refusal = None
+        if seconds < math.inf:
+            self._refusal = self._loop.call_later(seconds, self._listen_again)
+
+    def _listen_again(self) -> None:
+        self._loop.create_task(self._listen())
+
+    async def _close_connections(self) -> None:
+        for task in list(self._open):
+            task.cancel()
+        await asyncio.gather(*self._open, return_exceptions=True)
+
+    async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        # A task of our own: the server's is reported as failed when it is cancelled.
+        task = self._loop.create_task(self._serve(reader, writer))
+        self._open.add(task)
+        task.add_done_callback(self._open.discard)
+        task.add_done_callback(lambda _: writer.transport.abort())
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            answers, broker = await asyncio.open_connection("127.0.0.1", self.target)
+        except OSError:  # no broker: the client finds its connection closed
+            return
+        pending: dict[int, tuple[int, Fault | None]] = {}
+        pumps = [
+            self._loop.create_task(self._requests(reader, broker, pending)),
+            self._loop.create_task(self._answers(answers, writer, pending)),
+        ]
+        try:
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for pump in pumps:
+                pump.cancel()
+            broker.transport.abort()
+            writer.transport.abort()
+            await asyncio.gather(*pumps, return_exceptions=True)
+
+    async def _requests(
+        self,
+        client: asyncio.StreamReader,
+        broker: asyncio.StreamWriter,
+        pending: dict[int, tuple[int, Fault | None]],
+    ) -> None:
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            while True:
+                frame = await _frame(client)
+                api, correlation, client_id = _header(frame)
+                self.seen[api] += 1
+                fault = self._fault(api, client_id)
+                if fault is not None and fault.kind == "drop":
+                    self._struck(fault)
+                    return
+                if fault is not None and fault.kind == "hold_request":
+                    await fault._hold()
+                pending[correlation] = api, fault
+                broker.write(frame)
+                await broker.drain()
+
+    async def _answers(
+        self,
+        broker: asyncio.StreamReader,
+        client: asyncio.StreamWriter,
+        pending: dict[int, tuple[int, Fault | None]],
+    ) -> None:
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            while True:
+                frame = await _frame(broker)
+                api, fault = pending.pop(struct.unpack_from(">i", frame, 4)[0])
+                if fault is not None and fault.kind == "swallow":
+                    self._struck(fault)
+                    if not fault.close:
+                        await asyncio.Event().wait()  # until the client gives up
+                    return
+                if fault is not None and fault.kind == "hold_response":
+                    await fault._hold()
+                client.write(frame)
+                self.answered[api] += 1
+                await client.drain()
+
+    def _fault(self, api: int, client: str) -> Fault | None:
+        # Every one counts the request, or the second of two would miss what the first took.
+        found = [fault for fault in self._faults if fault._matches(api, client)]
+        return found[0] if found else None
+
+    def _struck(self, fault: Fault) -> None:
+        if fault.refuse:
+            self._refuse(fault.refuse)
+        fault._strike()
+
+
+async def _frame(stream: asyncio.StreamReader) -> bytes:
+    size = await stream.readexactly(4)
+    return size + await stream.readexactly(int.from_bytes(size))
+
+
+def _header(frame: bytes) -> tuple[int, int, str]:
+    """Api key, correlation id and client id of a request."""
+    api, _, correlation, length = struct.unpack_from(">hhih", frame, 4)
+    return api, correlation, frame[14 : 14 + max(length, 0)].decode(errors="replace")
