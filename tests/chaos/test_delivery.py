@@ -1,0 +1,82 @@
+"""Three brokers, three workers, and everything that can be killed, is: what readers then see.
+
+`CHAOS=long` (`make chaos`) runs the numbers that README gives, otherwise a short version runs.
+"""
+
+import os
+import random
+
+import pytest
+from pydantic import ValidationError
+
+from tests.chaos.audit import audit, read_committed
+from tests.chaos.conductor import Conductor, Plan
+from tests.kafka_helpers import create_topic
+from worker.settings import DeliverySettings
+
+LONG = os.environ.get("CHAOS") == "long"
+SEED = int(os.environ.get("CHAOS_SEED", random.randrange(2**32)))
+SHORT_PLAN = Plan(messages=8_000, kills=5, joins=2, stops=1, broker_kills=1)
+LONG_PLAN = Plan(messages=100_000, kills=50, joins=20, stops=10, broker_kills=3)
+DRAIN_DEADLINE = 25.0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(5_400 if LONG else 600)
+@pytest.mark.parametrize("guarantee", ["at_least_once", "exactly_once"])
+def test_whatever_is_killed_each_input_has_its_output(own_kafka, tmp_path, guarantee):
+    try:
+        DeliverySettings(guarantee=guarantee)
+    except ValidationError as refused:
+        pytest.skip(str(refused.errors()[0]["msg"]))
+    print(f"CHAOS_SEED={SEED}")
+    plan = LONG_PLAN if LONG else SHORT_PLAN
+    cluster = own_kafka(nodes=3)
+    bootstrap = cluster.bootstrap_servers
+    for name, partitions in {"in": plan.partitions, "out": plan.partitions, "dlq": 1}.items():
+        create_topic(bootstrap, name, partitions, replicas=3)
+    conductor = Conductor(
+        cluster=cluster,
+        topics={"input_topic": "in", "output_topic": "out", "dlq_topic": "dlq"},
+        plan=plan,
+        rng=random.Random(SEED),
+        directory=tmp_path,
+        settings={
+            "delivery__guarantee": guarantee,
+            "drain__deadline": DRAIN_DEADLINE,
+            "batch__max_records": 50,
+            "seconds_per_batch": 0.02,
+        },
+    )
+    try:
+        conductor.run()
+        seconds = conductor.seconds
+        inputs, outputs, letters = (
+            read_committed(bootstrap, name) for name in ("in", "out", "dlq")
+        )
+        verdict = audit(inputs, outputs, letters, topic="in")
+        print(
+            f"{guarantee}, seed {SEED}: {verdict}. "
+            f"Struck in {seconds:.0f} s: {dict(conductor.struck)}. "
+            f"Exits nobody asked for: {len(conductor.exits)} {conductor.exits}. "
+            f"Drains: {len(conductor.drains)}, the slowest "
+            f"{max(took for _, _, took in conductor.drains):.1f} s. "
+            f"Warnings: {dict(conductor.warnings())}"
+        )
+        print((tmp_path / "chaos.log").read_text())
+    finally:
+        conductor.close()
+    assert len({record.value for record in inputs}) == len(inputs) == plan.messages
+    assert conductor.struck == {
+        "kill": plan.kills,
+        "join": plan.joins,
+        "leave": plan.joins,
+        "stop": plan.stops,
+        "broker": plan.broker_kills,
+    }
+    assert all(code == 0 and took < DRAIN_DEADLINE for _, code, took in conductor.drains)
+    assert not verdict.missing, verdict.missing[:20]
+    assert not verdict.wrong, verdict.wrong[:20]
+    assert not verdict.dead_lettered
+    if guarantee == "exactly_once":
+        assert verdict.exactly_once, f"{verdict}: {verdict.disordered[:20]}"
