@@ -98,6 +98,12 @@ def delete_topic(bootstrap: str, name: str) -> None:
         wait_until(lambda: name not in client.list_topics(), message=f"deletion of {name}")
 
 
+def delete_records(bootstrap: str, topic: str, before: int, partition: int = 0) -> None:
+    """As retention does: the log begins at `before` from now on."""
+    with admin(bootstrap) as client:
+        client.delete_records({TopicPartition(topic, partition): before})
+
+
 def add_partitions(bootstrap: str, topic: str, total: int) -> None:
     with admin(bootstrap) as client:
         client.create_partitions({topic: total})

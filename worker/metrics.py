@@ -74,6 +74,10 @@ class Metrics:
         )
         self._dead = counter("dead_letters_total", "Dead letters written.", "reason")
         self._commits = counter("commits_total", "Offset commits.", "outcome")
+        self._expired = counter(
+            "records_expired_total", "Records that retention deleted before they were read.",
+            "topic",
+        )  # fmt: skip
         self._rebalances = counter("rebalances_total", "Rebalance callbacks.", "event")
         self._produce_errors = counter("produce_errors_total", "Failed sends.", "code")
         self._lag = gauge(
@@ -133,6 +137,7 @@ class Metrics:
 
     def _start_at_zero(self, input_topic: str, output_topic: str, dlq_topic: str) -> None:
         self._consumed.labels(input_topic)
+        self._expired.labels(input_topic)
         for topic in (output_topic, dlq_topic):
             self._produced.labels(topic)
         for outcome in ("labelled", "tombstone", "dead_letter"):
@@ -245,6 +250,10 @@ class Metrics:
     def committed(self, outcome: str) -> None:
         """A commit ended ``ok`` or ``failed``."""
         self._commits.labels(outcome).inc()
+
+    def records_expired(self, count: int) -> None:
+        """Retention deleted records before they were read: they have no output."""
+        self._expired.labels(self._topic).inc(count)
 
     def rebalanced(self, event: str) -> None:
         """Partitions were ``assigned``, ``revoked`` or ``lost``."""

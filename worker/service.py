@@ -332,6 +332,7 @@ def _parts(
             fetch_max_bytes=kafka.fetch_max_bytes,
             settled=intake.settled,
             on_commit=intake.commit_ended,
+            on_expired=metrics.records_expired,
         ),
         watch=watch,
     )

@@ -26,6 +26,7 @@ def source(kafka, topic):
         fetch_max_bytes=1 << 20,
         settled=lambda _: {},
         on_commit=lambda _: None,
+        on_expired=lambda _: None,
     )
     made.name = name
     yield made

@@ -14,6 +14,7 @@ from tests.kafka_helpers import (
     committed,
     compact_now,
     create_topic,
+    delete_records,
     delete_topic,
     end_offsets,
     produce,
@@ -435,3 +436,52 @@ def test_without_a_broker_the_worker_waits_and_stops_when_asked(worker):
     assert process.get("/livez")[0] == 200
     assert process.get("/readyz")[0] == 503
     assert process.stop() == 0
+
+
+def test_what_retention_deleted_before_it_was_read_is_counted_and_told(worker, kafka):
+    process = worker(partitions=1)
+    name = process.topics["input_topic"]
+    produce(kafka, name, [tweet(f"n {n}", n) for n in range(10)])
+    with process.start():
+        process.wait_processed(10)
+        assert process.metric("worker_records_expired_total") == 0
+        assert process.stop() == 0
+    produce(kafka, name, [tweet(f"n {n}", n) for n in range(10, 40)])
+    delete_records(kafka, name, 25)
+    with process.start():
+        process.wait_processed(15)
+        assert process.metric("worker_records_expired_total", topic=name) == 15
+        assert process.stop() == 0
+    (event,) = [event for event in process.events() if event["event"] == "records_expired"]
+    assert (event["partition"], event["first"], event["records"]) == (0, 10, 15)
+    labelled = [json.loads(r.value)["id"] for r in read_all(kafka, process.topics["output_topic"])]
+    assert labelled == [*range(10), *range(25, 40)]
+
+
+def test_what_retention_deletes_under_a_running_worker_is_counted_too(worker, kafka):
+    process = worker(partitions=1, seconds_per_batch=1.0, batch__max_records=10,
+                     kafka__fetch_max_bytes=65_536)  # fmt: skip
+    name = process.topics["input_topic"]
+    padding = "x" * 2_000
+    count = 3_000
+    produce(kafka, name, [tweet(f"n {n}", n, headers=(("h", padding.encode()),))
+                          for n in range(count)], batch_size=16_384, linger_ms=0)  # fmt: skip
+    with process.start():
+        process.wait_processed(10)
+        delete_records(kafka, name, count - 100)
+        wait_until(lambda: process.metric("worker_records_expired_total") > 0, 120, "it is told")
+        expired = int(process.metric("worker_records_expired_total"))
+        wait_until(lambda: process.metric("worker_consumer_lag_records") == 0, 120, "no lag")
+        assert process.processed() + expired == count
+        assert process.stop() == 0
+
+
+def test_a_new_group_begins_at_the_beginning_and_nothing_counts_as_expired(worker, kafka):
+    process = worker(partitions=1)
+    name = process.topics["input_topic"]
+    produce(kafka, name, [tweet(f"n {n}", n) for n in range(10)])
+    delete_records(kafka, name, 4)
+    with process.start():
+        process.wait_processed(6)
+        assert process.metric("worker_records_expired_total") == 0
+        assert process.stop() == 0

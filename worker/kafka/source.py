@@ -79,6 +79,7 @@ class Source:
         fetch_max_bytes: Most bytes of one fetch.
         settled: Tells, for leases that are about to end, the offset that is safe to commit.
         on_commit: Called with ``ok`` or ``failed`` after every commit.
+        on_expired: Called with how many offsets retention has deleted before they were read.
 
     Raises:
         Transient: No broker answers.
@@ -100,6 +101,7 @@ class Source:
         fetch_max_bytes: int,
         settled: Callable[[Iterable[Lease]], dict[Lease, int]],
         on_commit: Callable[[str], None],
+        on_expired: Callable[[int], None],
     ) -> None:
         self._topic = topic
         self._group_id = group_id
@@ -108,6 +110,7 @@ class Source:
         self._transactional = transactional
         self._settled = settled
         self._on_commit = on_commit
+        self._on_expired = on_expired
         self._epochs = count(1)
         self._leases: dict[int, Lease] = {}
         self._members: dict[Lease, str] = {}
@@ -124,7 +127,8 @@ class Source:
             "group_id": group_id,
             "group_instance_id": instance_id,
             "enable_auto_commit": False,
-            "auto_offset_reset": "earliest",
+            # A position without records is told to us, not moved in silence: see _reset.
+            "auto_offset_reset": "none",
             # Also without transactions of our own: an upstream's aborted records are no input.
             # With them: only then a partition's new owner waits for its old one's offsets.
             "isolation_level": "read_committed",
@@ -154,6 +158,9 @@ class Source:
         self._leave_stale_positions()
         try:
             polled = self._consumer.poll(timeout_ms=int(timeout * 1_000), max_records=max_records)
+        except (kafka.errors.NoOffsetForPartitionError, kafka.errors.OffsetOutOfRangeError) as gone:
+            self._reset(gone)
+            return []
         except kafka.errors.RetriableError as error:
             raise Transient(f"the broker is away: {type(error).__name__}") from error
         except Exception as error:
@@ -369,6 +376,35 @@ class Source:
             log.warning("committed_offsets_awaited", error=str(error))
         else:
             self._stale.clear()
+
+    def _reset(self, gone: Exception) -> None:
+        """Goes to the earliest record there is, and says what was lost on the way.
+
+        Raises:
+            Transient: The broker is away.
+        """
+        (positions,) = gone.args
+        if isinstance(gone, kafka.errors.NoOffsetForPartitionError):
+            self._consumer.seek_to_beginning(*positions)  # a group that has committed nothing
+            return
+        try:
+            starts = self._consumer.beginning_offsets(list(positions))
+        except kafka.errors.KafkaError as error:
+            raise Transient(f"the start is not known: {type(error).__name__}") from error
+        for partition, position in positions.items():
+            expired = starts[partition] - position
+            if expired > 0:
+                self._on_expired(expired)
+                log.error(
+                    "records_expired",
+                    partition=partition.partition,
+                    first=position,
+                    records=expired,
+                    hint="retention deleted them before they were read: add replicas or retention",
+                )
+            else:
+                log.error("log_was_cut", partition=partition.partition, position=position)
+            self._consumer.seek(partition, starts[partition])
 
     def _go_back(self, partitions: Iterable[int], *, timeout: float) -> None:
         """Moves positions to the committed offsets."""
