@@ -1,0 +1,97 @@
+"""The broker away in mid-stream: the worker waits, goes on by itself, loses and doubles nothing.
+
+`CHAOS=long` (`make chaos`): twenty times 30 s, otherwise a short version.
+"""
+
+import json
+import os
+import random
+import time
+
+import pytest
+
+from tests.chaos.audit import audit, read_committed
+from tests.kafka_helpers import Message, committed, create_topic, end_offsets, produce, wait_until
+from tests.proxy import Api
+from tests.worker_process import WorkerProcess
+
+LONG = os.environ.get("CHAOS") == "long"
+SEED = int(os.environ.get("CHAOS_SEED", random.randrange(2**32)))
+ROUNDS, SECONDS = (20, 30.0) if LONG else (3, 6.0)
+PER_ROUND = 1_500
+MOMENTS = {
+    "exactly_once": [
+        Api.ADD_PARTITIONS_TO_TXN, Api.PRODUCE, Api.ADD_OFFSETS_TO_TXN, Api.TXN_OFFSET_COMMIT,
+        Api.END_TXN,
+    ],
+    "at_least_once": [Api.PRODUCE, Api.OFFSET_COMMIT, Api.FETCH],
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2_400 if LONG else 600)
+@pytest.mark.parametrize("guarantee", MOMENTS)
+def test_outages_in_mid_stream_restart_nothing_and_lose_nothing(proxied_kafka, tmp_path, guarantee):
+    print(f"CHAOS_SEED={SEED}")
+    rng = random.Random(SEED)
+    direct, proxy = proxied_kafka
+    names = {f"{name}_topic": f"{name}-{guarantee}" for name in ("input", "output", "dlq")}
+    topic = names["input_topic"]
+    for name in names.values():
+        create_topic(direct, name, partitions=2)
+    worker = WorkerProcess(
+        bootstrap=proxy.bootstrap_servers, directory=tmp_path, group=topic,
+        delivery__guarantee=guarantee, kafka__replica_id="r", seconds_per_batch=0.02,
+        batch__max_records=64, **names,
+    )  # fmt: skip
+    returns, resident = [], []
+    count = 0
+    with worker.start():
+        for _ in range(ROUNDS):
+            moment = proxy.drop_request(rng.choice(MOMENTS[guarantee]), nth=rng.randint(1, 4))
+            produce(direct, topic, [_tweet(n) for n in range(count, count + PER_ROUND)])
+            count += PER_ROUND
+            moment.wait()
+            proxy.refuse()
+            before = sum(committed(direct, topic).values())
+            end = time.monotonic() + SECONDS
+            while time.monotonic() < end:
+                assert worker.get("/livez")[0] == 200, worker.log()
+                time.sleep(0.5)
+            if SECONDS > 15:
+                assert worker.get("/readyz")[0] == 503
+            resident.append(worker.resident_bytes())
+            proxy.accept()
+            back = time.monotonic()
+            wait_until(
+                lambda before=before: sum(committed(direct, topic).values()) > before,
+                60, "it goes on",
+            )  # fmt: skip
+            returns.append(time.monotonic() - back)
+            wait_until(
+                lambda: (
+                    worker._alive()
+                    and committed(direct, topic) == end_offsets(direct, topic, "read_committed")
+                ),
+                120, "all is committed",
+            )  # fmt: skip
+            proxy.clear()
+        wait_until(lambda: worker.get("/readyz")[0] == 200, 30, "it is ready again")
+        assert worker.stop() == 0
+    verdict = audit(*(read_committed(direct, name) for name in names.values()), topic=topic)
+    print(
+        f"{guarantee}, {ROUNDS} outages of {SECONDS:g} s: {verdict}; "
+        f"first commit after the return {sorted(round(s, 1) for s in returns)} s; "
+        f"{min(resident) >> 20}-{max(resident) >> 20} MB"
+    )
+    assert not verdict.missing
+    assert not verdict.wrong
+    assert guarantee == "at_least_once" or verdict.exactly_once
+    assert max(returns) < 10, "5 s on a quiet machine"
+    assert max(resident) < 1.2 * min(resident)
+
+
+def _tweet(number):
+    return Message(
+        value=json.dumps({"text": f"n {number}", "id": number}).encode(), key=b"%d" % (number % 50)
+    )
