@@ -321,12 +321,15 @@ class Pipeline:
         try:
             while not (barrier and len(sink) == 0):
                 message = _next(self._publish_inbox, ACK_POLL if len(sink) else None)
-                if message is ABORT:
-                    return
-                if message is BARRIER:
-                    barrier = True
-                elif message is not None:
-                    self._handle(message, publisher, sink)
+                # All that is there first: a transaction takes as long for one output as for many.
+                while message is not None:
+                    if message is ABORT:
+                        return
+                    if message is BARRIER:
+                        barrier = True
+                    else:
+                        self._handle(message, publisher, sink)
+                    message = _next(self._publish_inbox, 0.0)
                 publisher.settle(sink)
             publisher.settle(sink)
             self._published.set()

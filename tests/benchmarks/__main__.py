@@ -1,4 +1,4 @@
-"""`make bench`: the worker against the usual loop, then training against the plain recipe.
+"""`make bench`: the worker against the usual loop, both guarantees, training against the plain one.
 
 Without ARGS="--checkpoint DIR" a checkpoint is trained on the demo's sentences first.
 """
@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.benchmarks import throughput, training
+from tests.benchmarks import delivery, throughput, training
 from tests.worker_process import clean_environment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,10 +28,12 @@ def main():
             sys.argv += ["--checkpoint", str(trained(folder))]
         print("## The worker against the usual loop\n", flush=True)
         throughput.main()
+    sys.argv = sys.argv[:1]
+    print("\n## At least once and exactly once\n", flush=True)
+    delivery.main()
     if not (training.tweets() / "train.jsonl").is_file():
         print("\nNo training benchmark: it needs the real tweets (EMOTION_TWEETS).")
         return
-    sys.argv = sys.argv[:1]
     print("\n## Training\n", flush=True)
     training.main()
 
