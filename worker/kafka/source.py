@@ -15,7 +15,6 @@ import structlog
 from kafka import TopicPartition
 from kafka.admin import MemberToRemove
 from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener
-from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from kafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
@@ -23,6 +22,7 @@ from kafka.coordinator.base import MemberState
 from kafka.structs import OffsetAndMetadata
 
 from worker.errors import Fatal, Transient
+from worker.kafka.assignor import Assignor
 from worker.records import Lease, Record
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ QUIET_SECONDS = 2.0
 broker refuses the transaction's offsets then, and its records are labelled again elsewhere."""
 
 ASSIGNORS = {
-    "cooperative-sticky": CooperativeStickyAssignor,
+    "cooperative-sticky": Assignor,
     "range": RangePartitionAssignor,
     "roundrobin": RoundRobinPartitionAssignor,
     "sticky": StickyPartitionAssignor,
