@@ -361,8 +361,6 @@ class Intake:
                 # All is settled: the position, which alone moves past transaction markers and
                 # compaction holes. Else an idle topic shows a lag for ever. Never back again.
                 account.reached = max(account.reached, source.position(lease) or 0)
-            elif self._positions is not None:
-                continue  # the transaction of what is under way commits its offset
             if account.reached and account.reached != account.committed:
                 offsets[lease] = account.reached
         return offsets

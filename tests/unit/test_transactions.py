@@ -64,6 +64,8 @@ class Broker:
         self.log, self.offsets, self.producers = [], {}, []
         self.fails = {}
         self.refused = set()
+        self.innocent_first = False
+        self.spans = []
 
     def producer(self, **options):
         self.options = options
@@ -105,6 +107,8 @@ class Producer:
             self.poison = MessageSizeTooLargeError()
         if self.poison is not None:
             return Future(self.poison)
+        if number + 1 in self.broker.refused and self.broker.innocent_first:
+            return Future(KafkaError("part of a batch which had one or more invalid records"))
         self.open[0].append(number)
         verdict = self.broker.verdict("send")
         return Future(done=False) if verdict is HANGS else Future(verdict)
@@ -123,6 +127,7 @@ class Producer:
         verdict = self.broker.verdict("commit")
         if verdict is None or verdict == "done, but nobody hears of it":
             self.broker.log += self.open[0]
+            self.broker.spans.append(len(self.open[0]))
             self.broker.offsets |= self.open[1]
         return Result(HANGS if isinstance(verdict, str) else verdict)
 
@@ -308,6 +313,15 @@ def test_outside_the_group_nothing_is_committed_and_nothing_forgotten(desk):
     assert desk.taken() == [1, 2]
 
 
+def test_no_proof_is_no_proof_even_for_leases_that_name_no_member(desk):
+    """An empty group takes offsets from ('', -1): they would go back, and outputs double."""
+    desk.hold(Lease(0, 1), member="")
+    desk.consumer.generation_id, desk.consumer.member_id = -1, ""
+    desk.send(1)
+    assert desk.taken(3) == []
+    assert desk.broker.log == []
+
+
 def test_a_lease_kept_through_a_rebalance_is_committed_under_the_new_generation(desk):
     desk.send(1)
     desk.consumer.generation_id = 9
@@ -355,6 +369,15 @@ def test_a_refused_output_is_replaced_and_takes_no_innocent_with_it(desk):
     assert desk.broker.offsets == {0: 8}
 
 
+def test_an_innocent_of_the_refused_ones_batch_is_not_taken_for_it(desk):
+    desk.broker.refused, desk.broker.innocent_first = {3}, True
+    desk.send(1, 2, 3, 4)
+    assert desk.taken() == []
+    desk.broker.innocent_first = False  # only in a batch, and now they go one by one
+    assert desk.taken(20) == [1, 2, 3, 4]
+    assert desk.broker.log == [1, 2, 1_003, 4]
+
+
 def test_a_refused_output_among_thousands_is_looked_for_in_small_spans(desk):
     desk.broker.refused = {1_500}
     desk.send(*range(1, 2_001))
@@ -362,6 +385,7 @@ def test_a_refused_output_among_thousands_is_looked_for_in_small_spans(desk):
     assert committed == list(range(1, 2_001))
     assert desk.broker.log[1_499] == 2_500
     assert len(desk.broker.producers) == 3, "one for the span, one for the search, one for good"
+    assert max(desk.broker.spans) <= transactions.CAREFUL_RECORDS, "or the search is too slow"
 
 
 def test_positions_are_committed_alone_and_never_go_back(desk):
