@@ -369,11 +369,16 @@ def test_a_refused_output_is_replaced_and_takes_no_innocent_with_it(desk):
     assert desk.broker.offsets == {0: 8}
 
 
-def test_an_innocent_of_the_refused_ones_batch_is_not_taken_for_it(desk):
+def test_an_innocent_of_the_refused_ones_batch_is_not_taken_for_it(desk, monkeypatch):
     desk.broker.refused, desk.broker.innocent_first = {3}, True
+    one_by_one = desk.sink._send_one_by_one
+
+    def without_batches(producer, outputs):
+        desk.broker.innocent_first = False
+        one_by_one(producer, outputs)
+
+    monkeypatch.setattr(desk.sink, "_send_one_by_one", without_batches)
     desk.send(1, 2, 3, 4)
-    assert desk.taken() == []
-    desk.broker.innocent_first = False  # only in a batch, and now they go one by one
     assert desk.taken(20) == [1, 2, 3, 4]
     assert desk.broker.log == [1, 2, 1_003, 4]
 
