@@ -3,9 +3,9 @@
 Knows no torch: it drives anything that keeps the ``Classifier`` protocol. Owned by the model
 thread, except ``tokenize`` and ``stage``, which the batch thread calls beside it.
 
-A batch that fails is halved until the one record that breaks it is alone. Only if a known-good
-text passes right after is that record to blame; otherwise the device itself is gone, and
-dead-lettering would empty the topic.
+A batch that fails is halved until the one record that breaks it is alone, in at most
+2·log2(batch) + 2 calls. Only if a known-good text passes right after is that record to blame;
+otherwise the device itself is gone, and dead-lettering would empty the topic.
 """
 
 from __future__ import annotations
@@ -123,6 +123,8 @@ class Inference:
         self._labels = classifier.labels
         self._on_error = on_error
         self._canary = [classifier.tokenize([CANARY])[0][0]]
+        self.ran_out = False
+        """Whether the last batch that was finished found too little memory."""
 
     def stage(self, batch: MicroBatch) -> Staged:
         """Pads a batch on the host. Called by the batch thread while another batch runs."""
@@ -146,6 +148,7 @@ class Inference:
         Raises:
             Fatal: The model fails for a known-good text as well.
         """
+        self.ran_out = False
         items = launched.batch.items
         error = launched.error
         if error is None:
@@ -159,14 +162,21 @@ class Inference:
         return self._split(items, error)
 
     def _split(self, items: tuple[Encoded, ...], error: Exception) -> list[Outcome]:
+        """Outcomes of a batch that failed, by halves."""
+        out_of_memory = getattr(error, "kind", "other") == "oom"
         if len(items) == 1:
-            if getattr(error, "kind", "other") == "oom":
+            if out_of_memory:
                 return self._when_memory_is_free(items, error)
             self._require_health(error)
             message = f"the model fails on this text: {type(error).__name__}"
             return [Rejection(items[0].document.record, "model_failed", message)]
-        middle = len(items) // 2
-        return [*self._attempt(items[:middle]), *self._attempt(items[middle:])]
+        first, second = items[: len(items) // 2], items[len(items) // 2 :]
+        outcomes, failed = self._attempt(first)
+        if failed or out_of_memory or len(second) == 1:
+            return [*outcomes, *self._attempt(second)[0]]
+        # The record that breaks the batch must be in the second half: running that whole would
+        # tell nothing. A text is still blamed only after it failed alone.
+        return [*outcomes, *self._split(second, error)]
 
     def _when_memory_is_free(self, items: tuple[Encoded, ...], error: Exception) -> list[Outcome]:
         """One text that found no memory: not its own fault, since it fitted at the warm-up."""
@@ -180,13 +190,14 @@ class Inference:
                     raise
         raise Fatal("the device has no memory left for a single text") from error
 
-    def _attempt(self, items: tuple[Encoded, ...]) -> list[Outcome]:
+    def _attempt(self, items: tuple[Encoded, ...]) -> tuple[list[Outcome], bool]:
+        """Outcomes of a part of a batch, and whether it failed as a whole."""
         try:
             scores = self._run([item.tokens for item in items])
         except Exception as error:  # noqa: BLE001 - around a model call
             self._count(error)
-            return self._split(items, error)
-        return self._read(items, scores)
+            return self._split(items, error), True
+        return self._read(items, scores), False
 
     def _read(self, items: tuple[Encoded, ...], scores: np.ndarray) -> list[Outcome]:
         if scores.shape != (len(items), len(self._labels)):
@@ -233,6 +244,7 @@ class Inference:
 
     def _count(self, error: Exception) -> None:
         kind = getattr(error, "kind", "other")
+        self.ran_out = self.ran_out or kind == "oom"
         self._on_error(kind if kind in ("oom", "device") else "other")
 
 
