@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from worker.batch import Batcher, Budget
+from worker.batch import Batcher, Budget, ElasticBudget
 from worker.classify import CANARY
-from worker.records import Document, Encoded, FlushReason, Lease, Rejection
+from worker.records import Document, Encoded, FlushReason, Lease, MicroBatch, Rejection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +38,7 @@ class Assembler:
     Args:
         classifier: Tokenizes.
         inference: Pads batches.
-        budget: What a batch may hold.
+        budget: What a batch may hold while there is memory for it.
         metrics: Told of every batch.
         rejected: Takes documents that the tokenizer cannot take.
     """
@@ -56,6 +56,7 @@ class Assembler:
         self._classifier = classifier
         self._inference = inference
         self._metrics = metrics
+        self._budget = ElasticBudget(budget)
         self._batcher = Batcher(budget=budget)
         self._backlog: deque[Document] = deque()
         self._under_way = 0
@@ -70,9 +71,18 @@ class Assembler:
         """Takes documents in."""
         self._backlog.extend(documents)
 
-    def finished(self) -> None:
-        """The model is through with one batch."""
+    def finished(self, batch: MicroBatch, *, out_of_memory: bool, now: float) -> None:
+        """The model is through with one batch, which may have found too little memory."""
         self._under_way -= 1
+        if not self._budget.ran(batch, out_of_memory=out_of_memory, at=now):
+            return
+        budget = self._batcher.budget = self._budget.now
+        if out_of_memory:
+            log.warning(
+                "batches_halved", max_records=budget.max_records, max_tokens=budget.max_tokens
+            )
+        elif budget == self._budget.full:
+            log.info("batches_whole_again", max_records=budget.max_records)
 
     def void(self, leases: AbstractSet[Lease]) -> None:
         """Forgets the documents of leases that ended."""

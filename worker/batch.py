@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from worker.records import MicroBatch
@@ -33,6 +33,59 @@ class Budget:
     """Rows times the longest row: what the device really computes."""
     max_wait: float
     """Seconds that a document waits for mates while the model is busy."""
+
+
+RECOVERY_STEPS = 16
+"""Steps from nothing to the full budget. Twice as many take twice as long to get there."""
+RECOVERY_SECONDS = 10.0
+"""Without an out-of-memory error for so long the budget grows by a step: from half to all of it in
+80 s. Where another program keeps the memory, one batch in so long is run in vain."""
+
+
+class ElasticBudget:
+    """What a micro-batch may hold now: halved when the memory runs out, slowly given back.
+
+    Args:
+        full: What it may hold when there is memory.
+    """
+
+    def __init__(self, full: Budget) -> None:
+        self.full = full
+        self.now = full
+        self._share = 1.0
+        self._quiet_since = 0.0
+
+    def ran(self, batch: MicroBatch, *, out_of_memory: bool, at: float) -> bool:
+        """The model is through with a batch, at ``at`` seconds of any monotonic clock.
+
+        Returns:
+            Whether the budget changed. Its least is a batch of one text, however long.
+        """
+        if out_of_memory:
+            self._quiet_since = at
+            return self._within(batch) and self._take(self._share / 2)
+        if self._share < 1.0 and at - self._quiet_since >= RECOVERY_SECONDS:
+            self._quiet_since = at
+            return self._take(min(1.0, self._share + 1 / RECOVERY_STEPS))
+        return False
+
+    def _take(self, share: float) -> bool:
+        former, full = self.now, self.full
+        self.now = replace(
+            full,
+            max_records=max(1, int(full.max_records * share)),
+            max_tokens=max(1, int(full.max_tokens * share)),
+        )
+        if self.now == former and share < self._share:
+            return False  # at its least: a smaller share would only lengthen the way back
+        self._share = share
+        return self.now != former
+
+    def _within(self, batch: MicroBatch) -> bool:
+        """Whether a batch fits. Those staged before the last halving fail without any news."""
+        rows = len(batch.items)
+        fits = rows <= self.now.max_records and rows * batch.padded_length <= self.now.max_tokens
+        return rows == 1 or fits
 
 
 class Batcher:

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from worker.kafka.writer import Refusal
     from worker.metrics import Metrics
     from worker.publish import OutputSink
-    from worker.records import Lease, Outcome, Output, Progress, Record
+    from worker.records import Lease, MicroBatch, Outcome, Output, Progress, Record
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -68,10 +68,17 @@ class _Signal:
         return self._name
 
 
-FINISHED = _Signal("FINISHED")  # model to batch: one batch less is under way
 DRAIN = _Signal("DRAIN")  # poll to batch: no more documents come
 BARRIER = _Signal("BARRIER")  # batch to model to publish: all before it is done
 ABORT = _Signal("ABORT")  # main to all: stop now
+
+
+@dataclass(frozen=True, slots=True)
+class _Finished:
+    """Model to batch: one batch less is under way."""
+
+    batch: MicroBatch
+    out_of_memory: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -262,8 +269,10 @@ class Pipeline:
         self._model_inbox.put(BARRIER)
 
     def _tell(self, assembler: Assembler, message: Any) -> None:
-        if message is FINISHED:
-            assembler.finished()
+        if isinstance(message, _Finished):
+            assembler.finished(
+                message.batch, out_of_memory=message.out_of_memory, now=time.monotonic()
+            )
         elif message is DRAIN:
             share = HAND_BACK_SHARE * self._parts.drain_deadline
             assembler.drain(self._drain_started + share)
@@ -295,11 +304,12 @@ class Pipeline:
                     free_since = time.perf_counter()
                 launched.append(inference.launch(staged))
             if launched:
+                batch = launched[0].batch
                 outcomes = inference.finish(launched.popleft())
                 now = time.perf_counter()
                 metrics.model_ran(now - free_since)
                 free_since = now
-                self._batch_inbox.put(FINISHED)
+                self._batch_inbox.put(_Finished(batch, inference.ran_out))
                 self._publish_inbox.put(tuple(outcomes))
             elif barrier:
                 self._publish_inbox.put(BARRIER)

@@ -1,11 +1,13 @@
 """The batch stage: one batch ahead of the model, and no text stops it."""
 
+from collections import deque
+
 import pytest
 from prometheus_client import CollectorRegistry
 
 from tests.fakes import StubClassifier, document
 from worker.assemble import Assembler
-from worker.batch import Budget
+from worker.batch import RECOVERY_SECONDS, RECOVERY_STEPS, Budget
 from worker.classify import Inference
 from worker.metrics import Metrics
 from worker.records import Lease
@@ -26,11 +28,16 @@ class Assembly:
             rejected=self.rejected.extend,
         )  # fmt: skip
 
+        self.under_way = deque()
+
     def step(self, now=0.0):
-        return [
-            [item.document.record.offset for item in staged.batch.items]
-            for staged in self.assembler.step(now)
-        ]
+        batches = [staged.batch for staged in self.assembler.step(now)]
+        self.under_way.extend(batches)
+        return [[item.document.record.offset for item in batch.items] for batch in batches]
+
+    def finish(self, *, out_of_memory=False, now=0.0):
+        batch = self.under_way.popleft()
+        self.assembler.finished(batch, out_of_memory=out_of_memory, now=now)
 
 
 @pytest.fixture
@@ -48,7 +55,7 @@ def test_an_idle_model_gets_what_there_is_and_one_batch_is_kept_ready(assembly):
     assembly.assembler.add(documents(*range(3, 20)))
     assert [sorted(batch) for batch in assembly.step()] == [[3, 4, 5, 6]]
     assert assembly.step() == []
-    assembly.assembler.finished()
+    assembly.finish()
     assert len(assembly.step()) == 1
 
 
@@ -82,6 +89,29 @@ def test_what_a_drain_cannot_finish_is_handed_back(assembly):
     assert not assembly.assembler.done
     assert assembly.step(now=10.1) == []
     assert assembly.assembler.done
+
+
+def test_after_an_out_of_memory_error_batches_are_half_as_large_and_slowly_grow_again():
+    assembly = Assembly(max_records=64)
+    assembly.assembler.add(documents(*range(3_000)))
+    sizes = []
+
+    def size_after(*, out_of_memory, now):
+        assembly.finish(out_of_memory=out_of_memory, now=now)
+        (batch,) = assembly.step(now)
+        sizes.append(len(batch))
+
+    assembly.step()
+    while assembly.assembler.patience(0.0) == 0.0:
+        assembly.step()  # tokenizes the rest
+    size_after(out_of_memory=True, now=0.0)
+    size_after(out_of_memory=True, now=0.1)  # the one that was staged before: no news
+    size_after(out_of_memory=True, now=0.2)
+    assert sizes == [32, 32, 16]
+    for step in range(1, RECOVERY_STEPS):
+        size_after(out_of_memory=False, now=0.2 + step * RECOVERY_SECONDS)
+        size_after(out_of_memory=False, now=1.0 + step * RECOVERY_SECONDS)
+    assert sizes[3::2] == [min(64, 16 + 4 * step) for step in range(1, RECOVERY_STEPS)]
 
 
 class Picky(StubClassifier):

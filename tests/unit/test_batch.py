@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fakes import encoded
-from worker.batch import Batcher, Budget
+from worker.batch import RECOVERY_SECONDS, RECOVERY_STEPS, Batcher, Budget, ElasticBudget
+from worker.records import MicroBatch
 
 BUDGET = Budget(max_records=4, max_tokens=40, max_wait=0.5)
 lengths = st.lists(st.integers(1, 60), min_size=1, max_size=60)
@@ -121,3 +122,91 @@ def test_the_token_count_is_right_after_anything(token_counts):
         batcher.take("full")
     assert batcher._tokens == sum(len(item.tokens) for item in batcher._waiting.values())
     assert sorted(s for _, s in batcher._by_length) == sorted(batcher._waiting)
+
+
+# What may be in a batch when memory is short -----------------------------------------------
+
+FULL = Budget(max_records=64, max_tokens=1_000, max_wait=0.5)
+
+
+def batch_of(rows, tokens):
+    return MicroBatch(tuple(encoded(n, tokens=tokens) for n in range(rows)), "full")
+
+
+def elastic(*, failures):
+    budget = ElasticBudget(FULL)
+    for _ in range(failures):
+        budget.ran(batch_of(1, 1), out_of_memory=True, at=0.0)
+    return budget
+
+
+def test_out_of_memory_halves_records_and_tokens():
+    budget = ElasticBudget(FULL)
+    assert budget.ran(batch_of(10, 100), out_of_memory=True, at=5.0)
+    assert budget.now == Budget(max_records=32, max_tokens=500, max_wait=0.5)
+
+
+@pytest.mark.parametrize(("rows", "tokens"), [(33, 1), (6, 100)])
+def test_a_batch_staged_before_the_halving_halves_nothing_more(rows, tokens):
+    budget = elastic(failures=1)
+    assert not budget.ran(batch_of(rows, tokens), out_of_memory=True, at=0.0)
+    assert budget.now.max_records == 32
+    assert budget.ran(batch_of(5, 100), out_of_memory=True, at=0.0)
+    assert budget.now.max_records == 16
+
+
+def test_a_text_larger_than_the_budget_that_fails_alone_halves_it():
+    budget = elastic(failures=4)
+    assert budget.ran(batch_of(1, 900), out_of_memory=True, at=0.0)
+
+
+@pytest.mark.parametrize("failures", [10, 1_000])
+def test_the_least_budget_takes_one_text_and_the_way_back_is_no_longer_for_more_failures(failures):
+    budget = elastic(failures=failures)
+    assert (budget.now.max_records, budget.now.max_tokens) == (1, 1)
+    batcher = Batcher(budget=budget.now)
+    batcher.add([encoded(1, tokens=512), encoded(2, tokens=3)], 0.0)
+    assert len(batcher.take("full").items) == 1
+    for step in range(1, RECOVERY_STEPS + 1):
+        assert budget.ran(batch_of(1, 1), out_of_memory=False, at=step * RECOVERY_SECONDS)
+    assert budget.now == FULL
+
+
+def test_however_many_batches_succeed_the_budget_grows_by_a_step_in_its_time():
+    budget = elastic(failures=1)
+    grew = [
+        budget.ran(batch_of(1, 1), out_of_memory=False, at=n * RECOVERY_SECONDS / 100)
+        for n in range(250)
+    ]
+    assert grew.count(True) == 2
+    assert budget.now.max_records == 40
+
+
+def test_a_failure_on_the_way_back_halves_what_was_reached_and_starts_the_wait_again():
+    budget = elastic(failures=1)
+    budget.ran(batch_of(1, 1), out_of_memory=False, at=RECOVERY_SECONDS)
+    budget.ran(batch_of(1, 1), out_of_memory=True, at=1.5 * RECOVERY_SECONDS)
+    assert budget.now.max_records == 18
+    assert not budget.ran(batch_of(1, 1), out_of_memory=False, at=2.4 * RECOVERY_SECONDS)
+    assert budget.ran(batch_of(1, 1), out_of_memory=False, at=2.5 * RECOVERY_SECONDS)
+
+
+@given(
+    records=st.integers(1, 5_000),
+    tokens=st.integers(1, 100_000),
+    events=st.lists(st.tuples(st.booleans(), st.integers(0, 30))),
+)
+def test_the_budget_stays_between_one_text_and_all_and_always_comes_back(records, tokens, events):
+    full = Budget(max_records=records, max_tokens=tokens, max_wait=0.0)
+    budget = ElasticBudget(full)
+    now = 0.0
+    for out_of_memory, pause in events:
+        now += pause
+        before = budget.now
+        changed = budget.ran(batch_of(1, 1), out_of_memory=out_of_memory, at=now)
+        assert changed == (budget.now != before)
+        assert 1 <= budget.now.max_records <= records
+        assert 1 <= budget.now.max_tokens <= tokens
+    for step in range(1, RECOVERY_STEPS + 1):
+        budget.ran(batch_of(1, 1), out_of_memory=False, at=now + step * RECOVERY_SECONDS)
+    assert budget.now == full

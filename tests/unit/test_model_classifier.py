@@ -3,6 +3,7 @@
 import json
 import shutil
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -154,6 +155,24 @@ def test_a_failing_model_call_is_explained_by_its_kind(model):
     assert "\n" not in str(caught.value)
     assert model._explained(torch.OutOfMemoryError("x")).kind == "oom"
     assert model._explained(RuntimeError("CUDA error: device-side assert")).kind == "device"
+
+
+def test_a_batch_that_found_no_memory_gives_back_what_it_took_before_its_halves_run(
+    model, monkeypatch
+):
+    """An error's frames keep their tensors: as long as it is held, nothing is free."""
+    taken = []
+
+    def runs_out(**_):
+        activations = torch.zeros(1_000)
+        taken.append(weakref.ref(activations))
+        raise torch.OutOfMemoryError("x")
+
+    monkeypatch.setattr(model, "_model", runs_out)
+    with pytest.raises(InferenceError) as caught:
+        scores(model, TEXTS)
+    assert caught.value.kind == "oom"
+    assert taken[0]() is None, "the error still holds the activations"
 
 
 def test_the_manifests_temperature_cools_the_scores(model, copy):

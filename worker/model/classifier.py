@@ -233,6 +233,9 @@ class TorchClassifier:
         return [token] * length
 
     def _explained(self, error: Exception) -> InferenceError:
+        # Its frames hold the failed call's activations: while the error is handled, and the halves
+        # of its batch run, that memory would stay taken.
+        error.__traceback__ = None
         if isinstance(error, torch.OutOfMemoryError):
             return InferenceError("oom", "out of device memory")
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
