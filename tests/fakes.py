@@ -1,12 +1,17 @@
 """Stand-ins that the tests share: values made short, and a model that is instant.
 
 Run as a program (``python -m tests.fakes``) it is a whole worker with that model: the settings
-come from the environment, as for the real one.
+come from the environment, as for the real one, and what the model does wrong from the variable
+STUB, a JSON object of ``StubClassifier``'s arguments.
 """
 
+import ctypes
 import hashlib
+import json
+import os
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -43,8 +48,22 @@ def encoded(offset=0, *, tokens=3, text="hello", **kwargs):
     return Encoded(document(offset, text=text, **kwargs), [9] * tokens, truncated=False)
 
 
+class OutOfMemory(Exception):
+    kind = "oom"
+
+
 class StubClassifier:
-    """Keeps the worker's ``Classifier`` protocol; a word is a token, scores follow from them."""
+    """Keeps the worker's ``Classifier`` protocol; a word is a token, scores follow from them.
+
+    Args:
+        seconds_per_batch: What each call takes.
+        broken: Every call fails.
+        breaks_after: Every call after so many fails.
+        hangs_after: The call after so many never comes back.
+        rows_of_memory: Calls of more rows run out of memory.
+        seconds_to_load: What ``load`` takes, for the program.
+        calls_file: A file that gets a line with its number of rows for every call.
+    """
 
     name = "stub"
     version = "0123456789ab"
@@ -53,10 +72,18 @@ class StubClassifier:
     limits = BatchLimits(max_records=256, max_tokens=8_192)
     depth = 1
 
-    def __init__(self, *, seconds_per_batch=0.0, broken=False):
+    def __init__(
+        self, *, seconds_per_batch=0.0, broken=False, breaks_after=None, hangs_after=None,
+        rows_of_memory=None, seconds_to_load=0.0, calls_file=None,
+    ):  # fmt: skip
         self.seconds_per_batch = seconds_per_batch
         self.broken = broken
+        self.breaks_after = breaks_after
+        self.hangs_after = hangs_after
+        self.rows_of_memory = rows_of_memory
+        self.calls_file = calls_file
         self.calls = 0
+        time.sleep(seconds_to_load)
 
     def tokenize(self, texts):
         return [([_token(word) for word in text.split()] or [3], False) for text in texts]
@@ -69,8 +96,18 @@ class StubClassifier:
 
     def scores(self, launched):
         self.calls += 1
+        if self.calls_file:
+            with Path(self.calls_file).open("a") as file:
+                file.write(f"{len(launched)}\n")
+        if self.hangs_after is not None and self.calls > self.hangs_after:
+            ctypes.CDLL(None).sleep(10_000)  # in C code: no signal and no exception ends it
         if self.seconds_per_batch:
             time.sleep(self.seconds_per_batch)
+        if self.rows_of_memory is not None and len(launched) > self.rows_of_memory:
+            raise OutOfMemory("the stub has too many rows")
+        self.broken = self.broken or (
+            self.breaks_after is not None and self.calls > self.breaks_after
+        )
         if self.broken or any(_MARKS[BREAKS] in row for row in launched):
             raise RuntimeError("the stub breaks")
         scores = np.array([expected_scores(row) for row in launched], dtype=np.float32)
@@ -109,7 +146,8 @@ def main():
     chosen = settings.load(sys.argv[2:])
     logs.configure(format=chosen.log.format, level=chosen.log.level)
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 0.0
-    return serve(chosen, load=lambda: StubClassifier(seconds_per_batch=seconds))
+    wrong = json.loads(os.environ.get("STUB", "{}"))
+    return serve(chosen, load=lambda: StubClassifier(seconds_per_batch=seconds, **wrong))
 
 
 if __name__ == "__main__":

@@ -32,7 +32,10 @@ def clean_environment(**variables):
 
 
 class WorkerProcess:
-    """A worker: with ``checkpoint`` the real command, without it the stub model's program."""
+    """A worker: with ``checkpoint`` the real command, without it the stub model's program.
+
+    ``stub`` are arguments of that model: what it does wrong.
+    """
 
     def __init__(
         self,
@@ -45,6 +48,7 @@ class WorkerProcess:
         group="workers",
         checkpoint=None,
         seconds_per_batch=0.0,
+        stub=None,
         **settings,
     ):
         self.port = free_port()
@@ -59,6 +63,7 @@ class WorkerProcess:
                 "WORKER_DLQ__TOPIC": dlq_topic,
                 "WORKER_HTTP__HOST": "127.0.0.1",
                 "WORKER_HTTP__PORT": str(self.port),
+                "STUB": json.dumps(stub or {}),
                 **names,
             }
         )

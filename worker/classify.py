@@ -11,6 +11,7 @@ otherwise the device itself is gone, and dead-lettering would empty the topic.
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -21,6 +22,7 @@ from worker.records import Classified, Encoded, MicroBatch, Outcome, Prediction,
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
 OOM_PAUSES = (0.1, 0.5, 2.0)
 """Seconds between attempts with a single text for which there was no memory: another program on
@@ -116,12 +118,20 @@ class Inference:
     Args:
         classifier: The model.
         on_error: Called with the kind of every failed call: ``oom``, ``device`` or ``other``.
+        guard: Entered around every call of the model that may hang.
     """
 
-    def __init__(self, *, classifier: Classifier, on_error: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        *,
+        classifier: Classifier,
+        on_error: Callable[[str], None],
+        guard: AbstractContextManager[None] | None = None,
+    ) -> None:
         self._classifier = classifier
         self._labels = classifier.labels
         self._on_error = on_error
+        self._guard = guard or nullcontext()
         self._canary = [classifier.tokenize([CANARY])[0][0]]
         self.ran_out = False
         """Whether the last batch that was finished found too little memory."""
@@ -138,7 +148,8 @@ class Inference:
         if staged.error is not None:
             return Launched(staged.batch, None, staged.error)
         try:
-            return Launched(staged.batch, self._classifier.launch(staged.buffers))
+            with self._guard:
+                return Launched(staged.batch, self._classifier.launch(staged.buffers))
         except Exception as error:  # noqa: BLE001 - around a model call; judged by finish()
             return Launched(staged.batch, None, error)
 
@@ -153,7 +164,9 @@ class Inference:
         error = launched.error
         if error is None:
             try:
-                return self._read(items, self._classifier.scores(launched.handle))
+                with self._guard:
+                    scores = self._classifier.scores(launched.handle)
+                return self._read(items, scores)
             except Fatal:
                 raise
             except Exception as raised:  # noqa: BLE001 - around a model call
@@ -240,7 +253,8 @@ class Inference:
 
     def _run(self, rows: Sequence[Sequence[int]]) -> np.ndarray:
         classifier = self._classifier
-        return classifier.scores(classifier.launch(classifier.stage(rows)))
+        with self._guard:
+            return classifier.scores(classifier.launch(classifier.stage(rows)))
 
     def _count(self, error: Exception) -> None:
         kind = getattr(error, "kind", "other")

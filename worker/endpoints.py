@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from prometheus_client import CollectorRegistry
 
+SETTLING = 60.0
+"""Seconds that records may take to settle after the longest call of the model."""
 BROKER_SILENCE = 10.0
 """Seconds without an answer of the cluster after which the worker is not ready."""
 STUCK = 120.0
@@ -34,14 +36,17 @@ class Health:
     loop_turned: float | None = None
     """Written by the poll thread; None until it runs."""
     moved: float | None = None
-    """When a record was last settled, none was in flight or the broker was away. Written by the
-    poll thread, which has a consumer from the first time on."""
+    """When a record was last settled, a call of the model came back, none was in flight or the
+    broker was away. Written by the poll thread, which has a consumer from the first time on."""
     model_ready: bool = False
     """Written by the main thread."""
     broker_heard: float | None = None
     """Written by the watch thread."""
     draining: bool = False
     """Written by the main thread."""
+    patience: float = STUCK
+    """Seconds without progress of what is in flight that are no reason to restart: longer than a
+    call of the model may take."""
     started: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -56,7 +61,7 @@ class Health:
         now = self.clock()
         if self.loop_turned is not None and now - self.loop_turned > STUCK:
             return f"the poll loop has not turned for {now - self.loop_turned:.0f} s"
-        if self.moved is not None and now - self.moved > STUCK:
+        if self.moved is not None and now - self.moved > self.patience:
             return f"no record in flight was settled for {now - self.moved:.0f} s"
         return None
 

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from worker.metrics import Metrics
     from worker.publish import OutputSink
     from worker.records import Lease, MicroBatch, Outcome, Output, Progress, Record
+    from worker.watchdog import Watchdog
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -94,6 +95,7 @@ class Parts:
     drain_deadline: float
     metrics: Metrics
     health: Health
+    watchdog: Watchdog
     transactional: bool
     """Whether the sink commits offsets, together with the outputs."""
     make_sink: Callable[
@@ -122,6 +124,7 @@ class Pipeline:
         self._stopping = threading.Event()
         self._aborting = threading.Event()
         self._drain_started = 0.0
+        self._model_calls = 0
         self.intake = Intake(
             decoder=parts.decoder,
             limits=parts.limits,
@@ -146,15 +149,16 @@ class Pipeline:
 
     def start(self) -> None:
         """Starts the threads."""
+        self._parts.watchdog.overdue()  # on its guard before anything can hang
         for thread in (*self._threads, self._watcher):
             thread.start()
 
     def failure(self, timeout: float) -> BaseException | None:
-        """The first failure of a thread, waiting up to ``timeout`` seconds for one."""
+        """The first failure of a thread, waiting up to ``timeout`` seconds; or that one hangs."""
         try:
             return self._failures.get(timeout=timeout)
         except Empty:
-            return None
+            return self._parts.watchdog.overdue()
 
     def drain(self, *, hurried: Callable[[], bool]) -> BaseException | None:
         """Finishes what was accepted, commits it and leaves the group, inside the deadline.
@@ -236,11 +240,14 @@ class Pipeline:
             source.close(timeout=self._left() if self._stopping.is_set() else 1.0, leave=drained)
 
     def _turn(self, source: RecordSource, *, reading: bool) -> None:
-        health = self._parts.health
+        health, watchdog = self._parts.health, self._parts.watchdog
         health.loop_turned = now = time.monotonic()
-        if self.intake.take_moved() or health.moved is None or health.broker_silent():
+        calls, self._model_calls = self._model_calls, watchdog.model.returned
+        moved = self.intake.take_moved() or calls != self._model_calls
+        if moved or health.moved is None or health.broker_silent():
             health.moved = now
-        self.intake.turn(source, reading=reading)
+        with watchdog.poll:
+            self.intake.turn(source, reading=reading)
 
     def _left(self) -> float:
         spent = time.monotonic() - self._drain_started

@@ -19,7 +19,7 @@ from worker.batch import Budget
 from worker.classify import Inference
 from worker.decode import Decoder
 from worker.encode import Encoder
-from worker.endpoints import Endpoints, Health
+from worker.endpoints import SETTLING, STUCK, Endpoints, Health
 from worker.errors import EXIT_DRAINED, EXIT_FAILED, EXIT_REFUSED, Fatal, Refused, Transient
 from worker.intake import Limits
 from worker.kafka.clients import Connection
@@ -31,6 +31,7 @@ from worker.kafka.transactions import TransactionalSink, transactional_writer
 from worker.kafka.writer import Writer
 from worker.metrics import Metrics
 from worker.pipeline import Parts, Pipeline
+from worker.watchdog import Watchdog, end_at_once, end_without_the_interpreter, stand_down
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -149,7 +150,8 @@ def _serve(settings: Settings, load: Callable[[], Classifier], signals: Signals)
         version=version("emotion-stream"),
         registry=registry,
     )
-    health = Health(clock=time.monotonic)
+    deadline = settings.model.deadline
+    health = Health(clock=time.monotonic, patience=max(STUCK, deadline + SETTLING))
     endpoints = Endpoints(
         host=settings.http.host, port=settings.http.port, registry=registry, health=health
     )
@@ -186,6 +188,7 @@ def _serve(settings: Settings, load: Callable[[], Classifier], signals: Signals)
         pipeline.start()
         return _run(pipeline, signals, health)
     finally:
+        stand_down()
         endpoints.close()
 
 
@@ -199,8 +202,15 @@ def _run(pipeline: Pipeline, signals: Signals, health: Health) -> int:
         failure = pipeline.drain(hurried=lambda: signals.hurried)
     else:
         pipeline.abort()
-    if not pipeline.join(timeout=5.0):  # time to leave the group, also after a failure
-        log.warning("threads_left_behind")
+    left_behind = not pipeline.join(timeout=5.0)  # time to leave the group, after a failure too
+    code = _told(failure)
+    if left_behind:
+        end_at_once(code)
+    return code
+
+
+def _told(failure: BaseException | None) -> int:
+    """The exit code, after the last line of the log."""
     if failure is None:
         log.info("drained")
         return EXIT_DRAINED
@@ -243,6 +253,9 @@ def _parts(
     kafka = settings.kafka
     membership = Membership()
     written = {topic.name: topic for topic in (topics.output, topics.dlq)}
+    watchdog = Watchdog(
+        model_deadline=settings.model.deadline, last_resort=end_without_the_interpreter
+    )
 
     def watch(intake: Intake) -> None:
         found = desk.verify(topics)
@@ -294,7 +307,9 @@ def _parts(
             max_bytes=settings.input.max_bytes,
         ),
         classifier=classifier,
-        inference=Inference(classifier=classifier, on_error=metrics.inference_failed),
+        inference=Inference(
+            classifier=classifier, on_error=metrics.inference_failed, guard=watchdog.model
+        ),
         encoder=Encoder(
             output_topic=topics.output.name,
             dlq_topic=topics.dlq.name,
@@ -316,6 +331,7 @@ def _parts(
         drain_deadline=settings.drain.deadline,
         metrics=metrics,
         health=health,
+        watchdog=watchdog,
         transactional=settings.transactional,
         make_sink=make_sink,
         make_source=lambda intake: Source(

@@ -132,6 +132,9 @@ class ModelSettings(Group):
     """Precision. `auto`: bfloat16 where the device has it, float16 on older GPUs, else float32."""
     threads: Annotated[int, Ge(1), Le(1024)] | None = None
     """Threads of the model on a CPU. Default: all that the process may use."""
+    deadline: Annotated[float, Ge(1), Le(3600)] = 60.0
+    """Longest call of the model: past it the process exits with 1. Several times the slowest batch;
+    the default one takes BERT base on a single slow CPU core about 10 s."""
 
 
 class BatchSettings(Group):

@@ -68,6 +68,7 @@ def server(shared):
     shared.clock.now = 1_000.0
     shared.health.loop_turned = shared.health.broker_heard = shared.health.moved = None
     shared.health.model_ready = shared.health.draining = False
+    shared.health.patience = STUCK
     return shared
 
 
@@ -86,6 +87,15 @@ def test_records_in_flight_that_nothing_settles_are_a_reason_to_restart(server):
     server.health.moved = server.clock.now - STUCK - 1
     status, body = server.ask("/livez")
     assert (status, body) == (503, "no record in flight was settled for 121 s\n")
+
+
+def test_records_that_wait_for_a_slow_model_are_none_before_its_deadline(server):
+    server.all_is_well()
+    server.health.patience = 360.0
+    server.health.moved = server.clock.now - 350
+    assert server.ask("/livez")[0] == 200
+    server.health.moved = server.clock.now - 361
+    assert server.ask("/livez")[0] == 503
 
 
 def test_a_worker_that_runs_is_alive_and_ready(server):

@@ -1,14 +1,17 @@
 """The threads together, without Kafka: what can be shown in milliseconds."""
 
 import signal
+import threading
 import time
 from unittest.mock import MagicMock
 
 import pytest
 
 from tests.fakes import record
+from worker.errors import Fatal
 from worker.pipeline import BARRIER, Pipeline
 from worker.records import Tombstone
+from worker.watchdog import POLL_DEADLINE, Watchdog
 
 
 class Nothing:
@@ -16,6 +19,9 @@ class Nothing:
 
     def __getattr__(self, name):
         return Nothing()
+
+    def __call__(self):
+        return None
 
 
 @pytest.mark.timeout(60)
@@ -68,3 +74,34 @@ def test_outputs_that_are_there_share_a_transaction():
     pipeline._publish_inbox.put(BARRIER)
     pipeline._publish()
     assert sink.settled[0] == 5
+
+
+def test_a_poll_that_never_comes_back_is_a_failure_for_the_main_thread():
+    class HangingIntake:
+        asked, released = threading.Event(), threading.Event()
+
+        def take_moved(self):
+            return True
+
+        def turn(self, source, *, reading):
+            self.asked.set()
+            self.released.wait(60)
+
+    now = 100.0
+    parts = Nothing()
+    parts.watchdog = Watchdog(model_deadline=60.0, clock=lambda: now)
+    pipeline = Pipeline(parts)
+    pipeline.intake = HangingIntake()
+    poll = threading.Thread(target=pipeline._turn, args=[None], kwargs={"reading": True})
+    poll.start()
+    assert pipeline.intake.asked.wait(60)
+    failures = []
+    while now < 100 + POLL_DEADLINE + 2:
+        now += 0.5
+        failures.append(pipeline.failure(timeout=0.0001))
+    pipeline.intake.released.set()
+    poll.join()
+    assert [failure for failure in failures[:60] if failure] == []
+    assert isinstance(failures[-1], Fatal)
+    assert "the poll loop" in str(failures[-1])
+    assert pipeline.failure(timeout=0.0001) is None

@@ -1,0 +1,119 @@
+"""Notices a call that never comes back. Waiting does not help then; a restart does.
+
+The thread that makes the call only marks its begin and its end. The main thread looks, which waits
+for none of them, and ends the process: what was not committed is read again by another.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, NoReturn
+
+from worker.errors import Fatal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+POLL_DEADLINE = 30.05
+"""Seconds for a turn of the poll loop: 30 more than a poll may wait for records. All else in a
+turn has limits of its own, of which replacing the consumer has the longest, about 11 s."""
+LONGEST_STEP = 1.0
+"""Most seconds that count between two looks. If the whole process was stopped (a suspended
+machine, SIGSTOP), its calls did not hang."""
+LAST_RESORT = 30.0
+"""Seconds past the longest deadline after which the process ends by itself, though no thread of it
+runs Python any more: a library that hangs while it holds the interpreter's lock."""
+
+
+class Call:
+    """A kind of call that may hang. One thread enters it, again and again; another looks at it."""
+
+    def __init__(self, *, what: str, limit: float, advice: str) -> None:
+        self.what = what
+        self.limit = limit
+        self.advice = advice
+        self.returned = 0
+        """How many have come back."""
+        self.under_way = False
+
+    def __enter__(self) -> None:
+        self.under_way = True
+
+    def __exit__(self, *_: object) -> None:
+        self.under_way = False
+        self.returned += 1
+
+
+class Watchdog:
+    """The calls that may hang. ``overdue`` is the main thread's.
+
+    Args:
+        model_deadline: Seconds that one call of the model may take.
+        clock: Monotonic seconds.
+        last_resort: Told again and again after how many seconds the process is to end by itself.
+    """
+
+    def __init__(
+        self,
+        *,
+        model_deadline: float,
+        clock: Callable[[], float] = time.monotonic,
+        last_resort: Callable[[float], None] | None = None,
+    ) -> None:
+        self.model = Call(
+            what="a call of the model",
+            limit=model_deadline,
+            advice="raise model.deadline if the model is only slow",
+        )
+        self.poll = Call(
+            what="a turn of the poll loop", limit=POLL_DEADLINE, advice="the consumer hangs"
+        )
+        self._clock = clock
+        self._last_resort = last_resort
+        self._looked = clock()
+        self._renewed = float("-inf")
+        self._spent: dict[Call, tuple[int, float]] = {}
+
+    def overdue(self) -> Fatal | None:
+        """The failure of a call that is past its limit. To be asked several times a second."""
+        now = self._clock()
+        step = min(now - self._looked, LONGEST_STEP)
+        self._looked = now
+        if self._last_resort is not None and now - self._renewed >= LONGEST_STEP:
+            self._renewed = now
+            self._last_resort(max(self.model.limit, self.poll.limit) + LAST_RESORT)
+        for call in (self.model, self.poll):
+            spent = self._count(call, step)
+            if spent > call.limit:
+                return Fatal(
+                    f"{call.what} has not come back for {spent:.0f} s (its deadline: "
+                    f"{call.limit:g} s): {call.advice}; what was not committed is read again"
+                )
+        return None
+
+    def _count(self, call: Call, step: float) -> float:
+        returned = call.returned
+        before, spent = self._spent.get(call, (-1, 0.0))
+        spent = spent + step if call.under_way and before == returned else 0.0
+        self._spent[call] = (returned, spent)
+        return spent
+
+
+def end_without_the_interpreter(seconds: float) -> None:
+    """After so many seconds, unless told again by then: a traceback of all threads, and exit 1."""
+    faulthandler.dump_traceback_later(seconds, exit=True)
+
+
+def stand_down() -> None:
+    """No thread is left that could hang."""
+    faulthandler.cancel_dump_traceback_later()
+
+
+def end_at_once(code: int) -> NoReturn:
+    """Ends the process although threads hang: the usual way out might wait for them."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
