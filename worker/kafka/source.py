@@ -388,7 +388,7 @@ class Source:
             self._consumer.seek_to_beginning(*positions)  # a group that has committed nothing
             return
         try:
-            starts = self._consumer.beginning_offsets(list(positions))
+            starts = self._consumer.beginning_offsets(list(positions), timeout_ms=5_000)
         except kafka.errors.KafkaError as error:
             raise Transient(f"the start is not known: {type(error).__name__}") from error
         for partition, position in positions.items():
