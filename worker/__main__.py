@@ -102,6 +102,7 @@ def _check(options: list[str]) -> int:
             input_topic=chosen.input.topic,
             output_topic=chosen.output.topic,
             dlq_topic=chosen.dlq.topic,
+            group=chosen.kafka.group_id,
         )
     except Transient as error:
         print(f"emotion-worker: {error}", file=sys.stderr)

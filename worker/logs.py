@@ -46,3 +46,6 @@ def configure(*, format: Literal["json", "console"], level: str) -> None:  # noq
     logging.getLogger("worker").setLevel(level.upper())
     # In an outage the client repeats itself at WARNING many times a second; ours says it once.
     logging.getLogger("kafka").setLevel(logging.DEBUG if level == "debug" else logging.CRITICAL)
+    # At DEBUG these write passwords and tokens: a client's options, requests, bytes on the wire.
+    for name in ("kafka.admin.client", "kafka.net.connection", "kafka.protocol.parser"):
+        logging.getLogger(name).setLevel(logging.INFO if level == "debug" else logging.CRITICAL)

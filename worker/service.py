@@ -24,6 +24,7 @@ from worker.errors import EXIT_DRAINED, EXIT_FAILED, EXIT_REFUSED, Fatal, Refuse
 from worker.intake import Limits
 from worker.kafka.clients import Connection
 from worker.kafka.membership import Membership
+from worker.kafka.security import Security
 from worker.kafka.sink import Sink
 from worker.kafka.source import Source
 from worker.kafka.topics import TopicDesk, Topics
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from worker.kafka.writer import Refusal
     from worker.publish import OutputSink
     from worker.records import Output
-    from worker.settings import Settings
+    from worker.settings import KafkaSettings, Settings
 
 log = structlog.get_logger(__name__)
 
@@ -136,6 +137,22 @@ def connection(settings: Settings) -> Connection:
         bootstrap_servers=settings.kafka.bootstrap_servers,
         client_id=f"{settings.kafka.group_id}-{settings.kafka.replica_id}",
         metadata_max_age=settings.kafka.metadata_max_age,
+        security=_security(settings.kafka),
+    )
+
+
+def _security(kafka: KafkaSettings) -> Security:
+    password, key_password = kafka.sasl_password, kafka.ssl_key_password
+    return Security(
+        protocol=kafka.security_protocol,
+        mechanism=kafka.sasl_mechanism,
+        username=kafka.sasl_username,
+        password=password.get_secret_value() if password else None,
+        token_file=kafka.sasl_token_file,
+        ca_file=kafka.ssl_cafile,
+        cert_file=kafka.ssl_certfile,
+        key_file=kafka.ssl_keyfile,
+        key_password=key_password.get_secret_value() if key_password else None,
     )
 
 
@@ -233,6 +250,7 @@ def _wait_for_topics(desk: TopicDesk, settings: Settings) -> Topics:
                 input_topic=settings.input.topic,
                 output_topic=settings.output.topic,
                 dlq_topic=settings.dlq.topic,
+                group=settings.kafka.group_id,
             )
         except Transient as error:
             log.warning("waiting_for_broker", error=str(error))

@@ -15,7 +15,15 @@ from typing import Annotated, Literal, Self
 
 from annotated_types import Ge, Gt, Le, MinLen
 from dotenv import dotenv_values
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     CliApp,
@@ -35,6 +43,19 @@ Seconds = Annotated[float, Gt(0)]
 Count = Annotated[int, Ge(1)]
 
 
+def _readable(path: Path) -> Path:
+    """The path, if it is a file that can be read: found out now and not at the first connection."""
+    try:
+        with path.open("rb") as file:
+            file.read(1)
+    except OSError as error:
+        raise ValueError(f"cannot be read: {error.strerror}") from error
+    return path
+
+
+ReadableFile = Annotated[Path, AfterValidator(_readable)]
+
+
 class Group(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
@@ -51,19 +72,23 @@ class KafkaSettings(Group):
     the host name, which is a StatefulSet's pod name. At least once, members are static only where
     it is set."""
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    """How to talk to the brokers. Only `PLAINTEXT` is built yet."""
+    """How to reach brokers: `SSL` is TLS, `SASL_PLAINTEXT` a login, `SASL_SSL` both."""
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None = None
-    """SASL mechanism. Not built yet."""
+    """How to log in. `PLAIN` and `OAUTHBEARER` send the secret itself: use them with `SASL_SSL`."""
     sasl_username: str | None = None
-    """SASL user. Not built yet."""
+    """User of `PLAIN` and `SCRAM`."""
     sasl_password: SecretStr | None = None
-    """SASL password. Not built yet."""
-    ssl_cafile: Path | None = None
-    """PEM file of the authorities to trust. Not built yet."""
-    ssl_certfile: Path | None = None
-    """PEM file of this client's certificate. Not built yet."""
-    ssl_keyfile: Path | None = None
-    """PEM file of this client's key. Not built yet."""
+    """Its password; best from a file in `WORKER_SECRETS_DIR`."""
+    sasl_token_file: ReadableFile | None = None
+    """File with the token of `OAUTHBEARER`, read again at each connection: keep it fresh."""
+    ssl_cafile: ReadableFile | None = None
+    """PEM file of the authorities to trust. Default: the system's."""
+    ssl_certfile: ReadableFile | None = None
+    """PEM file of this client's certificate and its chain, where brokers ask for one."""
+    ssl_keyfile: ReadableFile | None = None
+    """PEM file of that certificate's key."""
+    ssl_key_password: SecretStr | None = None
+    """Password of an encrypted key."""
     session_timeout: Annotated[float, Ge(6), Le(300)] = 10.0
     """Without a heartbeat for so long a replica counts as dead and its partitions move."""
     heartbeat_interval: Annotated[float, Ge(0.5), Le(60)] = 3.0
@@ -89,15 +114,46 @@ class KafkaSettings(Group):
     """Compression of what is produced."""
 
     @model_validator(mode="after")
-    def _only_what_is_built(self) -> Self:
-        asked = [name for name in type(self).model_fields if name.startswith(("sasl_", "ssl_"))]
-        asked = [name for name in asked if getattr(self, name) is not None]
-        if self.security_protocol != "PLAINTEXT" or asked:
-            names = ", ".join(asked) or f"security_protocol {self.security_protocol}"
-            raise ValueError(f"{names}: TLS and SASL are not built yet: use PLAINTEXT without them")
+    def _fits(self) -> Self:
         if self.heartbeat_interval * 3 > self.session_timeout:
             raise ValueError("heartbeat_interval must be at most a third of session_timeout")
         return self
+
+    @model_validator(mode="after")
+    def _security_is_whole(self) -> Self:
+        protocol, mechanism = self.security_protocol, self.sasl_mechanism
+        if not protocol.startswith("SASL_"):
+            self._refuse(f"security_protocol {protocol}", "sasl_")
+        elif mechanism is None:
+            raise ValueError(f"security_protocol {protocol} needs sasl_mechanism")
+        elif mechanism == "OAUTHBEARER":
+            self._refuse(f"sasl_mechanism {mechanism}", "sasl_username", "sasl_password")
+            self._require(f"sasl_mechanism {mechanism}", "sasl_token_file")
+        else:
+            self._refuse(f"sasl_mechanism {mechanism}", "sasl_token_file")
+            self._require(f"sasl_mechanism {mechanism}", "sasl_username", "sasl_password")
+            if mechanism != "PLAIN" and {",", "="} & set(self.sasl_username or ""):
+                raise ValueError("sasl_username: the Kafka client cannot send , or = with SCRAM")
+        if not protocol.endswith("SSL"):
+            self._refuse(f"security_protocol {protocol}", "ssl_")
+        if self.ssl_certfile is not None:
+            self._require("ssl_certfile", "ssl_keyfile")
+        if self.ssl_keyfile is not None:
+            self._require("ssl_keyfile", "ssl_certfile")
+        if self.ssl_key_password is not None:
+            self._require("ssl_key_password", "ssl_keyfile")
+        return self
+
+    def _refuse(self, because: str, *prefixes: str) -> None:
+        names = [name for name in type(self).model_fields if name.startswith(prefixes)]
+        idle = [name for name in names if getattr(self, name) is not None]
+        if idle:
+            raise ValueError(f"{because} has no use for {', '.join(idle)}")
+
+    def _require(self, because: str, *names: str) -> None:
+        missing = [name for name in names if not getattr(self, name)]
+        if missing:
+            raise ValueError(f"{because} needs {' and '.join(missing)}")
 
 
 class InputSettings(Group):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import kafka.errors
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka.net.compat import KafkaNetClient
+from kafka.protocol.admin import DescribeGroupsRequest
 
 from worker.errors import Transient
+from worker.kafka.examine import examine
+from worker.kafka.security import Security
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,13 +26,19 @@ class Connection:
     """Seconds after which topics are looked up again."""
     patience: float = 10.0
     """Seconds that one attempt to reach the cluster takes at most."""
+    security: Security = field(default_factory=Security)
+    """TLS and SASL."""
+
+    @property
+    def servers(self) -> list[str]:
+        """The brokers to begin with, as ``host:port``."""
+        return [server.strip() for server in self.bootstrap_servers.split(",") if server.strip()]
 
     def common(self) -> dict[str, Any]:
         """Options of every client."""
         return {
-            "bootstrap_servers": [
-                server.strip() for server in self.bootstrap_servers.split(",") if server.strip()
-            ],
+            **self.security.options(),
+            "bootstrap_servers": self.servers,
             "client_id": self.client_id,
             # The default of 30 s outlives sessions and deadlines.
             "reconnect_backoff_max_ms": 1_000,
@@ -39,17 +48,22 @@ class Connection:
         }
 
     def admin(self) -> KafkaAdminClient:
-        """An admin client.
+        """An admin client: the first of a worker's clients.
 
         Raises:
+            Refused: A broker turns this client away for good.
             Transient: No broker answers.
         """
-        return _reach(KafkaAdminClient, self, request_timeout_ms=10_000)
+        if self.security.protocol != "PLAINTEXT":
+            # Before the client tries for ten seconds, twenty wrong passwords long.
+            self.examine()
+        return _reach(_Admin, self, request_timeout_ms=10_000)
 
     def consumer(self, **options: Any) -> KafkaConsumer:
         """A consumer.
 
         Raises:
+            Refused: A broker turns this client away for good.
             Transient: No broker answers.
         """
         return _reach(KafkaConsumer, self, **options)
@@ -58,9 +72,30 @@ class Connection:
         """A producer.
 
         Raises:
+            Refused: A broker turns this client away for good.
             Transient: No broker answers.
         """
         return _reach(KafkaProducer, self, **options)
+
+    def examine(self) -> list[str]:
+        """A line for each broker that cannot be asked whether it serves this client.
+
+        Raises:
+            Refused: A broker turns this client away for good.
+        """
+        return examine(servers=self.servers, client_id=self.client_id, security=self.security)
+
+
+class _Admin(KafkaAdminClient):  # type: ignore[misc]
+    def _describe_groups_request(self, group_ids: list[str]) -> DescribeGroupsRequest:
+        """As the client's own, but for its version.
+
+        Above version 5 a group that nobody has joined yet is an error, without the permissions
+        that a worker would have in it.
+        """
+        return DescribeGroupsRequest(
+            groups=list(group_ids), include_authorized_operations=True, max_version=5
+        )
 
 
 def _client(**options: Any) -> KafkaNetClient:
@@ -78,7 +113,9 @@ def _reach(kind: Any, connection: Connection, **options: Any) -> Any:
     try:
         return kind(**connection.common(), **options)
     except (kafka.errors.KafkaTimeoutError, kafka.errors.KafkaConnectionError) as error:
+        seen = connection.examine()
         raise Transient(
             f"no broker answers at {connection.bootstrap_servers}: "
             "check kafka.bootstrap_servers and that the cluster is up"
+            + (f" ({'; '.join(seen)})" if seen else "")
         ) from error

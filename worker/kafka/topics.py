@@ -14,6 +14,7 @@ from kafka import TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, OffsetSpec
 
 from worker.errors import Fatal, Refused, Transient
+from worker.kafka import access
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from kafka import KafkaAdminClient
 
     from worker.kafka.clients import Connection
+
+_NEEDS = {"input": "Read", "output": "Write", "dlq": "Write"}
 
 DEFAULT_PARTITIONS = 4
 """What the command that is told for a missing topic makes."""
@@ -63,15 +66,20 @@ class TopicDesk:
         self._connection = connection
         self._admin: KafkaAdminClient | None = None
 
-    def check(self, *, input_topic: str, output_topic: str, dlq_topic: str) -> Topics:
+    def check(self, *, input_topic: str, output_topic: str, dlq_topic: str, group: str) -> Topics:
         """Describes the three topics and refuses what cannot work.
 
         Raises:
-            Refused: A topic does not exist or cannot serve, with the command that mends it.
+            Refused: A topic does not exist or cannot serve, with the command that mends it; or
+                a permission is missing; or a broker turns this client away.
             Transient: No broker answers.
         """
         names = {"input": input_topic, "output": output_topic, "dlq": dlq_topic}
-        found = self._described(list(names.values()))
+        found, lacking = self._described(names)
+        if not self._ask(lambda admin: access.reads_group(admin, group)):
+            lacking.append(f"Read on group {group}")
+        if lacking:
+            raise Refused(access.advice(lacking, self._connection.security.who))
         missing = [f"{role}.topic {name}" for role, name in names.items() if name not in found]
         if missing:
             commands = [
@@ -97,11 +105,14 @@ class TopicDesk:
 
         Raises:
             Fatal: One was deleted, or deleted and made again.
+            Refused: A permission was taken away.
             Transient: No broker answers.
         """
-        wanted = (topics.input, topics.output, topics.dlq)
-        found = self._described([topic.name for topic in wanted])
-        for topic in wanted:
+        wanted = {"input": topics.input, "output": topics.output, "dlq": topics.dlq}
+        found, lacking = self._described({role: topic.name for role, topic in wanted.items()})
+        if lacking:
+            raise Refused(access.advice(lacking, self._connection.security.who))
+        for topic in wanted.values():
             if topic.name not in found:
                 raise Fatal(f"topic {topic.name} was deleted while the worker ran")
             if found[topic.name]["topic_id"] != topic.id:
@@ -133,18 +144,22 @@ class TopicDesk:
             self._admin.close()
             self._admin = None
 
-    def _described(self, names: list[str]) -> dict[str, dict[str, Any]]:
-        described = self._ask(lambda admin: admin.describe_topics(names))
-        found = {}
+    def _described(self, names: dict[str, str]) -> tuple[dict[str, dict[str, Any]], list[str]]:
+        """The topics that there are, and what this client may not do that their roles need."""
+        described = self._ask(lambda admin: admin.describe_topics(list(names.values())))
+        roles = {name: role for role, name in names.items()}
+        found, lacking = {}, []
         for topic in described:
-            error = kafka.errors.for_code(topic["error_code"])
+            name, error = topic["name"], kafka.errors.for_code(topic["error_code"])
+            hidden = error is kafka.errors.TopicAuthorizationFailedError
             if error is kafka.errors.NoError:
-                found[topic["name"]] = topic
-            elif error is kafka.errors.TopicAuthorizationFailedError:
-                raise Refused(f"this client may not describe topic {topic['name']}: add an ACL")
-            elif error is not kafka.errors.UnknownTopicOrPartitionError:
-                raise Transient(f"topic {topic['name']} is not ready: {error.__name__}")
-        return found
+                found[name] = topic
+            elif not hidden and error is not kafka.errors.UnknownTopicOrPartitionError:
+                raise Transient(f"topic {name} is not ready: {error.__name__}")
+            need = _NEEDS[roles[name]]
+            if hidden or not access.allows(topic, need):
+                lacking.append(f"{need} on topic {name}")
+        return found, lacking
 
     def _configured(self, names: list[str]) -> dict[str, dict[str, str]]:
         """Limits of each topic; empty where an ACL forbids asking: defaults hold then."""

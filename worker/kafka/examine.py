@@ -1,0 +1,332 @@
+"""Why brokers that listen turn this client away: found by asking them, one step at a time.
+
+kafka-python drops what a broker says right before it closes the connection, so a wrong password,
+an unknown authority and an absent broker look alike: "unable to bootstrap". Here the same steps
+(TCP, TLS, SASL, a first question) are taken one after another over a blocking socket, with the
+client's own encoders and SASL mechanisms, and the step that fails is the cause.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import time
+from typing import TYPE_CHECKING, Any
+
+import kafka.errors
+from kafka.cluster import collect_hosts
+from kafka.net.sasl import get_sasl_mechanism
+from kafka.protocol.broker_version_data import BrokerVersionData
+from kafka.protocol.metadata import ApiVersionsRequest, MetadataRequest
+from kafka.protocol.parser import KafkaProtocol
+from kafka.protocol.sasl import SaslAuthenticateRequest, SaslHandshakeRequest
+
+from worker.errors import Refused
+
+if TYPE_CHECKING:
+    from worker.kafka.security import Security
+
+PATIENCE = 5.0
+"""Seconds for one answer. A broker that takes longer is away, which is no cause to end."""
+ATTEMPTS = 3
+"""A connection that just closes may be a broker that stops: only when it happens so often, a
+moment apart, it is the broker's answer."""
+PAUSE = 0.5
+
+_HOST_MISMATCH = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
+_OUT_OF_DATE = (9, 10)  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
+
+
+class _Closed(Exception):
+    """The broker closed the connection without a word, or answered nonsense."""
+
+
+class _Away(Exception):
+    """No connection, or no answer in time."""
+
+
+def examine(*, servers: list[str], client_id: str, security: Security) -> list[str]:
+    """Asks brokers whether they serve this client, and those that they name for the cluster.
+
+    Args:
+        servers: ``host:port`` of the brokers to begin with.
+        client_id: This replica's name in the brokers' logs.
+        security: How to talk to them.
+
+    Returns:
+        A line for each of ``servers`` that could not be asked: it is away, or still starting.
+
+    Raises:
+        Refused: A broker turns this client away for good; or a file cannot be used.
+    """
+    security.check()
+    causes, away, named = [], [], set()
+    first = [(host, port) for host, port, _ in collect_hosts(servers, randomize=False)]
+    for host, port in first:
+        try:
+            named |= _Broker(host, port, client_id, security).others()
+        except _Away as error:
+            away.append(f"{host}:{port}: {error}")
+        except Refused as error:
+            causes.append(error)
+    if causes and not named:
+        raise causes[0]
+    for host, port in sorted(named.difference(first)):
+        with contextlib.suppress(_Away):  # the client asks another one
+            _Broker(host, port, client_id, security).others()
+    return away
+
+
+class _Broker:
+    """One address, and what can be found out about it."""
+
+    def __init__(self, host: str, port: int, client_id: str, security: Security) -> None:
+        self._address = (host, port)
+        self._at = f"{host}:{port}"
+        self._client_id = client_id
+        self._security = security
+
+    def others(self) -> set[tuple[str, int]]:
+        """The cluster's addresses, as told by a broker that serves this client.
+
+        Raises:
+            Refused: It turns this client away.
+            _Away: It cannot be asked.
+        """
+        for attempt in range(ATTEMPTS):
+            time.sleep(PAUSE if attempt else 0)
+            try:
+                return self._visit()
+            except _Closed as error:
+                told = error
+        if str(told):
+            raise Refused(str(told)) from told
+        raise _Away("it closes the connection")
+
+    def _visit(self) -> set[tuple[str, int]]:
+        request = MetadataRequest(topics=[], allow_auto_topic_creation=False)
+        try:
+            with self._linked() as link:
+                talk = _Talk(link, self._client_id)
+                versions = self._versions(talk)
+                if self._security.uses_sasl:
+                    self._authenticate(talk, versions)
+                try:
+                    answer = talk.ask(request, versions)
+                except _Closed:
+                    self._wants_sasl()
+                    raise
+        except ssl.SSLError as error:  # TLS 1.3 tells only now what it thinks of the client
+            self._turned_away(error)
+            raise _Closed from error
+        return {(broker.host, broker.port) for broker in answer.brokers}
+
+    def _linked(self) -> socket.socket:
+        sock = self._connected()
+        return self._secured(sock) if self._security.uses_tls else sock
+
+    def _connected(self) -> socket.socket:
+        try:
+            return socket.create_connection(self._address, PATIENCE)
+        except OSError as error:
+            raise _Away(error.strerror or str(error)) from error
+
+    def _secured(self, sock: socket.socket) -> ssl.SSLSocket:
+        try:
+            return self._security.context().wrap_socket(sock, server_hostname=self._address[0])
+        except ssl.SSLCertVerificationError as error:
+            raise Refused(self._distrusted(error)) from error
+        except (ssl.SSLError, ConnectionError) as error:
+            self._turned_away(error)
+            if self._answers_plainly():
+                raise Refused(
+                    f"{self._at} does not use TLS: set kafka.security_protocol to "
+                    f"{self._security.protocol.replace('SSL', 'PLAINTEXT').removeprefix('_')}, "
+                    "or use the broker's TLS port"
+                ) from error
+            raise _Away(f"the TLS handshake breaks off: {_reason(error)}") from error
+        except OSError as error:
+            raise _Away(error.strerror or str(error)) from error
+
+    def _versions(self, talk: _Talk) -> BrokerVersionData:
+        try:
+            answer = talk.ask(ApiVersionsRequest(version=0))
+        except _Closed as error:
+            if self._security.uses_tls:
+                raise _Closed(
+                    f"{self._at} closes the connection after the TLS handshake: it may ask for "
+                    "another client certificate; its log has the reason"
+                ) from error
+            if self._answers_tls():
+                protocol = self._security.protocol.replace("PLAINTEXT", "SSL")
+                raise Refused(
+                    f"{self._at} uses TLS: set kafka.security_protocol to {protocol}, or use the "
+                    "broker's plaintext port"
+                ) from error
+            raise
+        versions = {key.api_key: (key.min_version, key.max_version) for key in answer.api_keys}
+        return BrokerVersionData(api_versions=versions)
+
+    def _authenticate(self, talk: _Talk, versions: BrokerVersionData) -> None:
+        mechanism = self._security.mechanism
+        offer = talk.ask(SaslHandshakeRequest(mechanism=mechanism, min_version=1), versions)
+        error = kafka.errors.for_code(offer.error_code)
+        if error is kafka.errors.IllegalSaslStateError:
+            protocol = self._security.protocol.removeprefix("SASL_")
+            raise Refused(
+                f"{self._at} does not use SASL: set kafka.security_protocol to {protocol}, or use "
+                "the broker's SASL port"
+            )
+        if mechanism not in offer.mechanisms:
+            raise Refused(
+                f"{self._at} does not offer kafka.sasl_mechanism {mechanism}, it offers "
+                f"{', '.join(offer.mechanisms) or 'none'}"
+            )
+        if error is not kafka.errors.NoError:
+            raise _Closed
+        exchange = get_sasl_mechanism(mechanism)(
+            **self._security.sasl_options(), security_protocol=self._security.protocol
+        )
+        try:
+            while not exchange.is_done():
+                request = SaslAuthenticateRequest(exchange.auth_bytes())
+                answer = talk.ask(request, versions)
+                if answer.error_code:
+                    raise Refused(self._unauthenticated(answer.error_message))
+                exchange.receive(answer.auth_bytes)
+        except _Closed as error:
+            raise _Closed(
+                f"{self._at} closes the connection during authentication: check user, password, "
+                "mechanism and protocol; the broker's log has the reason"
+            ) from error
+        except (ValueError, KeyError) as error:  # of a SCRAM exchange
+            raise Refused(
+                f"{self._at} does not prove that it knows the password of {self._security.who}: "
+                f"{error}"
+            ) from error
+
+    def _unauthenticated(self, message: str | None) -> str:
+        security = self._security
+        knobs = "kafka.sasl_username and kafka.sasl_password"
+        if security.token_file is not None:
+            knobs = f"the token in kafka.sasl_token_file {security.token_file}"
+        told = " ".join((message or "no reason is given").split())
+        for secret in (security.password, _token(security)):
+            told = told.replace(secret, "***") if secret else told
+        return f"{self._at} refuses {security.who} by {security.mechanism}: {told}: check {knobs}"
+
+    def _distrusted(self, error: ssl.SSLCertVerificationError) -> str:
+        told = error.verify_message.rstrip(".")
+        if error.verify_code in _HOST_MISMATCH:
+            return (
+                f"the certificate of {self._at} is another host's ({told}): reach the broker by a "
+                "name that its certificate has, or give it a certificate with this one"
+            )
+        if error.verify_code in _OUT_OF_DATE:
+            return f"the certificate of {self._at} is not valid now: {told}"
+        where = self._security.ca_file or "the system's authorities, since it is not set"
+        return (
+            f"the certificate of {self._at} is not trusted ({told}): kafka.ssl_cafile ({where}) "
+            "must hold the authority that signed it"
+        )
+
+    def _turned_away(self, error: OSError) -> None:
+        """Raises the cause if the broker sent an alert."""
+        if "ALERT" not in (getattr(error, "reason", None) or ""):
+            return
+        told = _reason(error)
+        if "certificate" not in told and "unknown ca" not in told:
+            raise Refused(f"{self._at} ends the TLS handshake: {told}") from error
+        if self._security.cert_file is None:
+            raise Refused(
+                f"{self._at} asks for a client certificate ({told}): set kafka.ssl_certfile and "
+                "kafka.ssl_keyfile"
+            ) from error
+        raise Refused(
+            f"{self._at} refuses the client certificate kafka.ssl_certfile "
+            f"{self._security.cert_file} ({told}): is it in date, and signed by an authority that "
+            "the broker trusts?"
+        ) from error
+
+    def _wants_sasl(self) -> None:
+        """Raises the cause if a broker that asks for SASL was asked without."""
+        if self._security.uses_sasl:
+            return
+        with self._linked() as link, contextlib.suppress(_Closed):
+            talk = _Talk(link, self._client_id)
+            versions = self._versions(talk)
+            offer = talk.ask(SaslHandshakeRequest(mechanism="", min_version=1), versions)
+            if offer.mechanisms:
+                raise Refused(
+                    f"{self._at} asks for SASL ({', '.join(offer.mechanisms)}): set "
+                    f"kafka.security_protocol to SASL_{self._security.protocol} and "
+                    "kafka.sasl_mechanism"
+                )
+
+    def _answers_plainly(self) -> bool:
+        with contextlib.suppress(_Closed, _Away), self._connected() as sock:
+            _Talk(sock, self._client_id).ask(ApiVersionsRequest(version=0))
+            return True
+        return False
+
+    def _answers_tls(self) -> bool:
+        # Nothing is said over this connection: whom it reaches does not matter.
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        try:
+            with context.wrap_socket(self._connected()):
+                return True
+        except ssl.SSLError as error:
+            return "ALERT" in (error.reason or "")
+        except (OSError, _Away):
+            return False
+
+
+class _Talk:
+    """Questions and answers over a blocking socket."""
+
+    def __init__(self, link: socket.socket, client_id: str) -> None:
+        self._link = link
+        self._protocol = KafkaProtocol(client_id=client_id)
+
+    def ask(self, request: Any, versions: BrokerVersionData | None = None) -> Any:
+        """The answer.
+
+        Raises:
+            _Closed: The connection ended first, or what came is no answer.
+            _Away: Nothing came in time.
+            ssl.SSLError: The broker sent an alert.
+        """
+        try:
+            if versions is not None:
+                request.API_VERSION = versions.api_version(request)
+            self._protocol.send_request(request)
+            self._link.sendall(self._protocol.send_bytes())
+            while True:
+                data = self._link.recv(65_536)
+                if not data:
+                    raise _Closed
+                for _, answer in self._protocol.receive_bytes(data):
+                    return answer
+        except TimeoutError as error:
+            raise _Away("it does not answer") from error
+        except (ssl.SSLEOFError, ConnectionError, kafka.errors.KafkaError) as error:
+            raise _Closed from error
+        except ssl.SSLError:
+            raise
+        except OSError as error:
+            raise _Away(error.strerror or str(error)) from error
+
+
+def _token(security: Security) -> str | None:
+    provider = security.sasl_options().get("sasl_oauth_token_provider")
+    return None if provider is None else provider.token()
+
+
+def _reason(error: OSError) -> str:
+    """OpenSSL's reason in words: SSLV3_ALERT_BAD_CERTIFICATE is "bad certificate"."""
+    reason: str | None = getattr(error, "reason", None)
+    if reason is None:
+        return error.strerror or type(error).__name__
+    return reason.partition("ALERT_")[2].replace("_", " ").lower() or reason

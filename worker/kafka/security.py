@@ -1,0 +1,169 @@
+"""How this worker proves who it is, and which brokers it believes."""
+
+from __future__ import annotations
+
+import re
+import ssl
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from kafka.net.sasl.oauth import AbstractTokenProvider
+
+from worker.errors import Refused
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_TOKEN = re.compile(r"[\x21-\x7e]+")
+"""What a bearer token may be: anything else would end it early on the wire."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Security:
+    """TLS and SASL of every client. Files are read again for each new connection."""
+
+    protocol: str = "PLAINTEXT"
+    mechanism: str | None = None
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    token_file: Path | None = None
+    ca_file: Path | None = None
+    """None: the system's authorities."""
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    key_password: str | None = field(default=None, repr=False)
+
+    @property
+    def uses_tls(self) -> bool:
+        return self.protocol.endswith("SSL")
+
+    @property
+    def uses_sasl(self) -> bool:
+        return self.protocol.startswith("SASL_")
+
+    @property
+    def who(self) -> str:
+        """For whom an ACL has to be."""
+        if self.uses_sasl:
+            return f"user {self.username}" if self.username else "the subject of the token"
+        return "the subject of this client's certificate" if self.cert_file else "User:ANONYMOUS"
+
+    def options(self) -> dict[str, Any]:
+        """Options of every client.
+
+        Files and not a context of ours: the client then reads a renewed certificate, or token,
+        when it connects again.
+        """
+        options: dict[str, Any] = {"security_protocol": self.protocol}
+        if self.uses_tls:
+            options |= {
+                "ssl_cafile": _text(self.ca_file),
+                "ssl_certfile": _text(self.cert_file),
+                "ssl_keyfile": _text(self.key_file),
+                # Never None: OpenSSL would ask the terminal for it.
+                "ssl_password": self.key_password or "",
+            }
+        return options | self.sasl_options()
+
+    def sasl_options(self) -> dict[str, Any]:
+        """What the client's SASL mechanisms take."""
+        if not self.uses_sasl:
+            return {}
+        if self.token_file is not None:
+            return {
+                "sasl_mechanism": self.mechanism,
+                "sasl_oauth_token_provider": TokenFile(self.token_file),
+            }
+        return {
+            "sasl_mechanism": self.mechanism,
+            "sasl_plain_username": self.username,
+            "sasl_plain_password": self.password,
+        }
+
+    def context(self) -> ssl.SSLContext:
+        """The same TLS that the client makes of ``options``.
+
+        Raises:
+            Refused: A file is no PEM, the key is not the certificate's, or its password is wrong.
+        """
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if self.ca_file is None:
+            context.load_default_certs()
+        else:
+            try:
+                context.load_verify_locations(self.ca_file)
+            except OSError as error:
+                raise Refused(
+                    f"kafka.ssl_cafile {self.ca_file} cannot be loaded as PEM certificates: "
+                    + _reason(error)
+                ) from error
+        if self.cert_file is not None:
+            try:
+                context.load_cert_chain(
+                    self.cert_file, self.key_file, password=self.key_password or ""
+                )
+            except OSError as error:
+                raise Refused(self._bad_pair(error)) from error
+        return context
+
+    def check(self) -> None:
+        """Loads what the files hold.
+
+        Raises:
+            Refused: One cannot be used.
+        """
+        if self.uses_tls:
+            self.context()
+        if self.token_file is not None:
+            TokenFile(self.token_file).token()
+
+    def _bad_pair(self, error: OSError) -> str:
+        pair = f"kafka.ssl_certfile {self.cert_file} and kafka.ssl_keyfile {self.key_file}"
+        reason = getattr(error, "reason", None)
+        if reason == "KEY_VALUES_MISMATCH":
+            return f"{pair} do not belong together: the key is another certificate's"
+        if reason in ("BAD_DECRYPT", "BAD_PASSWORD_READ", "PROBLEMS_GETTING_PASSWORD"):
+            return (
+                f"kafka.ssl_keyfile {self.key_file} cannot be decrypted: kafka.ssl_key_password is "
+                + ("wrong" if self.key_password else "not set")
+            )
+        return f"{pair} cannot be loaded as PEM: {_reason(error)}"
+
+
+class TokenFile(AbstractTokenProvider):  # type: ignore[misc]
+    """An OAuth bearer token in a file that somebody else keeps fresh: read at each connection."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+
+    def token(self) -> str:
+        """The token of now.
+
+        Raises:
+            Refused: The file cannot be read, is empty or holds something else.
+        """
+        try:
+            token = self._path.read_text(encoding="ascii", errors="replace").strip()
+        except OSError as error:
+            raise Refused(
+                f"kafka.sasl_token_file {self._path} cannot be read: {error.strerror}"
+            ) from error
+        if not token:
+            raise Refused(f"kafka.sasl_token_file {self._path} is empty")
+        if not _TOKEN.fullmatch(token):
+            raise Refused(f"kafka.sasl_token_file {self._path} holds more, or less, than one token")
+        return token
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
+def _reason(error: OSError) -> str:
+    """What OpenSSL says, without the place in its source."""
+    reason = getattr(error, "reason", None)
+    if isinstance(reason, str):
+        return reason.replace("_", " ").lower()
+    return error.strerror or str(error) or type(error).__name__
