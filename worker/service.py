@@ -22,6 +22,7 @@ from worker.encode import Encoder
 from worker.endpoints import SETTLING, STUCK, Endpoints, Health
 from worker.errors import EXIT_DRAINED, EXIT_FAILED, EXIT_REFUSED, Fatal, Refused, Transient
 from worker.intake import Limits
+from worker.kafka import access
 from worker.kafka.clients import Connection
 from worker.kafka.membership import Membership
 from worker.kafka.security import Security
@@ -203,13 +204,13 @@ def _serve(settings: Settings, load: Callable[[], Classifier], signals: Signals)
         signals.started()
         log.info("worker_started", input=topics.input.name, output=topics.output.name)
         pipeline.start()
-        return _run(pipeline, signals, health)
+        return _run(pipeline, signals, health, settings)
     finally:
         stand_down()
         endpoints.close()
 
 
-def _run(pipeline: Pipeline, signals: Signals, health: Health) -> int:
+def _run(pipeline: Pipeline, signals: Signals, health: Health, settings: Settings) -> int:
     failure = None
     while failure is None and not signals.asked:
         failure = pipeline.failure(timeout=0.2)
@@ -231,11 +232,28 @@ def _told(failure: BaseException | None) -> int:
     if failure is None:
         log.info("drained")
         return EXIT_DRAINED
+    failure = _explained(failure, settings)
     if isinstance(failure, Fatal | Transient):
         log.error(str(failure))
         return EXIT_REFUSED if isinstance(failure, Refused) else EXIT_FAILED
     log.error("unexpected_failure", exc_info=failure)
     return EXIT_FAILED
+
+
+def _explained(failure: BaseException, settings: Settings) -> BaseException:
+    """The failure; or, where a broker forbids something, the line that says what is missing."""
+    if not access.forbidden(failure):
+        return failure
+    desk = TopicDesk(connection=connection(settings))
+    try:
+        _checked(desk, settings)
+    except Refused as refused:
+        return refused
+    except Transient:
+        pass
+    finally:
+        desk.close()
+    return failure
 
 
 def _wait_for_topics(desk: TopicDesk, settings: Settings) -> Topics:
@@ -246,15 +264,19 @@ def _wait_for_topics(desk: TopicDesk, settings: Settings) -> Topics:
     """
     while True:
         try:
-            return desk.check(
-                input_topic=settings.input.topic,
-                output_topic=settings.output.topic,
-                dlq_topic=settings.dlq.topic,
-                group=settings.kafka.group_id,
-            )
+            return _checked(desk, settings)
         except Transient as error:
             log.warning("waiting_for_broker", error=str(error))
             time.sleep(1.0)
+
+
+def _checked(desk: TopicDesk, settings: Settings) -> Topics:
+    return desk.check(
+        input_topic=settings.input.topic,
+        output_topic=settings.output.topic,
+        dlq_topic=settings.dlq.topic,
+        group=settings.kafka.group_id,
+    )
 
 
 def _parts(

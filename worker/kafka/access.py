@@ -47,6 +47,12 @@ def reads_group(admin: KafkaAdminClient, group_id: str) -> bool:
             time.sleep(0.2)
 
 
+def forbidden(failure: BaseException) -> bool:
+    """Whether a failure comes of what this client may not do, or of who it says it is."""
+    kinds = (kafka.errors.AuthorizationError, kafka.errors.SaslAuthenticationFailedError)
+    return isinstance(failure.__cause__, kinds)
+
+
 def advice(lacking: Iterable[str], who: str) -> str:
     """The line that says which ACLs to add: ``Read on topic tweets``."""
     operations = [f"operation {each}" for each in lacking]

@@ -54,9 +54,7 @@ class Connection:
             Refused: A broker turns this client away for good.
             Transient: No broker answers.
         """
-        if self.security.protocol != "PLAINTEXT":
-            # Before the client tries for ten seconds, twenty wrong passwords long.
-            self.examine()
+        self.examine()  # first: the client would try a wrong password for ten seconds
         return _reach(_Admin, self, request_timeout_ms=10_000)
 
     def consumer(self, **options: Any) -> KafkaConsumer:

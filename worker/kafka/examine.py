@@ -140,10 +140,10 @@ class _Broker:
         except (ssl.SSLError, ConnectionError) as error:
             self._turned_away(error)
             if self._answers_plainly():
+                protocol = self._security.protocol.replace("SSL", "PLAINTEXT")
                 raise Refused(
-                    f"{self._at} does not use TLS: set kafka.security_protocol to "
-                    f"{self._security.protocol.replace('SSL', 'PLAINTEXT').removeprefix('_')}, "
-                    "or use the broker's TLS port"
+                    f"{self._at} does not use TLS: use the broker's TLS port, or set "
+                    f"kafka.security_protocol to {protocol}"
                 ) from error
             raise _Away(f"the TLS handshake breaks off: {_reason(error)}") from error
         except OSError as error:
@@ -159,10 +159,9 @@ class _Broker:
                     "another client certificate; its log has the reason"
                 ) from error
             if self._answers_tls():
-                protocol = self._security.protocol.replace("PLAINTEXT", "SSL")
+                protocols = "SASL_SSL" if self._security.uses_sasl else "SSL or SASL_SSL"
                 raise Refused(
-                    f"{self._at} uses TLS: set kafka.security_protocol to {protocol}, or use the "
-                    "broker's plaintext port"
+                    f"{self._at} uses TLS: set kafka.security_protocol to {protocols}"
                 ) from error
             raise
         versions = {key.api_key: (key.min_version, key.max_version) for key in answer.api_keys}
@@ -175,8 +174,8 @@ class _Broker:
         if error is kafka.errors.IllegalSaslStateError:
             protocol = self._security.protocol.removeprefix("SASL_")
             raise Refused(
-                f"{self._at} does not use SASL: set kafka.security_protocol to {protocol}, or use "
-                "the broker's SASL port"
+                f"{self._at} does not use SASL: use the broker's SASL port, or set "
+                f"kafka.security_protocol to {protocol}"
             )
         if mechanism not in offer.mechanisms:
             raise Refused(

@@ -123,11 +123,9 @@ class Security:
         reason = getattr(error, "reason", None)
         if reason == "KEY_VALUES_MISMATCH":
             return f"{pair} do not belong together: the key is another certificate's"
-        if reason in ("BAD_DECRYPT", "BAD_PASSWORD_READ", "PROBLEMS_GETTING_PASSWORD"):
-            return (
-                f"kafka.ssl_keyfile {self.key_file} cannot be decrypted: kafka.ssl_key_password is "
-                + ("wrong" if self.key_password else "not set")
-            )
+        if self.key_file is not None and b"ENCRYPTED" in self.key_file.read_bytes():
+            state = "is wrong" if self.key_password else "is not set"
+            return f"kafka.ssl_keyfile {self.key_file} is encrypted: kafka.ssl_key_password {state}"
         return f"{pair} cannot be loaded as PEM: {_reason(error)}"
 
 
@@ -166,4 +164,4 @@ def _reason(error: OSError) -> str:
     reason = getattr(error, "reason", None)
     if isinstance(reason, str):
         return reason.replace("_", " ").lower()
-    return error.strerror or str(error) or type(error).__name__
+    return "what is in it is no PEM" if isinstance(error, ssl.SSLError) else str(error.strerror)
