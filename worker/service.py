@@ -221,13 +221,13 @@ def _run(pipeline: Pipeline, signals: Signals, health: Health, settings: Setting
     else:
         pipeline.abort()
     left_behind = not pipeline.join(timeout=5.0)  # time to leave the group, after a failure too
-    code = _told(failure)
+    code = _told(failure, settings)
     if left_behind:
         end_at_once(code)
     return code
 
 
-def _told(failure: BaseException | None) -> int:
+def _told(failure: BaseException | None, settings: Settings) -> int:
     """The exit code, after the last line of the log."""
     if failure is None:
         log.info("drained")

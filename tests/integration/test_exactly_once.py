@@ -152,8 +152,8 @@ def test_kills_at_any_moment_lose_and_double_nothing(kafka, worker):
 
 
 def test_a_drain_under_load_hands_over_within_seconds_and_doubles_nothing(kafka, worker):
-    first = worker(**SLOW)
-    second = worker(like=first, **SLOW)
+    first = worker(**SLOW, kafka__session_timeout=30)
+    second = worker(like=first, **SLOW, kafka__session_timeout=30)
     names, count = first.topics, 20_000
     produce(kafka, names["input_topic"], tweets(range(count)))
     with first.start(), second.start():
@@ -162,8 +162,8 @@ def test_a_drain_under_load_hands_over_within_seconds_and_doubles_nothing(kafka,
         assert first.stop() == 0
         left = time.monotonic()
         wait_until(lambda: second.metric("worker_assigned_partitions") == 4, 60, "all partitions")
-        # It left: without that its partitions would be nobody's for the session timeout of 6 s.
-        assert time.monotonic() - left < 5
+        # It left: without that its partitions would be nobody's for the session timeout.
+        assert time.monotonic() - left < 15
         wait_all_committed(kafka, names)
         assert second.stop() == 0
     audit(kafka, names, count)
