@@ -7,7 +7,6 @@ while the poll thread waits inside ``poll`` or ``close``, so the two never overl
 from __future__ import annotations
 
 import time
-from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import kafka.errors
@@ -22,8 +21,10 @@ from kafka.coordinator.base import MemberState
 from kafka.structs import OffsetAndMetadata
 
 from worker.errors import Fatal, Transient
+from worker.kafka import positions
 from worker.kafka.assignor import Assignor
-from worker.records import Lease, Record
+from worker.kafka.leases import Leases
+from worker.records import Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from worker.kafka.clients import Connection
     from worker.kafka.membership import Membership
+    from worker.records import Lease
 
 log = structlog.get_logger(__name__)
 
@@ -111,14 +113,7 @@ class Source:
         self._settled = settled
         self._on_commit = on_commit
         self._on_expired = on_expired
-        self._epochs = count(1)
-        self._leases: dict[int, Lease] = {}
-        self._members: dict[Lease, str] = {}
-        self._next: dict[int, int] = {}
-        self._given_up: set[int] = set()
-        self._stale: set[int] = set()
-        self._ended: list[Lease] = []
-        self._events: list[str] = []
+        self._leases = Leases(membership)
         self._paused = False
         self._commit_pending = False
         self._connection = connection
@@ -127,7 +122,7 @@ class Source:
             "group_id": group_id,
             "group_instance_id": instance_id,
             "enable_auto_commit": False,
-            # A position without records is told to us, not moved in silence: see _reset.
+            # A position without records is told to us, not moved in silence: see positions.
             "auto_offset_reset": "none",
             # Also without transactions of our own: an upstream's aborted records are no input.
             # With them: only then a partition's new owner waits for its old one's offsets.
@@ -145,7 +140,7 @@ class Source:
     @property
     def leases(self) -> list[Lease]:
         """The partitions owned now."""
-        return list(self._leases.values())
+        return self._leases.all()
 
     def poll(self, *, timeout: float, max_records: int) -> list[Record]:
         """Records in each partition's order; waits up to ``timeout`` seconds for the first.
@@ -158,8 +153,8 @@ class Source:
         self._leave_stale_positions()
         try:
             polled = self._consumer.poll(timeout_ms=int(timeout * 1_000), max_records=max_records)
-        except (kafka.errors.NoOffsetForPartitionError, kafka.errors.OffsetOutOfRangeError) as gone:
-            self._reset(gone)
+        except positions.GONE as gone:
+            positions.start_again(self._consumer, gone, on_expired=self._on_expired)
             return []
         except kafka.errors.RetriableError as error:
             raise Transient(f"the broker is away: {type(error).__name__}") from error
@@ -171,21 +166,19 @@ class Source:
             self._apply_pause()
         now = time.monotonic()
         return [
-            self._record(raw, self._lease(partition.partition, raw.offset), now)
+            self._record(raw, self._leases.record(partition.partition, raw.offset), now)
             for partition, batch in polled.items()
-            if partition.partition not in self._stale
+            if partition.partition not in self._leases.stale
             for raw in batch
         ]
 
     def take_ended(self) -> list[Lease]:
         """Leases that ended since the last call: what is in flight under them is void."""
-        ended, self._ended = self._ended, []
-        return ended
+        return self._leases.take_ended()
 
     def take_events(self) -> list[str]:
         """Rebalance events since the last call: ``assigned``, ``revoked``, ``lost``."""
-        events, self._events = self._events, []
-        return events
+        return self._leases.take_events()
 
     def pause(self) -> None:
         """Stops fetching; polling goes on, so membership is kept."""
@@ -202,7 +195,7 @@ class Source:
 
         It moves past transaction markers and compaction holes, which no record's offset does.
         """
-        if self._leases.get(lease.partition) != lease or lease.partition in self._stale:
+        if lease not in self.leases or lease.partition in self._leases.stale:
             return None
         try:
             position: int | None = self._consumer.position(
@@ -264,7 +257,7 @@ class Source:
         """
         consumer = self._joining()
         log.warning("consumer_rebuilt", reason=reason)
-        self._end(self.leases, "lost")
+        self._leases.end(self.leases, "lost")
         old, self._consumer = self._consumer, consumer
         self._commit_pending = False
         try:
@@ -278,8 +271,9 @@ class Source:
         Raises:
             Transient: Not all committed offsets are known; nothing was changed.
         """
-        self._go_back(self._leases, timeout=timeout)
-        self._begin_leases(self._leases)
+        owned = [lease.partition for lease in self.leases]
+        positions.go_back(self._consumer, self._topic, owned, timeout=timeout)
+        self._leases.begin(owned, member=self._member_id())
 
     def close(self, *, timeout: float, leave: bool) -> None:
         """Closes, within about ``timeout`` seconds.
@@ -289,7 +283,7 @@ class Source:
             leave: Whether a static member, too, gives its partitions up at once. After a failure
                 it keeps them for its restart.
         """
-        member = self._consumer.group_metadata().member_id
+        member = self._member_id()
         try:
             self._consumer.close(autocommit=False, timeout_ms=max(1, int(timeout * 1_000)))
         except kafka.errors.KafkaError as error:
@@ -334,7 +328,7 @@ class Source:
 
     async def revoked(self, partitions: Iterable[TopicPartition]) -> None:
         """The group takes partitions away: commits what is settled. On the client's IO thread."""
-        leases = self._held(partitions)
+        leases = self._leases.of(partition.partition for partition in partitions)
         if not leases:
             return  # eager assignors say so on the first join
         if self._transactional:
@@ -347,121 +341,30 @@ class Source:
             except kafka.errors.KafkaError as error:
                 self._on_commit("failed")
                 log.warning("commit_on_revoke_failed", error=type(error).__name__)
-        self._end(leases, "revoked")
+        self._leases.end(leases, "revoked")
 
     def lost(self, partitions: Iterable[TopicPartition]) -> None:
         """The group took partitions away already: nothing can be committed."""
-        self._end(self._held(partitions), "lost")
+        self._leases.end(self._leases.of(each.partition for each in partitions), "lost")
 
     def assigned(self, partitions: Iterable[TopicPartition]) -> None:
         """The group gives partitions: each begins a lease."""
-        numbers = {partition.partition for partition in partitions}
-        self._stale |= numbers & self._given_up
-        self._given_up.clear()
-        self._begin_leases(numbers)
-        self._events.append("assigned")
-        log.info("partitions_assigned", owned=sorted(self._leases))
+        self._leases.assign((each.partition for each in partitions), member=self._member_id())
 
     def _leave_stale_positions(self) -> None:
-        """Goes back to the committed offsets where a partition was taken and given back at once.
-
-        Eager assignors do so, and the client keeps its position then: what was in flight, and
-        given up, would never be read again.
-        """
-        if not self._stale:
+        stale = self._leases.stale
+        if not stale:
             return
         try:
-            self._go_back(self._stale, timeout=STALE_SECONDS)
+            positions.go_back(self._consumer, self._topic, stale, timeout=STALE_SECONDS)
         except Transient as error:
             log.warning("committed_offsets_awaited", error=str(error))
         else:
-            self._stale.clear()
+            stale.clear()
 
-    def _reset(self, gone: Exception) -> None:
-        """Goes to the earliest record there is, and says what was lost on the way.
-
-        Raises:
-            Transient: The broker is away.
-        """
-        (positions,) = gone.args
-        if isinstance(gone, kafka.errors.NoOffsetForPartitionError):
-            self._consumer.seek_to_beginning(*positions)  # a group that has committed nothing
-            return
-        try:
-            starts = self._consumer.beginning_offsets(list(positions), timeout_ms=5_000)
-        except kafka.errors.KafkaError as error:
-            raise Transient(f"the start is not known: {type(error).__name__}") from error
-        for partition, position in positions.items():
-            expired = starts[partition] - position
-            if expired > 0:
-                self._on_expired(expired)
-                log.error(
-                    "records_expired",
-                    partition=partition.partition,
-                    first=position,
-                    records=expired,
-                    hint="retention deleted them before they were read: add replicas or retention",
-                )
-            else:
-                log.error("log_was_cut", partition=partition.partition, position=position)
-            self._consumer.seek(partition, starts[partition])
-
-    def _go_back(self, partitions: Iterable[int], *, timeout: float) -> None:
-        """Moves positions to the committed offsets."""
-        wanted = [TopicPartition(self._topic, number) for number in partitions]
-        wanted = [partition for partition in wanted if partition in self._consumer.assignment()]
-        try:
-            committed = {
-                partition: self._consumer.committed(partition, timeout_ms=int(timeout * 1_000))
-                for partition in wanted
-            }
-        except kafka.errors.KafkaError as error:
-            raise Transient(f"committed offsets are not known: {type(error).__name__}") from error
-        for partition, offset in committed.items():
-            if offset is None:
-                self._consumer.seek_to_beginning(partition)
-            else:
-                self._consumer.seek(partition, offset)
-        log.info("went_back", to={p.partition: offset for p, offset in committed.items()})
-
-    def _begin_leases(self, partitions: Iterable[int]) -> None:
-        member = self._consumer.group_metadata().member_id
-        for number in list(partitions):
-            if number in self._leases:
-                self._ended.append(self._leases.pop(number))
-            lease = self._leases[number] = Lease(number, next(self._epochs))
-            self._members[lease] = member
-            self._next.pop(number, None)
-        self._tell_leases()
-
-    def _tell_leases(self) -> None:
-        self._members = {lease: self._members[lease] for lease in self._leases.values()}
-        self._membership.holds(self._members)
-
-    def _end(self, leases: list[Lease], event: str) -> None:
-        for lease in leases:
-            del self._leases[lease.partition]
-            self._given_up.add(lease.partition)
-            self._stale.discard(lease.partition)
-        self._tell_leases()
-        self._ended += leases
-        self._events.append(event)
-        log.info("partitions_given_up", how=event, partitions=[lease.partition for lease in leases])
-
-    def _held(self, partitions: Iterable[TopicPartition]) -> list[Lease]:
-        return [self._leases[p.partition] for p in partitions if p.partition in self._leases]
-
-    def _lease(self, partition: int, offset: int) -> Lease:
-        lease = self._leases.get(partition)
-        if lease is None:
-            raise Fatal(f"a record of partition {partition} came without an assignment")
-        if offset < self._next.get(partition, 0):
-            # The log was cut below what was read and the client started again further back.
-            log.warning("partition_went_back", partition=partition, offset=offset)
-            self._begin_leases([partition])
-            lease = self._leases[partition]
-        self._next[partition] = offset + 1
-        return lease
+    def _member_id(self) -> str:
+        member: str = self._consumer.group_metadata().member_id
+        return member
 
     def _record(self, raw: Any, lease: Lease, now: float) -> Record:
         return Record(

@@ -1,0 +1,111 @@
+"""Which partitions this member owns, and under which lease. Pure but for the membership it tells.
+
+Owned by the source: changed by the poll thread, and by the client's IO thread inside its polls.
+"""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import TYPE_CHECKING
+
+import structlog
+
+from worker.errors import Fatal
+from worker.records import Lease
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from worker.kafka.membership import Membership
+
+log = structlog.get_logger(__name__)
+
+
+class Leases:
+    """The leases in force, those that ended, and what happened to them.
+
+    Args:
+        membership: Told of every change.
+    """
+
+    def __init__(self, membership: Membership) -> None:
+        self._membership = membership
+        self._epochs = count(1)
+        self._held: dict[int, Lease] = {}
+        self._members: dict[Lease, str] = {}
+        self._next: dict[int, int] = {}
+        self._given_up: set[int] = set()
+        self._ended: list[Lease] = []
+        self._events: list[str] = []
+        self.stale: set[int] = set()
+        """Partitions that were taken and given back at once, as eager assignors do. The client
+        keeps its position then: what was in flight, and given up, would never be read again."""
+
+    def all(self) -> list[Lease]:
+        """The leases in force."""
+        return list(self._held.values())
+
+    def of(self, partitions: Iterable[int]) -> list[Lease]:
+        """Those of these partitions that are in force."""
+        return [self._held[number] for number in partitions if number in self._held]
+
+    def take_ended(self) -> list[Lease]:
+        """Leases that ended since the last call."""
+        ended, self._ended = self._ended, []
+        return ended
+
+    def take_events(self) -> list[str]:
+        """What happened since the last call: ``assigned``, ``revoked``, ``lost``."""
+        events, self._events = self._events, []
+        return events
+
+    def assign(self, partitions: Iterable[int], *, member: str) -> None:
+        """The group gives partitions to the member of this id."""
+        numbers = set(partitions)
+        self.stale |= numbers & self._given_up
+        self._given_up.clear()
+        self.begin(numbers, member=member)
+        self._events.append("assigned")
+        log.info("partitions_assigned", owned=sorted(self._held))
+
+    def begin(self, partitions: Iterable[int], *, member: str) -> None:
+        """A new lease for each; one in force ends."""
+        for number in list(partitions):
+            if number in self._held:
+                self._ended.append(self._held.pop(number))
+            lease = self._held[number] = Lease(number, next(self._epochs))
+            self._members[lease] = member
+            self._next.pop(number, None)
+        self._tell()
+
+    def end(self, leases: list[Lease], event: str) -> None:
+        """They were ``revoked`` or ``lost``."""
+        for lease in leases:
+            del self._held[lease.partition]
+            self._given_up.add(lease.partition)
+            self.stale.discard(lease.partition)
+        self._tell()
+        self._ended += leases
+        self._events.append(event)
+        log.info("partitions_given_up", how=event, partitions=[lease.partition for lease in leases])
+
+    def record(self, partition: int, offset: int) -> Lease:
+        """The lease of a record that was read.
+
+        Raises:
+            Fatal: There is none.
+        """
+        lease = self._held.get(partition)
+        if lease is None:
+            raise Fatal(f"a record of partition {partition} came without an assignment")
+        if offset < self._next.get(partition, 0):
+            # The log was cut below what was read and the client started again further back.
+            log.warning("partition_went_back", partition=partition, offset=offset)
+            self.begin([partition], member=self._members[lease])
+            lease = self._held[partition]
+        self._next[partition] = offset + 1
+        return lease
+
+    def _tell(self) -> None:
+        self._members = {lease: self._members[lease] for lease in self._held.values()}
+        self._membership.holds(self._members)
