@@ -294,6 +294,10 @@ class Conductor:
         self._log.write(f"{self.seconds:7.2f} s {self._settled:7d} settled: {line}\n")
 
     def _evidence(self) -> str:
+        """What a failure is told with; the metrics of all that still answer go to files."""
+        for replica in self._present():
+            metrics = self._directory / f"metrics-{replica.name}.txt"
+            metrics.write_text(replica.worker.get("/metrics")[1])
         timeline = (self._directory / "chaos.log").read_text()[-3_000:]
         logs = (f"--- {r.name}, ready {r.ready}:\n{r.worker.log()[-2_500:]}" for r in self.replicas)
         state = (

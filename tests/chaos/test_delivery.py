@@ -74,7 +74,13 @@ def test_whatever_is_killed_each_input_has_its_output(own_kafka, tmp_path, guara
         "stop": plan.stops,
         "broker": plan.broker_kills,
     }
-    assert all(code == 0 and took < DRAIN_DEADLINE for _, code, took in conductor.drains)
+    bad = [
+        f"{replica.name}: exit {code} after {took:.1f} s\n{replica.worker.log()[-3_000:]}"
+        for replica in conductor.replicas
+        for code, took in [replica.left]
+        if code != 0 or took >= DRAIN_DEADLINE
+    ]
+    assert not bad, "\n".join(bad)
     assert not verdict.missing, verdict.missing[:20]
     assert not verdict.wrong, verdict.wrong[:20]
     assert not verdict.dead_lettered
