@@ -44,6 +44,8 @@ class Health:
     """Written by the watch thread."""
     draining: bool = False
     """Written by the main thread."""
+    bad_input: str | None = None
+    """Why the breaker is open. Written by the poll thread."""
     patience: float = STUCK
     """Seconds without progress of what is in flight that are no reason to restart: longer than a
     call of the model may take."""
@@ -75,6 +77,8 @@ class Health:
             return "the broker does not answer"
         if self.moved is None:
             return "the consumer has not started"
+        if self.bad_input is not None:
+            return f"most of the input is bad: {self.bad_input}"
         return None
 
 

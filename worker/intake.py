@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from queue import SimpleQueue
 
     from worker.decode import Decoder
+    from worker.gate import Gate
     from worker.metrics import Metrics
     from worker.records import Progress
 
@@ -134,6 +135,7 @@ class Intake:
         ended: Takes leases whose records are void.
         positions: Takes offsets to commit past which there are no records, where offsets are
             committed by transactions; None where this commits them itself.
+        gate: Holds records back while most of the input is bad.
         metrics: Told of everything.
     """
 
@@ -148,6 +150,7 @@ class Intake:
         done: Callable[[list[Tombstone | Rejection]], None],
         ended: Callable[[list[Lease]], None],
         positions: Callable[[dict[Lease, int]], None] | None,
+        gate: Gate,
         metrics: Metrics,
     ) -> None:
         self._decoder = decoder
@@ -158,6 +161,7 @@ class Intake:
         self._done = done
         self._ended = ended
         self._positions = positions
+        self._gate = gate
         self._rewind_asked = threading.Event()
         self._metrics = metrics
         self._accounts: dict[Lease, _Account] = {}
@@ -192,6 +196,7 @@ class Intake:
         if self._rewind_asked.is_set():
             self._rewind(source)
         room = self._room() if reading and not self._rewind_asked.is_set() else 0
+        room = self._gate.room(in_flight=self.in_flight, most=room)
         self._set_paused(source, paused=room == 0)
         timeout = PAUSED_SECONDS if self._paused else POLL_SECONDS
         try:
@@ -207,6 +212,7 @@ class Intake:
         self._follow_assignment(source)
         now = time.monotonic()
         if records:
+            self._gate.took(len(records))
             self._hand_on(records)
         if records or self._paused or self.in_flight:
             self._received = now

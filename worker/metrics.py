@@ -129,6 +129,9 @@ class Metrics:
         )
         self._busy = counter("model_busy_seconds_total", "Time the model was running.")
         self._memory = gauge("device_memory_bytes", "Memory of the GPU.", "kind")
+        self._breaker = gauge(
+            "breaker_open", "1 while hardly anything is read because most of the input was bad."
+        )
         self._model = Info("worker_model", "The checkpoint that is served.", registry=registry)
         Info("worker_build", "The program.", registry=registry).info(
             {"version": version, "python": platform.python_version()}
@@ -280,6 +283,10 @@ class Metrics:
     def broker_reachable(self, *, reachable: bool) -> None:
         """Whether the cluster answered when it was last asked."""
         self._reachable.set(reachable)
+
+    def breaker_open(self, *, is_open: bool) -> None:
+        """Intake stopped since most of the input is bad, or goes on."""
+        self._breaker.set(is_open)
 
     def _observe_latency(self, wall: float, timestamp_ms: int) -> None:
         if timestamp_ms < 0:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from worker.decode import Decoder
     from worker.encode import Encoder
     from worker.endpoints import Health
+    from worker.gate import Gate
     from worker.intake import RecordSource
     from worker.kafka.writer import Refusal
     from worker.metrics import Metrics
@@ -96,6 +97,7 @@ class Parts:
     metrics: Metrics
     health: Health
     watchdog: Watchdog
+    gate: Gate
     transactional: bool
     """Whether the sink commits offsets, together with the outputs."""
     make_sink: Callable[
@@ -134,6 +136,7 @@ class Pipeline:
             done=lambda outcomes: self._publish_inbox.put(tuple(outcomes)),
             ended=self._void,
             positions=self._publish_inbox.put if parts.transactional else None,
+            gate=parts.gate,
             metrics=parts.metrics,
         )
         loops = {
@@ -326,7 +329,10 @@ class Pipeline:
 
     def _publish(self) -> None:
         publisher = Publisher(
-            encoder=self._parts.encoder, metrics=self._parts.metrics, report=self._progress.put
+            encoder=self._parts.encoder,
+            metrics=self._parts.metrics,
+            report=self._progress.put,
+            judged=self._parts.gate.report,
         )
         sink = self._reached(
             lambda: self._parts.make_sink(publisher.replace, self._aborting.is_set, self.intake)

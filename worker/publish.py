@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from worker.encode import Encoder
+    from worker.errors import Reason
     from worker.kafka.writer import Refusal
     from worker.metrics import Metrics
     from worker.records import Lease, Record
@@ -48,14 +49,21 @@ class Publisher:
         encoder: Makes outputs.
         metrics: Told of every settled record.
         report: Takes progress.
+        judged: Takes why each settled record is a dead letter, None for others; before progress.
     """
 
     def __init__(
-        self, *, encoder: Encoder, metrics: Metrics, report: Callable[[Progress], None]
+        self,
+        *,
+        encoder: Encoder,
+        metrics: Metrics,
+        report: Callable[[Progress], None],
+        judged: Callable[[list[Reason | None]], None],
     ) -> None:
         self._encoder = encoder
         self._metrics = metrics
         self._report = report
+        self._judged = judged
         self._ledgers: dict[Lease, Ledger[Outcome]] = {}
         self._outcomes: dict[tuple[Lease, int], Outcome] = {}
 
@@ -103,6 +111,7 @@ class Publisher:
             if ledger is not None:
                 ledger.acknowledge(record.offset)
                 touched[record.lease] = ledger
+        self._judged([output.reason for output in acknowledged])
         self._metrics.outputs_acknowledged(acknowledged, now=now, wall=wall)
         for lease, ledger in touched.items():
             if ledger.committable is not None:

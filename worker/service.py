@@ -16,11 +16,13 @@ import structlog
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from worker.batch import Budget
+from worker.breaker import Breaker, Tolerance
 from worker.classify import Inference
 from worker.decode import Decoder
 from worker.encode import Encoder
 from worker.endpoints import SETTLING, STUCK, Endpoints, Health
 from worker.errors import EXIT_DRAINED, EXIT_FAILED, EXIT_REFUSED, Fatal, Refused, Transient
+from worker.gate import Gate
 from worker.intake import Limits
 from worker.kafka import access
 from worker.kafka.clients import Connection
@@ -297,6 +299,10 @@ def _parts(
         model_deadline=settings.model.deadline, last_resort=end_without_the_interpreter
     )
 
+    gate = Gate(
+        breaker=Breaker(Tolerance(**settings.breaker.model_dump())), metrics=metrics, health=health
+    )
+
     def watch(intake: Intake) -> None:
         found = desk.verify(topics)
         metrics.topic_partitions(found.input.partitions)
@@ -372,6 +378,7 @@ def _parts(
         metrics=metrics,
         health=health,
         watchdog=watchdog,
+        gate=gate,
         transactional=settings.transactional,
         make_sink=make_sink,
         make_source=lambda intake: Source(

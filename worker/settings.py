@@ -206,6 +206,21 @@ class BatchSettings(Group):
     """The same in bytes of keys, values and headers."""
 
 
+class BreakerSettings(Group):
+    threshold: Annotated[float, Gt(0), Le(1)] = 0.5
+    """Share of dead letters among the last records above which intake pauses; 1 never does."""
+    window: Annotated[int, Ge(1), Le(1_000_000)] = 1_000
+    """Records that are looked back on."""
+    minimum: Annotated[int, Ge(1), Le(1_000_000)] = 200
+    """Records that must be seen before it may pause; at most the window."""
+
+    @model_validator(mode="after")
+    def _can_open(self) -> Self:
+        if self.minimum > self.window:
+            raise ValueError("minimum must be at most window")
+        return self
+
+
 class DeliverySettings(Group):
     guarantee: Literal["at_least_once", "exactly_once"] = "at_least_once"
     """`at_least_once`: a crash may repeat a few labels. `exactly_once`: outputs and offsets in
@@ -266,6 +281,8 @@ class Settings(BaseSettings):
     """The checkpoint and the device"""
     batch: BatchSettings = BatchSettings()
     """Micro-batches"""
+    breaker: BreakerSettings = BreakerSettings()
+    """When the input is too bad to go on"""
     delivery: DeliverySettings = DeliverySettings()
     """The guarantee"""
     drain: DrainSettings = DrainSettings()

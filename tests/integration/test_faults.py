@@ -96,3 +96,85 @@ def test_a_model_that_breaks_for_everything_dead_letters_nothing(kafka, worker):
     assert line.startswith("the model fails for every text, a known-good one included")
     assert dead(kafka, process) == []
     assert 0 < done(kafka, process) <= len(labelled(kafka, process)) <= 100
+
+
+def test_random_model_failures_are_dead_lettered_exactly_and_found_in_few_calls(
+    kafka, worker, tmp_path
+):
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    calls = tmp_path / "calls"
+    process = worker(stub={"calls_file": str(calls)})
+    marked = set(random.Random(seed).sample(range(8_000), 200))
+    texts = [f"{BREAKS} it {n}" if n in marked else f"message number {n}" for n in range(8_000)]
+    send(process, [tweet(number, text) for number, text in enumerate(texts)])
+    process.start()
+    process.wait_processed(8_000)
+    batches = process.metric("worker_batch_records_count")
+    assert process.stop() == 0
+    letters = dead(kafka, process)
+    assert {dict(letter.headers)["dlq.reason"] for letter in letters} == {b"model_failed"}
+    assert sorted(json.loads(letter.value)["id"] for letter in letters) == sorted(marked)
+    outputs = labelled(kafka, process)
+    assert sorted(o["id"] for o in outputs) == [n for n in range(8_000) if n not in marked]
+    assert all(o["label"] == expected_label(texts[o["id"]]) for o in outputs)
+    made = len(calls.read_text().splitlines())
+    each = (made - batches) / 200
+    print(f"{made} calls for {batches:.0f} batches: {each:.1f} more for each failure")
+    assert each <= 2 * math.log2(256) + 1
+
+
+def test_out_of_memory_makes_smaller_batches_and_loses_nothing(kafka, worker):
+    process = worker(stub={"rows_of_memory": 20}, batch__max_records=64)
+    send(process, tweets(2_000))
+    process.start()
+    process.wait_processed(2_000)
+    failures = process.metric("worker_inference_errors_total", kind="oom")
+    assert process.stop() == 0
+    assert len(labelled(kafka, process)) == 2_000
+    assert dead(kafka, process) == []
+    # Two batches of 64 (one was staged), their halves, and one of 32 with its successor.
+    assert 3 <= failures <= 12
+    assert [e["max_records"] for e in events(process, "batches_halved")] == [32, 16]
+
+
+# The input ---------------------------------------------------------------------------------
+
+
+def test_mostly_bad_input_pauses_intake_until_it_is_good_again(kafka, worker):
+    process = worker(partitions=1, batch__in_flight=200, kafka__session_timeout=6,
+                     kafka__heartbeat_interval=1, kafka__max_poll_interval=10)  # fmt: skip
+    bad = [Message(value=b"no json", key=b"%d" % n) for n in range(480)]
+    send(process, [*bad, *tweets(500)])
+    process.start(ready=False)
+    wait_until(lambda: events(process, "input_mostly_bad"), 90, "the breaker opens", every=0.02)
+    assert process.get("/readyz") == (
+        503, "most of the input is bad: 200 of the last 200 records became dead letters\n"
+    )  # fmt: skip
+    assert process.get("/livez")[0] == 200
+    assert process.metric("worker_breaker_open") == 1
+    assert process.metric("worker_dead_letters_total") < 480
+    process.wait_processed(980)
+    process.wait_ready()
+    assert process.metric("worker_breaker_open") == 0
+    assert process.metric("worker_rebalances_total", event="revoked") == 0
+    assert process.metric("worker_rebalances_total", event="lost") == 0
+    first, *more = events(process, "input_mostly_bad")
+    assert (first["invalid_json"], first["of"], first["next_try"]) == (200, 200, 1)
+    assert [event["next_try"] for event in more] == [2, 4]
+    assert process.stop() == 0
+    assert len(dead(kafka, process)) == 480
+    assert sorted(o["id"] for o in labelled(kafka, process)) == list(range(500))
+    assert all_committed(kafka, process)
+
+
+# The way down, in every state --------------------------------------------------------------
+
+
+def test_a_signal_while_the_breaker_is_open_drains(kafka, worker):
+    process = worker(partitions=1, batch__in_flight=300)
+    send(process, [Message(value=b"no json", key=b"k")] * 5_000)
+    process.start(ready=False)
+    wait_until(lambda: events(process, "input_mostly_bad"), 90, "the breaker opens")
+    assert process.stop() == 0
+    assert len(dead(kafka, process)) == done(kafka, process) < 5_000

@@ -68,7 +68,7 @@ def server(shared):
     shared.clock.now = 1_000.0
     shared.health.loop_turned = shared.health.broker_heard = shared.health.moved = None
     shared.health.model_ready = shared.health.draining = False
-    shared.health.patience = STUCK
+    shared.health.patience, shared.health.bad_input = STUCK, None
     return shared
 
 
@@ -112,6 +112,7 @@ def test_a_worker_that_runs_is_alive_and_ready(server):
         ({"broker_heard": None}, "broker"),
         ({"broker_heard": 1_000.0 - BROKER_SILENCE - 1}, "broker"),
         ({"moved": None}, "consumer"),
+        ({"bad_input": "201 of the last 400"}, "201 of the last 400"),
     ],
 )
 def test_a_worker_that_cannot_label_now_is_alive_and_says_why_it_is_not_ready(

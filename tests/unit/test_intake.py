@@ -79,6 +79,7 @@ class Desk:
     def __init__(self, *, transactional=False, **limits):
         self.accepted, self.documents, self.done, self.ended = [], [], [], []
         self.progress, self.positions = SimpleQueue(), []
+        self.let_in = 10**6
         self.registry = CollectorRegistry()
         chosen = {"records": 10, "bytes": 10**6, "commit_interval": 0.0, **limits}
         self.intake = Intake(
@@ -90,6 +91,7 @@ class Desk:
             done=self.done.extend,
             ended=self.ended.extend,
             positions=self.positions.append if transactional else None,
+            gate=self,
             metrics=Metrics(
                 input_topic="in", output_topic="out", dlq_topic="dlq", version="0",
                 registry=self.registry,
@@ -101,6 +103,12 @@ class Desk:
         if records:
             self.source.batches.append(list(records))
         self.intake.turn(self.source, reading=reading)
+
+    def room(self, *, in_flight, most):
+        return min(most, self.let_in)
+
+    def took(self, records):
+        self.let_in -= records
 
     def settle(self, committable, records, lease=LEASE, size=0):
         self.progress.put(Progress(lease, committable, records, size))
@@ -140,6 +148,16 @@ def test_bytes_are_a_limit_too():
     desk.settle(2, 1, size=201)
     desk.turn()
     assert not desk.source.paused
+
+
+def test_a_closed_gate_pauses_intake_and_one_that_is_ajar_lets_so_many_in(desk):
+    desk.let_in = 0
+    desk.turn()
+    assert desk.source.paused
+    desk.let_in = 3
+    desk.turn(record(1), record(2))
+    assert not desk.source.paused
+    assert (desk.source.asked[-1], desk.let_in) == (3, 1)
 
 
 def test_a_draining_intake_reads_nothing_and_keeps_polling(desk):

@@ -20,6 +20,7 @@ NAMES = {
     "worker_batch_records": "histogram",
     "worker_batch_tokens": "histogram",
     "worker_batch_wait_seconds": "histogram",
+    "worker_breaker_open": "gauge",
     "worker_broker_reachable": "gauge",
     "worker_build_info": "info",
     "worker_clock_skew_records_total": "counter",
