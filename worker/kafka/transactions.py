@@ -30,7 +30,7 @@ from worker.errors import Fatal, Transient
 from worker.kafka.writer import Refusal, Writer, refusal_of, require_hope, send
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from collections.abc import Set as AbstractSet
 
     from kafka import KafkaProducer
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from worker.kafka.clients import Connection
     from worker.kafka.membership import Membership
     from worker.kafka.topics import Topic
+    from worker.kafka.writer import Writable
     from worker.records import Lease, Output
 
 log = structlog.get_logger(__name__)
@@ -115,6 +116,69 @@ def transactional_writer(
     )
 
 
+class Transaction:
+    """One transaction of a producer, from begin to commit within one deadline.
+
+    After any error the producer is of no more use. Whether the transaction happened is known then
+    only where ``commit_asked`` is false: it did not.
+    """
+
+    def __init__(self, producer: KafkaProducer) -> None:
+        self.commit_asked = False
+        self._producer = producer
+        self._manager = producer._transaction_manager  # noqa: SLF001 - its results can be waited for
+        self._deadline = time.monotonic() + DEADLINE
+        producer.begin_transaction()
+
+    def send_together(self, outputs: Iterable[Writable]) -> None:
+        """Sends, and returns when every output is acknowledged."""
+        futures = [send(self._producer, output) for output in outputs]
+        with contextlib.suppress(kafka.errors.UnknownError):  # of a batch that was split
+            self._producer.flush(timeout=self._left())
+        for future in futures:
+            left = self._left()
+            with contextlib.suppress(kafka.errors.KafkaError):
+                future.get(timeout=left)
+        failures = [future.exception for future in futures if future.exception is not None]
+        if not all(future.is_done for future in futures):
+            raise _Late("outputs are not acknowledged in time")
+        if failures:
+            # The innocents of a refused record's batch fail with another error than its own.
+            raise next(filter(refusal_of, failures), failures[0])
+
+    def send_alone(self, output: Writable) -> None:
+        """Sends one output and waits: only what is refused alone is refused."""
+        send(self._producer, output).get(timeout=self._left())
+
+    def commit(self, offsets: Mapping[TopicPartition, OffsetAndMetadata], proof: Any) -> None:
+        """Adds the offsets, with the group metadata to commit them with, and commits."""
+        self._wait(self._manager.send_offsets_to_transaction(offsets, proof))
+        # Once it is asked for, only the broker knows whether it happened.
+        ending = self._manager.begin_commit()
+        self.commit_asked = True
+        self._wait(ending)
+
+    def _wait(self, result: Any) -> None:
+        """Waits for a transactional request, which the client alone would do without limit."""
+        self._producer._sender.wakeup()  # noqa: SLF001
+        if not result.wait(timeout_ms=self._left() * 1_000):
+            raise _Late("the coordinator does not answer")
+
+    def _left(self) -> float:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise _Late(f"a transaction took longer than {DEADLINE:g} s")
+        return left
+
+
+def fence_of(error: Exception, producer: KafkaProducer | None) -> BaseException | None:
+    """The error that says that another producer, or member, has this one's identity."""
+    manager = producer._transaction_manager if producer is not None else None  # noqa: SLF001
+    # Later calls raise an untyped error: the manager keeps the cause.
+    causes = (error, getattr(manager, "last_error", None))
+    return next((cause for cause in causes if isinstance(cause, _FENCED)), None)
+
+
 class TransactionalSink:
     """Gathers outputs and commits them with their offsets, span by span.
 
@@ -162,8 +226,7 @@ class TransactionalSink:
         self._due_at: float | None = None
         self._careful = 0
         self._void_epoch = 0
-        self._deadline = 0.0
-        self._commit_asked = False
+        self._transaction: Transaction | None = None
 
     def __len__(self) -> int:
         return len(self._pending) + len(self._positions)
@@ -236,8 +299,7 @@ class TransactionalSink:
             # Between two memberships: either the leases end, or there is a generation again.
             self._writer.check_outage()
             return
-        self._commit_asked = False
-        self._deadline = time.monotonic() + DEADLINE
+        self._transaction = None
         reached = _reached(outputs, positions)
         try:
             with self._membership.transaction():
@@ -260,14 +322,11 @@ class TransactionalSink:
     def _transact(
         self, outputs: list[Output], reached: dict[Lease, int], *, one_by_one: bool
     ) -> None:
-        producer = self._writer.ready()
-        self._deadline = time.monotonic() + DEADLINE
-        manager = producer._transaction_manager  # noqa: SLF001 - its results can be waited for
-        producer.begin_transaction()
+        transaction = self._transaction = Transaction(self._writer.ready())
         if one_by_one:
-            self._send_one_by_one(producer, outputs)
+            self._send_one_by_one(transaction, outputs)
         else:
-            self._send_together(producer, outputs)
+            transaction.send_together(outputs)
         proof = self._membership.proof(reached)
         if proof is None:
             raise _NoProof("a rebalance came between")
@@ -275,65 +334,35 @@ class TransactionalSink:
             TopicPartition(self._input_topic, lease.partition): OffsetAndMetadata(offset, "", -1)
             for lease, offset in reached.items()
         }
-        self._wait(producer, manager.send_offsets_to_transaction(offsets, proof))
-        # Once it is asked for, only the broker knows whether it happened.
-        ending = manager.begin_commit()
-        self._commit_asked = True
-        self._wait(producer, ending)
+        transaction.commit(offsets, proof)
 
-    def _send_together(self, producer: KafkaProducer, outputs: list[Output]) -> None:
-        futures = [send(producer, output) for output in outputs]
-        with contextlib.suppress(kafka.errors.UnknownError):  # of a batch that was split
-            producer.flush(timeout=self._left())
-        for future in futures:
-            left = self._left()
-            with contextlib.suppress(kafka.errors.KafkaError):
-                future.get(timeout=left)
-        failures = [future.exception for future in futures if future.exception is not None]
-        if not all(future.is_done for future in futures):
-            raise _Late("outputs are not acknowledged in time")
-        if failures:
-            # The innocents of a refused record's batch fail with another error than its own.
-            raise next(filter(refusal_of, failures), failures[0])
-
-    def _send_one_by_one(self, producer: KafkaProducer, outputs: list[Output]) -> None:
+    def _send_one_by_one(self, transaction: Transaction, outputs: list[Output]) -> None:
         """Only what is refused alone is refused: it is replaced, and the span begins again."""
         for at, output in enumerate(outputs):
             try:
-                send(producer, output).get(timeout=self._left())
+                transaction.send_alone(output)
             except kafka.errors.KafkaError as error:
                 refusal = refusal_of(error)
                 if refusal is not None:
                     self._pending[at] = self._replace(output, refusal)
                 raise
 
-    def _wait(self, producer: KafkaProducer, result: Any) -> None:
-        """Waits for a transactional request, which the client alone would do without limit."""
-        producer._sender.wakeup()  # noqa: SLF001
-        if not result.wait(timeout_ms=self._left() * 1_000):
-            raise _Late("the coordinator does not answer")
-
-    def _left(self) -> float:
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            raise _Late(f"a transaction took longer than {DEADLINE:g} s")
-        return left
-
     def _failed(self, error: Exception, leases: AbstractSet[Lease]) -> None:
         name = type(error).__name__
+        commit_asked = self._transaction is not None and self._transaction.commit_asked
         self._on_error(name)
         self._on_commit("failed")
         log.warning(
             "transaction_failed",
             error=name,
             detail=str(error)[:200],
-            outcome="unknown" if self._commit_asked else "aborted",
+            outcome="unknown" if commit_asked else "aborted",
         )
         self._end_if_fenced(error, leases)
         require_hope(error)
         self._writer.discard(timeout=END_SECONDS, force=True)
         self._due_at = 0.0
-        if self._commit_asked:
+        if commit_asked:
             self._go_back()
         elif refusal_of(error) is not None:
             self._careful = max(self._careful, len(self._pending))
@@ -357,11 +386,7 @@ class TransactionalSink:
         Raises:
             Fatal: That is so.
         """
-        producer = self._writer.producer
-        manager = producer._transaction_manager if producer is not None else None  # noqa: SLF001
-        # Later calls raise an untyped error: the manager keeps the cause.
-        causes = (error, getattr(manager, "last_error", None))
-        fenced = next((cause for cause in causes if isinstance(cause, _FENCED)), None)
+        fenced = fence_of(error, self._writer.producer)
         if fenced is None:
             return
         by_instance = isinstance(fenced, kafka.errors.FencedInstanceIdError)

@@ -9,7 +9,7 @@ outlives each of them.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import kafka.errors
 import structlog
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from worker.kafka.clients import Connection
     from worker.kafka.topics import Topic
-    from worker.records import Output
 
 log = structlog.get_logger(__name__)
 
@@ -56,6 +55,23 @@ _HOPELESS = (
     kafka.errors.InvalidTopicError,
 )
 """Errors that a new producer and time do not mend."""
+
+
+class Writable(Protocol):
+    """What a producer has to know of a record."""
+
+    @property
+    def topic(self) -> str: ...
+    @property
+    def partition(self) -> int | None: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> list[tuple[str, bytes]]: ...
+    @property
+    def timestamp(self) -> int | None: ...
 
 
 class _NullableKey(Serializer):  # type: ignore[misc]
@@ -145,7 +161,7 @@ class Writer:
         if producer is not None:
             end(producer, timeout=timeout, force=force)
 
-    def foretold(self, output: Output) -> Refusal | None:
+    def foretold(self, output: Writable) -> Refusal | None:
         """The verdict where the topic's configuration leaves no doubt of it."""
         topic = self._topics[output.topic]
         if topic.compacted and output.key is None:
@@ -156,7 +172,7 @@ class Writer:
         outside = age > topic.earliest_ms or -age > topic.latest_ms
         return "timestamp" if outside else None
 
-    def oversized(self, output: Output) -> bool:
+    def oversized(self, output: Writable) -> bool:
         """Whether the broker may refuse it as too large: it limits what is left of compression."""
         size = len(output.key or b"") + len(output.value or b"") + OVERHEAD_BYTES
         size += sum(len(name) * 4 + len(value) + 16 for name, value in output.headers)
@@ -188,7 +204,7 @@ class Writer:
         self.producer = producer
 
 
-def send(producer: KafkaProducer, output: Output) -> Any:
+def send(producer: KafkaProducer, output: Writable) -> Any:
     """Hands an output to a producer; returns its future."""
     key = output.key
     if key is None and output.value is None:
