@@ -132,6 +132,10 @@ class Metrics:
         self._breaker = gauge(
             "breaker_open", "1 while hardly anything is read because most of the input was bad."
         )
+        self._hanging = gauge(
+            "hanging_transactions",
+            "Partitions whose readers wait for a transaction that never ends.",
+        )
         self._model = Info("worker_model", "The checkpoint that is served.", registry=registry)
         Info("worker_build", "The program.", registry=registry).info(
             {"version": version, "python": platform.python_version()}
@@ -287,6 +291,10 @@ class Metrics:
     def breaker_open(self, *, is_open: bool) -> None:
         """Intake stopped since most of the input is bad, or goes on."""
         self._breaker.set(is_open)
+
+    def hanging_transactions(self, count: int) -> None:
+        """In so many partitions a transaction hangs."""
+        self._hanging.set(count)
 
     def _observe_latency(self, wall: float, timestamp_ms: int) -> None:
         if timestamp_ms < 0:

@@ -26,6 +26,7 @@ from worker.gate import Gate
 from worker.intake import Limits
 from worker.kafka import access
 from worker.kafka.clients import Connection
+from worker.kafka.hanging import TransactionWatch
 from worker.kafka.membership import Membership
 from worker.kafka.security import Security
 from worker.kafka.sink import Sink
@@ -222,7 +223,8 @@ def _run(pipeline: Pipeline, signals: Signals, health: Health, settings: Setting
         failure = pipeline.drain(hurried=lambda: signals.hurried)
     else:
         pipeline.abort()
-    left_behind = not pipeline.join(timeout=5.0)  # time to leave the group, after a failure too
+    # After a failure there is time to leave the group; after a signal the deadline counts.
+    left_behind = not pipeline.join(timeout=pipeline.last_words / 2 if signals.asked else 5.0)
     code = _told(failure, settings)
     if left_behind:
         end_at_once(code)
@@ -303,10 +305,16 @@ def _parts(
         breaker=Breaker(Tolerance(**settings.breaker.model_dump())), metrics=metrics, health=health
     )
 
+    transactions = TransactionWatch(
+        desk=desk, after=kafka.hanging_after, on_change=metrics.hanging_transactions
+    )
+
     def watch(intake: Intake) -> None:
         found = desk.verify(topics)
+        every = (found.input, found.output, found.dlq)
         metrics.topic_partitions(found.input.partitions)
         intake.ends(desk.end_offsets(found.input.name, found.input.partitions))
+        transactions.look({topic.name: topic.partitions for topic in every})
         metrics.device_memory(classifier.memory())
 
     def make_sink(

@@ -110,6 +110,9 @@ class KafkaSettings(Group):
     """How long an output waits for the broker before a new producer sends it again."""
     outage_limit: Annotated[float, Ge(1)] = 600.0
     """Without any acknowledgement for so long while outputs wait, the worker exits with 1."""
+    hanging_after: Annotated[float, Ge(1), Le(604_800)] = 900.0
+    """An open transaction that holds readers up for so long is told of. At least the longest
+    timeout of any producer: the brokers allow 15 minutes (`transaction.max.timeout.ms`)."""
     compression: Literal["none", "gzip", "lz4", "snappy", "zstd"] = "lz4"
     """Compression of what is produced."""
 

@@ -30,6 +30,7 @@ NAMES = {
     "worker_consumer_paused": "gauge",
     "worker_dead_letters_total": "counter",
     "worker_device_memory_bytes": "gauge",
+    "worker_hanging_transactions": "gauge",
     "worker_in_flight_records": "gauge",
     "worker_inference_errors_total": "counter",
     "worker_last_progress_timestamp_seconds": "gauge",

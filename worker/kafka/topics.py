@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import kafka.errors
 from kafka import TopicPartition
@@ -17,6 +17,7 @@ from worker.errors import Fatal, Refused, Transient
 from worker.kafka import access
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from uuid import UUID
 
     from kafka import KafkaAdminClient
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from worker.kafka.clients import Connection
 
 _NEEDS = {"input": "Read", "output": "Write", "dlq": "Write"}
+T = TypeVar("T")
 
 DEFAULT_PARTITIONS = 4
 """What the command that is told for a missing topic makes."""
@@ -76,7 +78,7 @@ class TopicDesk:
         """
         names = {"input": input_topic, "output": output_topic, "dlq": dlq_topic}
         found, lacking = self._described(names)
-        if not self._ask(lambda admin: access.reads_group(admin, group)):
+        if not self.ask(lambda admin: access.reads_group(admin, group)):
             lacking.append(f"Read on group {group}")
         if lacking:
             raise Refused(access.advice(lacking, self._connection.security.who))
@@ -131,12 +133,29 @@ class TopicDesk:
             Transient: No broker answers.
         """
         wanted = {TopicPartition(topic, number): OffsetSpec.LATEST for number in range(partitions)}
-        offsets = self._ask(
+        offsets = self.ask(
             lambda admin: admin.list_partition_offsets(
                 wanted, isolation_level="read_committed", timeout_ms=5_000
             )
         )
         return {partition.partition: found.offset for partition, found in offsets.items()}
+
+    def ask(self, question: Callable[[KafkaAdminClient], T]) -> T:
+        """The admin client's answer.
+
+        Raises:
+            Transient: No broker answers.
+            kafka.errors.AuthorizationError: This client may not ask.
+        """
+        try:
+            if self._admin is None:
+                self._admin = self._connection.admin()
+            return question(self._admin)
+        except kafka.errors.AuthorizationError:
+            raise
+        except kafka.errors.KafkaError as error:
+            self.close()
+            raise Transient(f"the cluster does not answer: {type(error).__name__}") from error
 
     def close(self) -> None:
         """Closes the connection."""
@@ -146,7 +165,7 @@ class TopicDesk:
 
     def _described(self, names: dict[str, str]) -> tuple[dict[str, dict[str, Any]], list[str]]:
         """The topics that there are, and what this client may not do that their roles need."""
-        described = self._ask(lambda admin: admin.describe_topics(list(names.values())))
+        described = self.ask(lambda admin: admin.describe_topics(list(names.values())))
         roles = {name: role for role, name in names.items()}
         found, lacking = {}, []
         for topic in described:
@@ -165,24 +184,13 @@ class TopicDesk:
         """Limits of each topic; empty where an ACL forbids asking: defaults hold then."""
         resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
         try:
-            answer = self._ask(lambda admin: admin.describe_configs(resources, config_filter="all"))
+            answer = self.ask(lambda admin: admin.describe_configs(resources, config_filter="all"))
         except kafka.errors.AuthorizationError:
             return {}
         return {
             name: {key: str(entry["value"]) for key, entry in entries.items()}
             for name, entries in answer.get("topic", {}).items()
         }
-
-    def _ask(self, question: Any) -> Any:
-        try:
-            if self._admin is None:
-                self._admin = self._connection.admin()
-            return question(self._admin)
-        except kafka.errors.AuthorizationError:
-            raise
-        except kafka.errors.KafkaError as error:
-            self.close()
-            raise Transient(f"the cluster does not answer: {type(error).__name__}") from error
 
 
 def _topic(described: dict[str, Any], config: dict[str, str]) -> Topic:

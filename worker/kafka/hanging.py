@@ -1,0 +1,111 @@
+"""Looks for transactions that hang, and names who left them. Owned by the watch thread."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import kafka.errors
+import structlog
+from kafka import TopicPartition
+from kafka.admin import OffsetSpec
+
+from worker.errors import Transient
+from worker.hanging import Ends, Hanging, TopicPart
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from worker.kafka.topics import TopicDesk
+
+log = structlog.get_logger(__name__)
+
+LOOK_SECONDS = 10.0
+"""Pause between looks, or half the time that is allowed: two requests for each topic."""
+
+
+class TransactionWatch:
+    """Tells of partitions whose ``read_committed`` readers wait for a transaction that never ends.
+
+    Args:
+        desk: Asks the cluster.
+        after: Seconds after which an open transaction hangs.
+        on_change: Told how many partitions one hangs in.
+    """
+
+    def __init__(self, *, desk: TopicDesk, after: float, on_change: Callable[[int], None]) -> None:
+        self._desk = desk
+        self._on_change = on_change
+        self._hanging = Hanging(after=after)
+        self._pause = min(LOOK_SECONDS, after / 2)
+        self._next_look = 0.0
+        self._told: set[TopicPart] = set()
+
+    def look(self, topics: Mapping[str, int]) -> None:
+        """Looks at these topics' partitions, if it is time to.
+
+        Args:
+            topics: Names, and how many partitions each has.
+
+        Raises:
+            Transient: No broker answers.
+        """
+        now = time.monotonic()
+        if now < self._next_look:
+            return
+        self._next_look = now + self._pause
+        ends: dict[TopicPart, Ends] = {}
+        for topic, partitions in topics.items():
+            ends |= self._ends(topic, partitions)
+        found = self._hanging.update(ends, now)
+        for partition in found.keys() - self._told:
+            self._tell(partition, found[partition])
+        for partition in self._told - found.keys():
+            log.info("hanging_transaction_ended", **partition._asdict())
+        self._told = set(found)
+        self._on_change(len(found))
+
+    def _ends(self, topic: str, partitions: int) -> dict[TopicPart, Ends]:
+        wanted = {TopicPartition(topic, number): OffsetSpec.LATEST for number in range(partitions)}
+
+        def ask(isolation: str) -> Any:
+            return self._desk.ask(
+                lambda admin: admin.list_partition_offsets(
+                    wanted, isolation_level=isolation, timeout_ms=5_000
+                )
+            )
+
+        try:
+            # In this order: what is written between the two questions is no open transaction.
+            stable, end = ask("read_committed"), ask("read_uncommitted")
+        except kafka.errors.AuthorizationError:
+            return {}  # of an output: it can be written all the same
+        return {
+            TopicPart(topic, at.partition): Ends(stable[at].offset, end[at].offset)
+            for at in wanted
+            if at in stable and at in end
+        }
+
+    def _tell(self, partition: TopicPart, offset: int) -> None:
+        at = TopicPartition(*partition)
+        try:
+            states = self._desk.ask(lambda admin: admin.describe_producers([at]))
+            who = [
+                {
+                    "producer_id": state.producer_id,
+                    "producer_epoch": state.producer_epoch,
+                    "coordinator_epoch": state.coordinator_epoch,
+                }
+                for state in states[at].active_producers
+                if state.current_transaction_start_offset == offset
+            ]
+        except (Transient, kafka.errors.KafkaError) as error:
+            log.debug("producers_unknown", error=str(error))
+            who = []
+        log.warning(
+            "hanging_transaction",
+            **partition._asdict(),
+            start_offset=offset,
+            **(who[0] if who else {"producer_id": None}),
+            help="README, A hanging transaction",
+        )
