@@ -42,6 +42,7 @@ NAMES = {
     "worker_processing_latency_seconds": "histogram",
     "worker_produce_errors_total": "counter",
     "worker_rebalances_total": "counter",
+    "worker_records_expired_total": "counter",
     "worker_record_latency_seconds": "histogram",
     "worker_records_consumed_total": "counter",
     "worker_records_processed_total": "counter",
