@@ -13,7 +13,6 @@ from pathlib import Path
 
 from kafka.admin import (
     ACL,
-    ACLFilter,
     ACLOperation,
     ACLPermissionType,
     ResourcePattern,
@@ -21,7 +20,7 @@ from kafka.admin import (
     UserScramCredentialUpsertion,
 )
 
-from tests.kafka_helpers import admin
+from tests.kafka_helpers import admin, wait_until
 from worker.demo.broker import EmbeddedKafka, _free_ports
 
 PASSWORDS = {
@@ -172,21 +171,17 @@ class SecureKafka:
     def allow(self, principal, *granted):
         """`allow("user", ("Read", "topic", "tweets"))`; in force when this returns."""
         with admin(self.plaintext) as client:
-            done = client.create_acls([_acl(principal, *each) for each in granted])
-            assert done["failed"] == []
+            acls = [_acl(principal, *each) for each in granted]
+            assert client.create_acls(acls)["failed"] == []
+            for acl in acls:
+                wait_until(lambda acl=acl: client.describe_acls(acl)[0], 30, "the ACL is there")
 
     def forbid(self, principal, operation, kind, name):
         """Takes away what `allow` gave."""
         acl = _acl(principal, operation, kind, name)
         with admin(self.plaintext) as client:
-            client.delete_acls(
-                [
-                    ACLFilter(
-                        principal=acl.principal, host="*", operation=acl.operation,
-                        permission_type=acl.permission_type, resource_pattern=acl.resource_pattern,
-                    )
-                ]
-            )  # fmt: skip
+            client.delete_acls([acl])
+            wait_until(lambda: not client.describe_acls(acl)[0], 30, "the ACL is gone")
 
     def _properties(self):
         pems, ways = self.certificates, self.ways

@@ -140,6 +140,7 @@ class Endpoints:
 
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
+    request_queue_size = 128  # at 5, the default, a burst of connections holds a probe for seconds
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that breaks off, or speaks no HTTP, is no news."""

@@ -1,5 +1,6 @@
 """The probes and the metrics over HTTP."""
 
+import contextlib
 import http.client
 import socket
 import threading
@@ -156,6 +157,26 @@ def test_nothing_can_be_written(server, path, method):
     assert server.ask(path, method)[0] == 405
 
 
+def test_what_is_sent_changes_nothing(server):
+    server.all_is_well()
+    Counter("worker_kept_total", "Kept.", registry=server.registry).inc()
+    before = {path: server.ask(path) for path in ("/livez", "/readyz")}
+    kept = kept_samples(server)
+    for method in ("POST", "PUT", "DELETE", "PATCH"):
+        for path in ("/livez", "/readyz", "/metrics", "/metrics/job/x", "/-/quit", "/"):
+            body = b'{"draining": true}'
+            head = f"{method} {path} HTTP/1.1\r\nContent-Length: {len(body)}\r\n\r\n"
+            status = server.send(head.encode() + body).split(b" ")[1]
+            assert status in (b"404", b"405")
+    assert {path: server.ask(path) for path in before} == before
+    assert kept_samples(server) == kept
+
+
+def kept_samples(server):
+    body = server.ask("/metrics")[1]
+    return [line for line in body.splitlines() if line.startswith("worker_kept_total")]
+
+
 def test_a_query_is_no_part_of_the_path(server):
     assert server.ask("/livez?verbose=1")[0] == 200
 
@@ -214,6 +235,30 @@ def test_a_client_that_breaks_off_does_not_stop_the_server(server, capfd):
 def test_a_client_that_says_nothing_does_not_block_the_others(server):
     with socket.create_connection(("127.0.0.1", server.endpoints.port), PATIENCE):
         assert server.ask("/livez") == (200, "ok\n")
+
+
+def test_requests_that_never_end_do_not_block_the_others(server):
+    begun = (
+        b"",
+        b"G",
+        b"GET /metrics HTTP/1.1\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\n1",
+    )
+    address = ("127.0.0.1", server.endpoints.port)
+    with contextlib.ExitStack() as held:
+        for number in range(60):
+            link = held.enter_context(socket.create_connection(address, PATIENCE))
+            link.sendall(begun[number % len(begun)])
+        for _ in range(3):
+            assert server.ask("/livez") == (200, "ok\n")
+    assert server.ask("/livez") == (200, "ok\n")
+
+
+def test_one_address_is_reachable_there_and_nowhere_else(server):
+    # The server is bound to 127.0.0.1; on Linux all of 127.0.0.0/8 is this machine.
+    with pytest.raises(OSError, match=r"refused|assign|unreachable|timed out"):
+        socket.create_connection(("127.0.0.2", server.endpoints.port), 5).close()
+    assert server.ask("/livez") == (200, "ok\n")
 
 
 def test_a_port_in_use_is_refused_in_one_line(server):

@@ -110,24 +110,95 @@ def test_a_wrong_variable_is_refused_by_one_line_that_names_it(problems, variabl
     assert lines[0].startswith(line)
 
 
+def kafka(**settings):
+    return {f"WORKER_KAFKA__{name.upper()}": value for name, value in settings.items()}
+
+
+SCRAM = {"security_protocol": "SASL_SSL", "sasl_mechanism": "SCRAM-SHA-512"}
+
+
 @pytest.mark.parametrize(
-    ("variable", "value", "word"),
+    ("chosen", "line"),
     [
-        ("WORKER_KAFKA__SECURITY_PROTOCOL", "SSL", "SSL"),
-        ("WORKER_KAFKA__SECURITY_PROTOCOL", "SASL_PLAINTEXT", "SASL_PLAINTEXT"),
-        ("WORKER_KAFKA__SECURITY_PROTOCOL", "SASL_SSL", "SASL_SSL"),
-        ("WORKER_KAFKA__SASL_MECHANISM", "PLAIN", "sasl_mechanism"),
-        ("WORKER_KAFKA__SASL_USERNAME", "me", "sasl_username"),
-        ("WORKER_KAFKA__SASL_PASSWORD", PASSWORD, "sasl_password"),
-        ("WORKER_KAFKA__SSL_CAFILE", "ca.pem", "ssl_cafile"),
-        ("WORKER_KAFKA__SSL_CERTFILE", "cert.pem", "ssl_certfile"),
-        ("WORKER_KAFKA__SSL_KEYFILE", "key.pem", "ssl_keyfile"),
+        ({"security_protocol": "SASL_SSL"}, "security_protocol SASL_SSL needs sasl_mechanism"),
+        ({"sasl_username": "me"}, "security_protocol PLAINTEXT has no use for sasl_username"),
+        ({"sasl_mechanism": "PLAIN"}, "security_protocol PLAINTEXT has no use for sasl_mechanism"),
+        (
+            {"security_protocol": "SSL", "sasl_password": PASSWORD},
+            "security_protocol SSL has no use for sasl_password",
+        ),
+        (SCRAM, "sasl_mechanism SCRAM-SHA-512 needs sasl_username and sasl_password"),
+        (
+            {**SCRAM, "sasl_mechanism": "PLAIN", "sasl_username": "me"},
+            "sasl_mechanism PLAIN needs sasl_password",
+        ),
+        (
+            {**SCRAM, "sasl_username": "me", "sasl_password": ""},
+            "sasl_mechanism SCRAM-SHA-512 needs sasl_password",
+        ),
+        (
+            {**SCRAM, "sasl_username": "a=b", "sasl_password": PASSWORD},
+            "sasl_username: the Kafka client cannot send , or = with SCRAM",
+        ),
+        (
+            {**SCRAM, "sasl_mechanism": "OAUTHBEARER"},
+            "sasl_mechanism OAUTHBEARER needs sasl_token_file",
+        ),
+        (
+            {**SCRAM, "sasl_mechanism": "OAUTHBEARER", "sasl_password": PASSWORD},
+            "sasl_mechanism OAUTHBEARER has no use for sasl_password",
+        ),
+        (
+            {**SCRAM, "sasl_token_file": "file"},
+            "sasl_mechanism SCRAM-SHA-512 has no use for sasl_token_file",
+        ),
+        ({"ssl_cafile": "file"}, "security_protocol PLAINTEXT has no use for ssl_cafile"),
+        (
+            {"security_protocol": "SSL", "ssl_certfile": "file"},
+            "ssl_certfile needs ssl_keyfile",
+        ),
+        (
+            {"security_protocol": "SSL", "ssl_keyfile": "file"},
+            "ssl_keyfile needs ssl_certfile",
+        ),
+        (
+            {"security_protocol": "SSL", "ssl_key_password": PASSWORD},
+            "ssl_key_password needs ssl_keyfile",
+        ),
     ],
 )
-def test_what_is_not_built_yet_is_refused_and_says_so(problems, variable, value, word):
-    (line,) = problems({variable: value})
-    assert word in line
-    assert "not built yet" in line
+def test_security_that_is_not_whole_is_refused_in_one_line(problems, tmp_path, chosen, line):
+    (tmp_path / "file").touch()
+    assert problems(kafka(**chosen)) == [f"WORKER_KAFKA: {line}"]
+
+
+@pytest.mark.parametrize("name", ["sasl_token_file", "ssl_cafile", "ssl_certfile", "ssl_keyfile"])
+@pytest.mark.parametrize(
+    ("given", "why"), [("absent", "No such file or directory"), (".", "Is a directory")]
+)
+def test_a_file_that_cannot_be_read_is_refused(problems, name, given, why):
+    (line,) = problems(kafka(security_protocol="SSL", **{name: given}))
+    assert line == f"WORKER_KAFKA__{name.upper()}: cannot be read: {why} (got {given!r})"
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        {"security_protocol": "SSL"},
+        {"security_protocol": "SSL", "ssl_cafile": "f", "ssl_certfile": "f", "ssl_keyfile": "f"},
+        {**SCRAM, "sasl_username": "me", "sasl_password": PASSWORD},
+        {**SCRAM, "sasl_mechanism": "OAUTHBEARER", "sasl_token_file": "f"},
+        {**SCRAM, "security_protocol": "SASL_PLAINTEXT", "sasl_username": "me",
+         "sasl_password": PASSWORD},
+    ],
+)  # fmt: skip
+def test_security_that_is_whole_is_taken(monkeypatch, tmp_path, chosen):
+    (tmp_path / "f").touch()
+    for name, value in kafka(**chosen).items():
+        monkeypatch.setenv(name, value)
+    taken = settings.load([]).kafka
+    assert taken.security_protocol == chosen["security_protocol"]
+    assert PASSWORD not in f"{taken} {taken!r} {taken.model_dump_json()}"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,167 @@
+"""What a broker's answers, or silence, mean to a client: nothing here speaks to a real one."""
+
+import socket
+import threading
+from contextlib import contextmanager
+
+import pytest
+
+from worker.errors import Refused, Transient
+from worker.kafka import examine as examination
+from worker.kafka.clients import Connection
+from worker.kafka.security import Security, TokenFile
+
+SECRET = "hunter2-is-secret"
+SASL = Security(
+    protocol="SASL_PLAINTEXT", mechanism="PLAIN", username="me", password=SECRET, key_password="k"
+)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(examination, "PAUSE", 0.01)
+    monkeypatch.setattr(examination, "PATIENCE", 1.0)
+
+
+@contextmanager
+def broker(answer):
+    """A port where every connection gets what `answer(link)` gives it; then it is closed."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve():
+            while True:
+                try:
+                    link, _ = server.accept()
+                except OSError:
+                    return
+                with link:
+                    link.settimeout(10)
+                    answer(link)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+        server.shutdown(socket.SHUT_RDWR)
+    thread.join(10)
+
+
+def hang_up(link):
+    link.recv(1)
+
+
+def babble(link):
+    link.recv(1_000)
+    link.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+
+def say_nothing(link):
+    while link.recv(1_000):
+        pass
+
+
+def examined(address, security):
+    return examination.examine(servers=[address], client_id="x", security=security)
+
+
+@pytest.mark.parametrize("answer", [hang_up, babble, say_nothing])
+@pytest.mark.parametrize("security", [Security(), SASL, Security(protocol="SSL")])
+def test_a_broker_that_does_not_answer_is_away_and_no_reason_to_end(answer, security):
+    with broker(answer) as address:
+        (line,) = examined(address, security)
+    assert line.startswith(f"{address}: ")
+
+
+@pytest.mark.parametrize("security", [Security(), SASL])
+def test_a_port_that_nobody_listens_on_is_a_broker_that_is_away(security):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    link = Connection(
+        bootstrap_servers=f"127.0.0.1:{port}", client_id="x", patience=0.2, security=security
+    )
+    with pytest.raises(Transient) as told:
+        link.admin()
+    assert str(told.value) == (
+        f"no broker answers at 127.0.0.1:{port}: check kafka.bootstrap_servers and that the "
+        f"cluster is up (127.0.0.1:{port}: Connection refused)"
+    )
+
+
+def test_a_host_that_has_no_address_is_a_broker_that_is_away():
+    (line,) = examined("no-such-host.invalid:9092", SASL)
+    assert line.startswith("no-such-host.invalid:9092: ")
+
+
+# ApiVersions, version 0: SaslHandshake and SaslAuthenticate in version 1.
+VERSIONS = bytes.fromhex("0000 00000002 0011 0001 0001 0024 0001 0001")
+HANDSHAKE = b"\0\0" + b"\0\0\0\1" + b"\0\5PLAIN"
+
+
+def until_the_password(link):
+    """A broker that closes in mid-authentication, as one without SaslAuthenticate's error does."""
+    for answer in (VERSIONS, HANDSHAKE):
+        size = int.from_bytes(link.recv(4))
+        request = link.recv(size)
+        body = request[4:8] + answer
+        link.sendall(len(body).to_bytes(4) + body)
+    link.recv(1_000)
+
+
+def test_a_broker_that_closes_during_authentication_each_time_ends_the_worker():
+    with broker(until_the_password) as address, pytest.raises(Refused) as told:
+        examined(address, SASL)
+    assert str(told.value) == (
+        f"{address} closes the connection during authentication: check user, password, mechanism "
+        "and protocol; the broker's log has the reason"
+    )
+
+
+@pytest.mark.parametrize("text", ["abc.def.", "  abc.def.\n", "\n\tabc.def.\r\n"])
+def test_a_token_is_read_each_time_and_without_white_space(tmp_path, text):
+    path = tmp_path / "token"
+    path.write_text("before")
+    provider = TokenFile(path)
+    assert provider.token() == "before"
+    path.write_text(text)
+    assert provider.token() == "abc.def."
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (None, "cannot be read: No such file or directory"),
+        (b"", "is empty"),
+        (b" \n", "is empty"),
+        (b"a b", "holds more, or less, than one token"),
+        (b"a\x01auth=Bearer b", "holds more, or less, than one token"),
+        (b"\xff\xfe", "holds more, or less, than one token"),
+    ],
+)
+def test_a_token_that_cannot_serve_is_refused_without_being_shown(tmp_path, content, why):
+    path = tmp_path / "token"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(Refused) as told:
+        TokenFile(path).token()
+    assert str(told.value) == f"kafka.sasl_token_file {path} {why}"
+
+
+@pytest.mark.parametrize(
+    ("field", "line"),
+    [
+        ("ca_file", "kafka.ssl_cafile {} cannot be loaded as PEM certificates: "),
+        ("cert_file", "kafka.ssl_certfile {0} and kafka.ssl_keyfile {0} cannot be loaded as PEM: "),
+    ],
+)
+def test_a_file_that_is_no_pem_is_refused_in_one_line(tmp_path, field, line):
+    path = tmp_path / "bad.pem"
+    path.write_text("no PEM")
+    with pytest.raises(Refused) as told:
+        Security(protocol="SSL", key_file=path, **{field: path}).check()
+    assert str(told.value).startswith(line.format(path))
+    assert "\n" not in str(told.value)
+
+
+def test_no_secret_is_in_what_a_connection_prints():
+    link = Connection(bootstrap_servers="a:1", client_id="x", security=SASL)
+    assert SECRET not in f"{link} {link!r} {SASL}"
+    assert "key_password" not in repr(SASL)
