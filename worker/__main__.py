@@ -83,7 +83,7 @@ def _check(options: list[str]) -> int:
     _prepare_libraries()
     from worker.kafka.topics import TopicDesk  # noqa: PLC0415
     from worker.model.classifier import load  # noqa: PLC0415
-    from worker.service import batching, connection  # noqa: PLC0415
+    from worker.service import batching, checked, connection  # noqa: PLC0415
 
     print("settings    ok")
     model = load(
@@ -98,12 +98,7 @@ def _check(options: list[str]) -> int:
     print(f"device      ok: {model.device} in {dtype}, batches of {limits.max_records} records")
     desk = TopicDesk(connection=connection(chosen))
     try:
-        topics = desk.check(
-            input_topic=chosen.input.topic,
-            output_topic=chosen.output.topic,
-            dlq_topic=chosen.dlq.topic,
-            group=chosen.kafka.group_id,
-        )
+        topics = checked(desk, chosen)
     except Transient as error:
         print(f"emotion-worker: {error}", file=sys.stderr)
         return EXIT_FAILED

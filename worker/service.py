@@ -145,6 +145,26 @@ def connection(settings: Settings) -> Connection:
     )
 
 
+def checked(desk: TopicDesk, settings: Settings) -> Topics:
+    """This worker's topics.
+
+    Raises:
+        Refused: One is missing or cannot serve, or a permission is missing.
+        Transient: No broker answers.
+    """
+    return desk.check(
+        input_topic=settings.input.topic,
+        output_topic=settings.output.topic,
+        dlq_topic=settings.dlq.topic,
+        group=settings.kafka.group_id,
+        transactional_id=_transactional_id(settings) if settings.transactional else None,
+    )
+
+
+def _transactional_id(settings: Settings) -> str:
+    return f"{settings.kafka.group_id}-{settings.kafka.replica_id}"
+
+
 def _security(kafka: KafkaSettings) -> Security:
     password, key_password = kafka.sasl_password, kafka.ssl_key_password
     return Security(
@@ -248,15 +268,19 @@ def _explained(failure: BaseException, settings: Settings) -> BaseException:
     """The failure; or, where a broker forbids something, the line that says what is missing."""
     if not access.forbidden(failure):
         return failure
-    desk = TopicDesk(connection=connection(settings))
+    link = connection(settings)
+    desk = TopicDesk(connection=link)
     try:
-        _checked(desk, settings)
+        checked(desk, settings)
     except Refused as refused:
         return refused
     except Transient:
         pass
     finally:
         desk.close()
+    if access.may_not_write_transactions(failure):
+        lacking = f"Write on transactional id {_transactional_id(settings)}"
+        return Refused(access.advice([lacking], link.security.who))
     return failure
 
 
@@ -268,19 +292,10 @@ def _wait_for_topics(desk: TopicDesk, settings: Settings) -> Topics:
     """
     while True:
         try:
-            return _checked(desk, settings)
+            return checked(desk, settings)
         except Transient as error:
             log.warning("waiting_for_broker", error=str(error))
             time.sleep(1.0)
-
-
-def _checked(desk: TopicDesk, settings: Settings) -> Topics:
-    return desk.check(
-        input_topic=settings.input.topic,
-        output_topic=settings.output.topic,
-        dlq_topic=settings.dlq.topic,
-        group=settings.kafka.group_id,
-    )
 
 
 def _parts(
@@ -328,7 +343,7 @@ def _parts(
                     compression=kafka.compression,
                     outage_limit=kafka.outage_limit,
                     stopping=stopping,
-                    transactional_id=f"{kafka.group_id}-{kafka.replica_id}",
+                    transactional_id=_transactional_id(settings),
                 ),
                 membership=membership,
                 input_topic=topics.input.name,

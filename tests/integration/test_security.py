@@ -176,6 +176,48 @@ def test_a_worker_labels_through_every_way_in_with_no_more_than_it_needs(
     assert_nothing_secret(secure, log, *said)
 
 
+def transactional(topics):
+    """Settings of an exactly-once replica, and the one permission more that it needs."""
+    settings = {"delivery__guarantee": "exactly_once", "kafka__replica_id": "a"}
+    return settings, ("Write", "transactional_id", f"{topics.group}-a")
+
+
+def test_exactly_once_needs_one_permission_more(secure, worker, check):
+    topics = Topics(secure.plaintext)
+    settings, principal = secure.settings("SCRAM-SHA-512")
+    more, need = transactional(topics)
+    secure.allow(principal, *topics.needs.values(), need)
+    process = worker(topics, **settings, **more)
+    assert check(process)[0] == 0
+    produce(secure.plaintext, topics.input, values(*range(20)))
+    process.start()
+    process.wait_processed(20)
+    assert process.stop() == 0
+    outputs = read_all(secure.plaintext, topics.output, "read_committed")
+    assert sorted(json.loads(output.value)["id"] for output in outputs) == list(range(20))
+
+
+@pytest.mark.parametrize("granted", ["Describe", None])
+def test_without_the_permission_for_transactions_run_ends_with_it(secure, worker, check, granted):
+    topics = Topics(secure.plaintext)
+    settings, principal = secure.settings("SCRAM-SHA-512")
+    more, need = transactional(topics)
+    secure.allow(principal, *topics.needs.values())
+    if granted:
+        secure.allow(principal, (granted, *need[1:]))
+    process = worker(topics, **settings, **more)
+    line = (
+        f"permission is missing: add an ACL: operation Write on transactional id {need[2]} for "
+        f"user {principal}"
+    )
+    # With Describe only trying would tell, and trying ends a running replica's transactions.
+    code, _, err = check(process)
+    assert (code, err) == ((0, "") if granted else (2, f"emotion-worker: {line}\n"))
+    process.start(ready=False)
+    assert process.wait(90) == 2
+    assert last_line(process) == line
+
+
 def test_a_token_is_read_again_when_it_has_expired(secure, worker, tmp_path):
     files = {name: tmp_path / name for name in ("renewed", "forgotten")}
     workers, topics = {}, {}

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
 import kafka.errors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from kafka import KafkaAdminClient
 
 COORDINATOR_PATIENCE = 10.0
-"""Seconds for a group's coordinator: the first group of a new cluster waits for its offsets topic,
-which takes 1 s on a quiet machine."""
+"""Seconds for a coordinator: the first group of a new cluster waits for the topic of all groups'
+offsets, which takes 1 s on a quiet machine."""
 
 _NOT_YET = (
     kafka.errors.CoordinatorNotAvailableError,
@@ -26,7 +27,7 @@ _NOT_YET = (
 def allows(described: dict[str, Any], operation: str) -> bool:
     """Whether a topic's or a group's description grants this; also where it does not tell."""
     granted = described.get("authorized_operations")
-    return not granted or operation.upper() in granted
+    return granted is None or operation.upper() in granted
 
 
 def reads_group(admin: KafkaAdminClient, group_id: str) -> bool:
@@ -35,15 +36,38 @@ def reads_group(admin: KafkaAdminClient, group_id: str) -> bool:
     Raises:
         kafka.errors.KafkaError: The cluster does not answer.
     """
+    described = _of_coordinator(lambda: admin.describe_groups([group_id])[group_id])
+    return described is not None and allows(described, "Read")
+
+
+def sees_transactions(admin: KafkaAdminClient, transactional_id: str) -> bool:
+    """Whether this client may look at its transactions.
+
+    Whether it may write them is not to be known without ending those of a replica that runs.
+
+    Raises:
+        kafka.errors.KafkaError: The cluster does not answer.
+    """
+
+    def describe() -> dict[str, Any]:
+        with contextlib.suppress(kafka.errors.TransactionalIdNotFoundError):
+            admin.describe_transactions([transactional_id])
+        return {}
+
+    return _of_coordinator(describe) is not None
+
+
+def _of_coordinator(ask: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
+    """What a coordinator answers: None that it is forbidden, nothing where there is none yet."""
     end = time.monotonic() + COORDINATOR_PATIENCE
     while True:
         try:
-            return allows(admin.describe_groups([group_id])[group_id], "Read")
-        except kafka.errors.GroupAuthorizationFailedError:
-            return False
+            return ask()
+        except kafka.errors.AuthorizationError:
+            return None
         except _NOT_YET:
             if time.monotonic() > end:
-                return True
+                return {}
             time.sleep(0.2)
 
 
@@ -51,6 +75,11 @@ def forbidden(failure: BaseException) -> bool:
     """Whether a failure comes of what this client may not do, or of who it says it is."""
     kinds = (kafka.errors.AuthorizationError, kafka.errors.SaslAuthenticationFailedError)
     return isinstance(failure.__cause__, kinds)
+
+
+def may_not_write_transactions(failure: BaseException) -> bool:
+    """Whether a failure comes of a transactional id that this client may not use."""
+    return isinstance(failure.__cause__, kafka.errors.TransactionalIdAuthorizationFailedError)
 
 
 def advice(lacking: Iterable[str], who: str) -> str:

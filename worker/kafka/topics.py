@@ -68,8 +68,23 @@ class TopicDesk:
         self._connection = connection
         self._admin: KafkaAdminClient | None = None
 
-    def check(self, *, input_topic: str, output_topic: str, dlq_topic: str, group: str) -> Topics:
+    def check(
+        self,
+        *,
+        input_topic: str,
+        output_topic: str,
+        dlq_topic: str,
+        group: str,
+        transactional_id: str | None,
+    ) -> Topics:
         """Describes the three topics and refuses what cannot work.
+
+        Args:
+            input_topic: Needs the permission Read.
+            output_topic: Needs Write.
+            dlq_topic: Needs Write.
+            group: Needs Read.
+            transactional_id: Needs Write; None without transactions.
 
         Raises:
             Refused: A topic does not exist or cannot serve, with the command that mends it; or
@@ -80,6 +95,9 @@ class TopicDesk:
         found, lacking = self._described(names)
         if not self.ask(lambda admin: access.reads_group(admin, group)):
             lacking.append(f"Read on group {group}")
+        name = transactional_id
+        if name is not None and not self._ask(lambda a: access.sees_transactions(a, name)):
+            lacking.append(f"Write on transactional id {name}")
         if lacking:
             raise Refused(access.advice(lacking, self._connection.security.who))
         missing = [f"{role}.topic {name}" for role, name in names.items() if name not in found]
