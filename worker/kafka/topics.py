@@ -96,7 +96,7 @@ class TopicDesk:
         if not self.ask(lambda admin: access.reads_group(admin, group)):
             lacking.append(f"Read on group {group}")
         name = transactional_id
-        if name is not None and not self._ask(lambda a: access.sees_transactions(a, name)):
+        if name is not None and not self.ask(lambda a: access.sees_transactions(a, name)):
             lacking.append(f"Write on transactional id {name}")
         if lacking:
             raise Refused(access.advice(lacking, self._connection.security.who))
