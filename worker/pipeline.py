@@ -97,6 +97,7 @@ class Parts:
     budget: Budget
     limits: Limits
     drain_deadline: float
+    outage_limit: float
     metrics: Metrics
     health: Health
     watchdog: Watchdog
@@ -386,15 +387,22 @@ class Pipeline:
 
     def _watch(self) -> None:
         metrics, health = self._parts.metrics, self._parts.health
+        heard = time.monotonic()
         while not self._stopping.is_set():
             try:
                 self._parts.watch(self.intake)
             except Transient as error:
                 metrics.broker_reachable(reachable=False)
                 log.warning("broker_away", error=str(error))
+                silent = time.monotonic() - heard
+                if silent > self._parts.outage_limit:
+                    raise Fatal(
+                        f"no broker has answered for {silent:.0f} s (kafka.outage_limit): nothing "
+                        "unacknowledged was committed; it is read again after a restart"
+                    ) from error
             else:
                 metrics.broker_reachable(reachable=True)
-                health.broker_heard = time.monotonic()
+                health.broker_heard = heard = time.monotonic()
             self._stopping.wait(WATCH_SECONDS)
 
     def _reached(self, make: Callable[[], T]) -> T | None:

@@ -398,6 +398,7 @@ def _parts(
             commit_interval=kafka.commit_interval,
         ),
         drain_deadline=settings.drain.deadline,
+        outage_limit=kafka.outage_limit,
         metrics=metrics,
         health=health,
         watchdog=watchdog,

@@ -109,7 +109,8 @@ class KafkaSettings(Group):
     delivery_timeout: Annotated[float, Ge(5), Le(600)] = 120.0
     """How long an output waits for the broker before a new producer sends it again."""
     outage_limit: Annotated[float, Ge(1)] = 600.0
-    """Without any acknowledgement for so long while outputs wait, the worker exits with 1."""
+    """Without an acknowledgement for so long while outputs wait, or without any answer, the worker
+    exits with 1. At start it waits for a broker without limit."""
     hanging_after: Annotated[float, Ge(1), Le(604_800)] = 900.0
     """An open transaction that holds readers up for so long is told of. At least the longest
     timeout of any producer: the brokers allow 15 minutes (`transaction.max.timeout.ms`)."""

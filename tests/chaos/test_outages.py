@@ -91,6 +91,40 @@ def test_outages_in_mid_stream_restart_nothing_and_lose_nothing(proxied_kafka, t
     assert max(resident) < 1.2 * min(resident)
 
 
+@pytest.mark.parametrize("guarantee", MOMENTS)
+@pytest.mark.parametrize("busy", [True, False], ids=["busy", "idle"])
+def test_an_outage_beyond_the_limit_ends_the_process_and_commits_nothing_more(
+    proxied_kafka, tmp_path, guarantee, busy
+):
+    direct, proxy = proxied_kafka
+    names = {
+        f"{name}_topic": f"{name}-{guarantee}-{'busy' if busy else 'idle'}"
+        for name in ("input", "output", "dlq")
+    }
+    topic = names["input_topic"]
+    for name in names.values():
+        create_topic(direct, name, partitions=2)
+    worker = WorkerProcess(
+        bootstrap=proxy.bootstrap_servers, directory=tmp_path, group=topic,
+        delivery__guarantee=guarantee, kafka__replica_id="r", kafka__outage_limit=4,
+        seconds_per_batch=0.02 if busy else 0.0, batch__max_records=32, **names,
+    )  # fmt: skip
+    with worker.start():
+        produce(direct, topic, [_tweet(n) for n in range(6_000 if busy else 10)])
+        worker.wait_processed(10)
+        if not busy:
+            wait_until(lambda: sum(committed(direct, topic).values()) == 10, 60, "all is committed")
+        proxy.refuse()
+        assert worker.wait(90) == 1
+    assert "(kafka.outage_limit): nothing unacknowledged was committed" in worker.log()
+    proxy.accept()
+    outputs = read_committed(direct, names["output_topic"])
+    sources = [json.loads(output.value)["source"] for output in outputs]
+    done = {(source["partition"], source["offset"]) for source in sources}
+    for partition, offset in committed(direct, topic).items():
+        assert all((partition.partition, at) in done for at in range(offset))
+
+
 def _tweet(number):
     return Message(
         value=json.dumps({"text": f"n {number}", "id": number}).encode(), key=b"%d" % (number % 50)
