@@ -155,6 +155,29 @@ def test_out_of_memory_makes_smaller_batches_and_loses_nothing(kafka, worker):
     assert [e["max_records"] for e in events(process, "batches_halved")] == [32, 16]
 
 
+@pytest.mark.slow
+def test_a_model_slower_than_three_poll_intervals_keeps_its_partitions_and_its_memory(
+    kafka, worker
+):
+    process = worker(seconds_per_batch=30, kafka__max_poll_interval=10)
+    send(process, tweets(30_000))
+    process.start()
+    wait_until(lambda: process.metric("worker_consumer_paused") == 1, 60, "intake pauses")
+    before, highest = process.resident_bytes(), 0
+    end = time.monotonic() + 120
+    while process.processed() == 0 and time.monotonic() < end:
+        highest = max(highest, process.resident_bytes())
+        assert process.get("/livez")[0] == process.get("/readyz")[0] == 200
+        time.sleep(1)
+    assert process.processed() > 0
+    assert process.metric("worker_stage_duration_seconds_sum", stage="model") >= 30
+    assert process.metric("worker_assigned_partitions") == 2
+    assert process.metric("worker_rebalances_total") == 1, "the first assignment"
+    wait_until(lambda: done(kafka, process) > 0, 60, "it may commit")
+    print(f"resident MB: {before >> 20} before, {highest >> 20} at most")
+    assert highest - before < 30 << 20
+
+
 # The input ---------------------------------------------------------------------------------
 
 
