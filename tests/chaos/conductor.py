@@ -176,7 +176,7 @@ class Conductor:
     def _due(self) -> int:
         """How much input there may be now: some behind the next mark, for the fault to disturb."""
         if self._faults:
-            return self._faults[0].mark + max(400, self._plan.messages // 50)
+            return self._faults[0].mark + max(600, self._plan.messages // 50)
         if self._unfinished():  # a zombie has to wake while the others are at work
             return int(0.97 * self._plan.messages)
         return self._plan.messages

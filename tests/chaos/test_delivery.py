@@ -44,8 +44,8 @@ def test_whatever_is_killed_each_input_has_its_output(own_kafka, tmp_path, guara
         settings={
             "delivery__guarantee": guarantee,
             "drain__deadline": DRAIN_DEADLINE,
-            "batch__max_records": 50,
-            "seconds_per_batch": 0.02,
+            "batch__max_records": 20,
+            "seconds_per_batch": 0.05,
         },
     )
     try:
