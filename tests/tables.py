@@ -4,7 +4,6 @@ A table stands between `<!-- NAME -->` and `<!-- /NAME -->`.
 """
 
 import re
-import socket
 import typing
 from pathlib import Path
 
@@ -84,8 +83,6 @@ def _default(knob):
     if knob.is_required():
         return "required"
     default = knob.get_default(call_default_factory=True)
-    if default == socket.gethostname():
-        return "host name"
     if default is None or default == "":
         return ""
     if isinstance(default, BaseModel):

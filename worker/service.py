@@ -139,7 +139,7 @@ def connection(settings: Settings) -> Connection:
     """How this worker's clients reach the cluster."""
     return Connection(
         bootstrap_servers=settings.kafka.bootstrap_servers,
-        client_id=f"{settings.kafka.group_id}-{settings.kafka.replica_id}",
+        client_id=f"{settings.kafka.group_id}-{settings.replica}",
         metadata_max_age=settings.kafka.metadata_max_age,
         security=_security(settings.kafka),
     )
@@ -162,7 +162,7 @@ def checked(desk: TopicDesk, settings: Settings) -> Topics:
 
 
 def _transactional_id(settings: Settings) -> str:
-    return f"{settings.kafka.group_id}-{settings.kafka.replica_id}"
+    return f"{settings.kafka.group_id}-{settings.replica}"
 
 
 def _security(kafka: KafkaSettings) -> Security:
@@ -347,7 +347,7 @@ def _parts(
                 ),
                 membership=membership,
                 input_topic=topics.input.name,
-                replica_id=kafka.replica_id,
+                replica_id=settings.replica,
                 interval=settings.delivery.transaction_interval,
                 span_records=max(1, limits.in_flight // 2),
                 replace=replace,
@@ -409,7 +409,7 @@ def _parts(
             connection=link,
             topic=topics.input.name,
             group_id=kafka.group_id,
-            instance_id=kafka.replica_id if settings.static_member else None,
+            instance_id=settings.replica if settings.static_member else None,
             assignment=kafka.assignment,
             membership=membership,
             transactional=settings.transactional,

@@ -67,10 +67,10 @@ class KafkaSettings(Group):
     """Brokers to reach the cluster by: `host:port`, several with commas."""
     group_id: Annotated[str, MinLen(1)] = "emotion-worker"
     """Consumer group. Replicas with the same group share the input's partitions."""
-    replica_id: Annotated[str, MinLen(1)] = Field(default_factory=socket.gethostname)
+    replica_id: Annotated[str, MinLen(1)] | None = None
     """Identity of this replica, its own in the group: static member and transactional id. Default:
-    the host name, which is a StatefulSet's pod name. At least once, members are static only where
-    it is set."""
+    the host name, which is a StatefulSet's pod name; at least once, without it, a dynamic member
+    that can share a host with others."""
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     """How to reach brokers: `SSL` is TLS, `SASL_PLAINTEXT` a login, `SASL_SSL` both."""
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None = None
@@ -316,9 +316,14 @@ class Settings(BaseSettings):
         return self.delivery.guarantee == "exactly_once"
 
     @property
+    def replica(self) -> str:
+        """The identity of this replica."""
+        return self.kafka.replica_id or socket.gethostname()
+
+    @property
     def static_member(self) -> bool:
         """Whether this replica keeps its partitions through a restart."""
-        return self.transactional or "replica_id" in self.kafka.model_fields_set
+        return self.transactional or self.kafka.replica_id is not None
 
     @model_validator(mode="after")
     def _topics_differ(self) -> Self:

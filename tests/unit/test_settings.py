@@ -1,6 +1,7 @@
 """Settings: from where they come, in which order, and what is said of wrong ones."""
 
 import os
+import socket
 import subprocess
 import sys
 
@@ -417,3 +418,22 @@ def test_a_secrets_directory_that_is_not_there_is_refused(secrets):
     shown = secrets(None)
     assert shown.startswith("REFUSED")
     assert "secrets" in shown
+
+
+@pytest.mark.parametrize(
+    ("variables", "static"),
+    [
+        ({}, False),
+        ({"WORKER_KAFKA__GROUP_ID": "g"}, False),  # the host name is not everyone's own
+        ({"WORKER_KAFKA__REPLICA_ID": "worker-0"}, True),
+        ({"WORKER_DELIVERY__GUARANTEE": "exactly_once"}, True),
+    ],
+)
+def test_members_are_static_where_their_identity_is_known_to_be_their_own(
+    monkeypatch, variables, static
+):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    chosen = settings.load([])
+    assert chosen.static_member is static
+    assert chosen.replica == variables.get("WORKER_KAFKA__REPLICA_ID", socket.gethostname())

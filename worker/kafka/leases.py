@@ -78,6 +78,22 @@ class Leases:
             self._next.pop(number, None)
         self._tell()
 
+    def given_to(self, member: str, leases: Iterable[Lease]) -> list[Lease]:
+        """Those of the leases that were given to this member; others may have an owner since."""
+        return [lease for lease in leases if self._members.get(lease) == member]
+
+    def follow(self, member: str) -> None:
+        """Leases that an earlier member of this process was given begin anew.
+
+        A member that stood still in the middle of a join is thrown out of the group without being
+        told: it comes back as another one, and keeps partitions that others owned meanwhile.
+        """
+        inherited = [at for at, lease in self._held.items() if self._members[lease] != member]
+        if inherited:
+            log.warning("partitions_inherited", partitions=sorted(inherited))
+            self.stale |= set(inherited)
+            self.begin(inherited, member=member)
+
     def end(self, leases: list[Lease], event: str) -> None:
         """They were ``revoked`` or ``lost``."""
         for lease in leases:

@@ -48,6 +48,9 @@ rebalance takes a heartbeat or two; replacing the consumer in a slow one only ma
 
 STALE_SECONDS = 1.0
 """Longest wait for one committed offset after an eager rebalance, before the next poll."""
+JOIN_POLL_SECONDS = 1.0
+"""Shortest poll while the member is not settled in its group. The client forgets a join that ends
+between two polls, and joins again: with polls of no length, as while paused, for ever."""
 QUIET_SECONDS = 2.0
 """Longest wait of a revocation for the open transaction. Nothing is doubled without it: the
 broker refuses the transaction's offsets then, and its records are labelled again elsewhere."""
@@ -151,6 +154,8 @@ class Source:
         """
         self._watch_the_join()
         self._leave_stale_positions()
+        if not self._settled_in():
+            timeout = max(timeout, JOIN_POLL_SECONDS)
         try:
             polled = self._consumer.poll(timeout_ms=int(timeout * 1_000), max_records=max_records)
         except positions.GONE as gone:
@@ -162,6 +167,8 @@ class Source:
             # After a codec, CRC or header error the client's next poll() spins for ever at full
             # load and ignores its timeout: this consumer is never polled again.
             raise Fatal(self._explained(error)) from error
+        if self._settled_in():
+            self._leases.follow(self._member_id())
         if self._paused:
             self._apply_pause()
         now = time.monotonic()
@@ -206,11 +213,12 @@ class Source:
         return position
 
     def commit(self, offsets: dict[Lease, int]) -> bool:
-        """Starts a commit and returns at once; false while the one before is under way.
+        """Starts a commit and returns at once; false while there can be none.
 
-        Its result is told to ``on_commit`` during a later poll.
+        There can be none while the one before is under way, nor in a rebalance. Its result is
+        told to ``on_commit`` during a later poll.
         """
-        if self._commit_pending:
+        if self._commit_pending or not self._settled_in():
             return False
         self._commit_pending = True
         self._consumer.commit_async(self._structs(offsets), callback=self._committed)
@@ -314,7 +322,7 @@ class Source:
     def _watch_the_join(self) -> None:
         """Seen: a consumer on a busy machine that never learns who its coordinator is."""
         now = time.monotonic()
-        if self._consumer.group_metadata().state is MemberState.STABLE:
+        if self._settled_in():
             self._unsettled_since = None
         elif self._unsettled_since is None:
             self._unsettled_since = now
@@ -334,7 +342,7 @@ class Source:
         if self._transactional:
             # On the client's own thread, whose heartbeats can wait for so long.
             self._membership.wait_until_quiet(QUIET_SECONDS)
-        elif offsets := self._settled(leases):
+        elif offsets := self._settled(self._leases.given_to(self._member_id(), leases)):
             try:
                 await self._consumer.commit_async(self._structs(offsets))
                 self._on_commit("ok")
@@ -361,6 +369,9 @@ class Source:
             log.warning("committed_offsets_awaited", error=str(error))
         else:
             stale.clear()
+
+    def _settled_in(self) -> bool:
+        return self._consumer.group_metadata().state is MemberState.STABLE
 
     def _member_id(self) -> str:
         member: str = self._consumer.group_metadata().member_id
