@@ -22,7 +22,7 @@ Labels the texts of a Kafka topic with a fine-tuned classifier.
   check    are settings, checkpoint, broker and topics usable?
   schema   JSON Schema of the messages
   demo     all of it on this machine, with an embedded Apache Kafka
-  redrive  put dead letters back on the input topic (not built yet)
+  redrive  put dead letters back on the input topic
 
 Settings also come from WORKER_... variables and .env; 'emotion-worker run --help' lists them.
 """
@@ -124,8 +124,10 @@ def _demo(options: list[str]) -> int:
     return demo(options)
 
 
-def _redrive(_: list[str]) -> int:
-    raise Refused("redrive is not built yet")
+def _redrive(options: list[str]) -> int:
+    from worker.redrive.run import redrive  # noqa: PLC0415
+
+    return redrive(options)
 
 
 def _prepare_libraries() -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import socket
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeVar
 
 from annotated_types import Ge, Gt, Le, MinLen
 from dotenv import dotenv_values
@@ -54,6 +54,9 @@ def _readable(path: Path) -> Path:
 
 
 ReadableFile = Annotated[Path, AfterValidator(_readable)]
+
+
+S = TypeVar("S", bound="Settings")
 
 
 class Group(BaseModel):
@@ -345,12 +348,25 @@ def load(args: list[str]) -> Settings:
     Raises:
         Refused: With one line for each unknown name or bad value.
     """
+    return load_as(Settings, args)
+
+
+def load_as(kind: type[S], args: list[str]) -> S:
+    """The same for a command with options of its own, which come from the command line only.
+
+    Args:
+        kind: The settings with the options.
+        args: Command-line options, without the program and the command.
+
+    Raises:
+        Refused: With one line for each unknown name or bad value.
+    """
     try:
         unknown = _unknown_names()
     except (OSError, UnicodeDecodeError) as error:
         raise Refused(f".env or {SECRETS_DIR} cannot be read: {error}") from error
     try:
-        settings = CliApp.run(Settings, cli_args=args)
+        settings = CliApp.run(kind, cli_args=args)
     except ValidationError as error:
         raise Refused("\n".join([*unknown, *explain(error)])) from error
     except SettingsError as error:
@@ -366,6 +382,8 @@ def explain(error: ValidationError) -> list[str]:
     for problem in error.errors(include_url=False):
         path = [str(part) for part in problem["loc"]]
         name = PREFIX + "__".join(path).upper() if path else "settings"
+        if path and path[0] not in Settings.model_fields:
+            name = f"--{path[0].replace('_', '-')}"
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             lines.append(f"{name}: there is no such setting")

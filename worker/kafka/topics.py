@@ -92,33 +92,28 @@ class TopicDesk:
             Transient: No broker answers.
         """
         names = {"input": input_topic, "output": output_topic, "dlq": dlq_topic}
-        found, lacking = self._described(names)
+        found, lacking = self._described(names, _NEEDS)
         if not self.ask(lambda admin: access.reads_group(admin, group)):
             lacking.append(f"Read on group {group}")
         name = transactional_id
         if name is not None and not self.ask(lambda a: access.sees_transactions(a, name)):
             lacking.append(f"Write on transactional id {name}")
-        if lacking:
-            raise Refused(access.advice(lacking, self._connection.security.who))
-        missing = [f"{role}.topic {name}" for role, name in names.items() if name not in found]
-        if missing:
-            commands = [
-                _create_command(self._connection, name)
-                for name in names.values()
-                if name not in found
-            ]
-            raise Refused(
-                f"there is no topic for {', '.join(missing)}; topics are never made by the worker: "
-                + " && ".join(commands)
-            )
-        limits = self._configured(list(names.values()))
-        topics = {role: _topic(found[name], limits.get(name, {})) for role, name in names.items()}
-        if topics["dlq"].compacted:
-            raise Refused(
-                f"dlq.topic {dlq_topic} is compacted, which deletes all but one dead letter of a "
-                "key: set its cleanup.policy to delete"
-            )
-        return Topics(**topics)
+        self._refuse(lacking)
+        return Topics(**self._usable(names, found))
+
+    def check_redrive(self, *, input_topic: str, dlq_topic: str) -> tuple[Topic, Topic]:
+        """Describes the two topics of a redrive, input and dead letters, and refuses likewise.
+
+        Raises:
+            Refused: A topic does not exist or cannot serve, with the command that mends it; or
+                a permission is missing; or a broker turns this client away.
+            Transient: No broker answers.
+        """
+        names = {"input": input_topic, "dlq": dlq_topic}
+        found, lacking = self._described(names, {"input": "Write", "dlq": "Read"})
+        self._refuse(lacking)
+        topics = self._usable(names, found)
+        return topics["input"], topics["dlq"]
 
     def verify(self, topics: Topics) -> Topics:
         """Describes the topics again.
@@ -129,9 +124,9 @@ class TopicDesk:
             Transient: No broker answers.
         """
         wanted = {"input": topics.input, "output": topics.output, "dlq": topics.dlq}
-        found, lacking = self._described({role: topic.name for role, topic in wanted.items()})
-        if lacking:
-            raise Refused(access.advice(lacking, self._connection.security.who))
+        names = {role: topic.name for role, topic in wanted.items()}
+        found, lacking = self._described(names, _NEEDS)
+        self._refuse(lacking)
         for topic in wanted.values():
             if topic.name not in found:
                 raise Fatal(f"topic {topic.name} was deleted while the worker ran")
@@ -150,13 +145,15 @@ class TopicDesk:
         Raises:
             Transient: No broker answers.
         """
-        wanted = {TopicPartition(topic, number): OffsetSpec.LATEST for number in range(partitions)}
-        offsets = self.ask(
-            lambda admin: admin.list_partition_offsets(
-                wanted, isolation_level="read_committed", timeout_ms=5_000
-            )
-        )
-        return {partition.partition: found.offset for partition, found in offsets.items()}
+        return self._offsets(topic, partitions, OffsetSpec.LATEST)
+
+    def start_offsets(self, topic: str, partitions: int) -> dict[int, int]:
+        """Offset of the first record that retention has left, per partition.
+
+        Raises:
+            Transient: No broker answers.
+        """
+        return self._offsets(topic, partitions, OffsetSpec.EARLIEST)
 
     def ask(self, question: Callable[[KafkaAdminClient], T]) -> T:
         """The admin client's answer.
@@ -181,7 +178,43 @@ class TopicDesk:
             self._admin.close()
             self._admin = None
 
-    def _described(self, names: dict[str, str]) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    def _refuse(self, lacking: list[str]) -> None:
+        if lacking:
+            raise Refused(access.advice(lacking, self._connection.security.who))
+
+    def _usable(self, names: dict[str, str], found: dict[str, Any]) -> dict[str, Topic]:
+        missing = [f"{role}.topic {name}" for role, name in names.items() if name not in found]
+        if missing:
+            commands = [
+                _create_command(self._connection, name)
+                for name in names.values()
+                if name not in found
+            ]
+            raise Refused(
+                f"there is no topic for {', '.join(missing)}; topics are never made by the worker: "
+                + " && ".join(commands)
+            )
+        limits = self._configured(list(names.values()))
+        topics = {role: _topic(found[name], limits.get(name, {})) for role, name in names.items()}
+        if topics["dlq"].compacted:
+            raise Refused(
+                f"dlq.topic {names['dlq']} is compacted, which deletes all but one dead letter of "
+                "a key: set its cleanup.policy to delete"
+            )
+        return topics
+
+    def _offsets(self, topic: str, partitions: int, spec: OffsetSpec) -> dict[int, int]:
+        wanted = {TopicPartition(topic, number): spec for number in range(partitions)}
+        offsets = self.ask(
+            lambda admin: admin.list_partition_offsets(
+                wanted, isolation_level="read_committed", timeout_ms=5_000
+            )
+        )
+        return {partition.partition: found.offset for partition, found in offsets.items()}
+
+    def _described(
+        self, names: dict[str, str], needs: dict[str, str]
+    ) -> tuple[dict[str, dict[str, Any]], list[str]]:
         """The topics that there are, and what this client may not do that their roles need."""
         described = self.ask(lambda admin: admin.describe_topics(list(names.values())))
         roles = {name: role for role, name in names.items()}
@@ -193,7 +226,7 @@ class TopicDesk:
                 found[name] = topic
             elif not hidden and error is not kafka.errors.UnknownTopicOrPartitionError:
                 raise Transient(f"topic {name} is not ready: {error.__name__}")
-            need = _NEEDS[roles[name]]
+            need = needs[roles[name]]
             if hidden or not access.allows(topic, need):
                 lacking.append(f"{need} on topic {name}")
         return found, lacking

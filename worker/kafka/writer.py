@@ -163,14 +163,7 @@ class Writer:
 
     def foretold(self, output: Writable) -> Refusal | None:
         """The verdict where the topic's configuration leaves no doubt of it."""
-        topic = self._topics[output.topic]
-        if topic.compacted and output.key is None:
-            return "invalid"
-        if output.timestamp is None:
-            return None
-        age = int(time.time() * 1_000) - output.timestamp
-        outside = age > topic.earliest_ms or -age > topic.latest_ms
-        return "timestamp" if outside else None
+        return foretold(self._topics[output.topic], output)
 
     def oversized(self, output: Writable) -> bool:
         """Whether the broker may refuse it as too large: it limits what is left of compression."""
@@ -202,6 +195,17 @@ class Writer:
             end(producer, timeout=1.0, force=True)
             raise
         self.producer = producer
+
+
+def foretold(topic: Topic, output: Writable) -> Refusal | None:
+    """The verdict where the topic's configuration leaves no doubt of it."""
+    if topic.compacted and output.key is None:
+        return "invalid"
+    if output.timestamp is None:
+        return None
+    age = int(time.time() * 1_000) - output.timestamp
+    outside = age > topic.earliest_ms or -age > topic.latest_ms
+    return "timestamp" if outside else None
 
 
 def send(producer: KafkaProducer, output: Writable) -> Any:

@@ -1,0 +1,212 @@
+"""The dead letters that a redrive has before it: from the group's offsets to the end at the start.
+
+The group has no members: a consumer that takes its partitions by itself reads here, and only
+offsets are the group's. Owned by the main thread.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import kafka.errors
+import structlog
+from kafka import TopicPartition
+
+from worker.errors import Fatal, Transient
+from worker.records import Lease, Record
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from kafka import KafkaConsumer
+
+    from worker.kafka.clients import Connection
+
+log = structlog.get_logger(__name__)
+
+STALL_SECONDS = 30.0
+"""Without any progress for so long the consumer is replaced: the client can forget a fetch that
+failed while it was sent, and then waits for ever."""
+COMMITTED_MS = 5_000
+"""Longest wait for one committed offset. It is not told while a transaction holds it open."""
+
+
+class Letters:
+    """Reads the dead-letter topic once, up to an end.
+
+    Args:
+        connection: How to reach the cluster.
+        topic: The dead-letter topic.
+        partitions: How many it has.
+        group_id: The group whose offsets tell what was settled before.
+        fetch_max_bytes: Most bytes of one fetch.
+        outage_limit: Seconds without progress after which ``Fatal`` is raised.
+
+    Raises:
+        Transient: No broker answers.
+    """
+
+    def __init__(
+        self,
+        *,
+        connection: Connection,
+        topic: str,
+        partitions: int,
+        group_id: str,
+        fetch_max_bytes: int,
+        outage_limit: float,
+    ) -> None:
+        self._connection = connection
+        self._topic = topic
+        self._partitions = range(partitions)
+        self._group_id = group_id
+        self._fetch_max_bytes = fetch_max_bytes
+        self._outage_limit = outage_limit
+        self._positions: dict[int, int] = {}
+        self._ends: dict[int, int] = {}
+        self._progress = self._replaced = time.monotonic()
+        self._consumer = self._connected()
+
+    def committed(self) -> dict[int, int]:
+        """The group's offsets; partitions without one are left out.
+
+        Read with ``read_committed``: an offset that a transaction still holds is waited for.
+
+        Raises:
+            Transient: They are not known yet.
+            Fatal: They may not be read.
+        """
+        found = {}
+        for number in self._partitions:
+            try:
+                offset = self._consumer.committed(
+                    TopicPartition(self._topic, number), timeout_ms=COMMITTED_MS
+                )
+            except kafka.errors.AuthorizationError as error:
+                raise Fatal(f"group {self._group_id} may not be read: add an ACL") from error
+            except kafka.errors.KafkaError as error:
+                name = type(error).__name__
+                raise Transient(f"the offsets of group {self._group_id}: {name}") from error
+            if offset is not None:
+                found[number] = offset
+        return found
+
+    def begin(self, *, starts: Mapping[int, int], ends: Mapping[int, int]) -> None:
+        """Reads from the one to the other."""
+        self._ends = {number: end for number, end in ends.items() if starts[number] < end}
+        self._positions = {number: starts[number] for number in self._ends}
+        self._progress = time.monotonic()
+        self._assign(self._ends)
+
+    @property
+    def done(self) -> bool:
+        """Whether everything up to the end was read."""
+        return all(self._positions[number] >= end for number, end in self._ends.items())
+
+    @property
+    def left(self) -> int:
+        """Offsets that are still to be read, transaction markers among them."""
+        return sum(end - self._positions[number] for number, end in self._ends.items())
+
+    @property
+    def positions(self) -> dict[int, int]:
+        """Offset of the next record of each partition: past markers, at most the end."""
+        return dict(self._positions)
+
+    def poll(self, *, timeout: float, max_records: int) -> list[Record]:
+        """The next records in each partition's order; waits up to ``timeout`` seconds.
+
+        Raises:
+            Fatal: A record cannot be read, or nothing could be for too long.
+            Transient: The consumer was to be replaced, and no broker answers.
+        """
+        if not self._consumer.assignment():
+            return []
+        try:
+            polled = self._consumer.poll(timeout_ms=int(timeout * 1_000), max_records=max_records)
+        except kafka.errors.RetriableError:
+            polled = {}
+        except Exception as error:
+            # After a codec, CRC or header error the client's next poll() spins for ever.
+            raise Fatal(self._explained(error)) from error
+        records = [
+            Record(
+                self._topic, Lease(raw.partition, 0), raw.offset, raw.timestamp, raw.key,
+                raw.value, tuple(raw.headers), 0.0,
+            )
+            for batch in polled.values()
+            for raw in batch
+            if raw.offset < self._ends[raw.partition]
+        ]  # fmt: skip
+        self._advance()
+        return records
+
+    def close(self) -> None:
+        """Closes the consumer."""
+        try:
+            self._consumer.close(autocommit=False, timeout_ms=1_000)
+        except kafka.errors.KafkaError as error:
+            log.debug("consumer_close_failed", error=type(error).__name__)
+
+    def _advance(self) -> None:
+        moved = False
+        for partition in self._consumer.assignment() - self._consumer.paused():
+            number, end = partition.partition, self._ends[partition.partition]
+            try:
+                position = self._consumer.position(partition, timeout_ms=0)
+            except kafka.errors.KafkaError:
+                continue
+            if position is None:
+                continue
+            moved = moved or position > self._positions[number]
+            self._positions[number] = max(self._positions[number], min(position, end))
+            if position >= end:
+                self._consumer.pause(partition)
+        now = time.monotonic()
+        if moved or self.done:
+            self._progress = self._replaced = now
+        elif now - self._progress > self._outage_limit:
+            raise Fatal(
+                f"nothing could be read from {self._topic} for {now - self._progress:.0f} s "
+                "(kafka.outage_limit)"
+            )
+        elif now - self._replaced > STALL_SECONDS:
+            self._replaced = now
+            self._replace()
+
+    def _replace(self) -> None:
+        consumer = self._connected()
+        self.close()
+        self._consumer = consumer
+        self._assign(
+            {n: end for n, end in self._ends.items() if self._positions[n] < end},
+        )
+
+    def _assign(self, ends: Mapping[int, int]) -> None:
+        self._consumer.assign([TopicPartition(self._topic, number) for number in ends])
+        for number in ends:
+            self._consumer.seek(TopicPartition(self._topic, number), self._positions[number])
+
+    def _connected(self) -> KafkaConsumer:
+        return self._connection.consumer(
+            group_id=self._group_id,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
+            fetch_max_wait_ms=50,
+            fetch_max_bytes=self._fetch_max_bytes,
+            metrics_enabled=False,
+        )
+
+    def _explained(self, error: Exception) -> str:
+        at = ", ".join(
+            f"partition {number} offset {position}"
+            for number, position in sorted(self._positions.items())
+            if position < self._ends[number]
+        )
+        return (
+            f"topic {self._topic} has a record that cannot be read: {type(error).__name__}: "
+            f"{next(iter(str(error).splitlines()), '')}; next to read: {at}; see README, "
+            f"A record that cannot be read; the group is {self._group_id}"
+        )

@@ -1,0 +1,1 @@
+"""`emotion-worker redrive`: dead letters put back on the input topic."""

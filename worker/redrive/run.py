@@ -1,0 +1,117 @@
+"""`emotion-worker redrive`, read from top to bottom."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from worker import logs
+from worker.deadletters import Chooser, Tally
+from worker.errors import EXIT_DRAINED, EXIT_FAILED, Fatal, Refused, Transient
+from worker.kafka.redrive import Redrive
+from worker.kafka.topics import TopicDesk
+from worker.redrive import options
+from worker.redrive.show import Show
+from worker.redrive.stop import EXIT_INTERRUPTED, Stop, StoppedEarly
+from worker.service import connection
+
+if TYPE_CHECKING:
+    from worker.deadletters import Move
+    from worker.redrive.options import RedriveSettings
+
+
+def redrive(words: list[str]) -> int:
+    """Puts dead letters back.
+
+    Returns:
+        The exit code: 0 done, 1 failed, 130 interrupted.
+
+    Raises:
+        Refused: Options, settings or topics are unusable.
+    """
+    chosen = options.load(words)
+    logs.configure(format=chosen.log.format, level="error")
+    try:
+        with Stop() as stop, ExitStack() as closing:
+            return _redrive(chosen, stop, closing)
+    except StoppedEarly:
+        _tell("interrupted before anything was put back")
+        return EXIT_INTERRUPTED
+    except Refused:
+        raise
+    except (Fatal, Transient) as error:
+        _tell(str(error))
+        return EXIT_FAILED
+
+
+def _redrive(chosen: RedriveSettings, stop: Stop, closing: ExitStack) -> int:
+    tally = Tally()
+    show = Show(tally=tally, dry_run=chosen.dry_run)
+    job = _prepared(chosen, tally, show, stop, closing)
+    job.open(preview=chosen.dry_run)
+    stop.started()
+    failure = None
+    with show:
+        show.begins(job.left)
+        try:
+            if chosen.dry_run:
+                job.preview()
+            else:
+                job.run()
+        except (Fatal, Transient) as error:
+            failure = error
+    show.summary(input_topic=chosen.input.topic, dlq_topic=chosen.dlq.topic)
+    if failure is not None and not (stop.asked and isinstance(failure, Transient)):
+        raise failure
+    if stop.asked:
+        # Where the broker is away, the last transaction's outcome may be known only later.
+        unsure = "; whether the last transaction counts is not known" if failure else ""
+        _tell(f"interrupted: what is counted above is done{unsure}; run it again to go on")
+        return EXIT_INTERRUPTED
+    if chosen.dry_run:
+        show.line("a dry run: nothing was written, nothing was committed")
+    elif job.limit_reached:
+        show.line(f"--max {chosen.max} is reached: run it again to go on")
+    return EXIT_DRAINED
+
+
+def _prepared(
+    chosen: RedriveSettings, tally: Tally, show: Show, stop: Stop, closing: ExitStack
+) -> Redrive:
+    link = connection(chosen)
+    link = replace(link, client_id=chosen.group_id)
+    desk = TopicDesk(connection=link)
+    closing.callback(desk.close)
+    input_topic, dlq_topic = desk.check_redrive(
+        input_topic=chosen.input.topic, dlq_topic=chosen.dlq.topic
+    )
+
+    def moved(moves: list[Move]) -> None:
+        tally.add(moves)
+        show.at(job.left)
+
+    job = Redrive(
+        connection=link,
+        desk=desk,
+        input_topic=input_topic,
+        dlq_topic=dlq_topic,
+        group_id=chosen.group_id,
+        chooser=Chooser(
+            input_topic=input_topic.name, partitions=input_topic.partitions, chosen=chosen.chosen
+        ),
+        limit=chosen.max,
+        compression=chosen.kafka.compression,
+        fetch_max_bytes=chosen.kafka.fetch_max_bytes,
+        outage_limit=chosen.kafka.outage_limit,
+        stopping=lambda: stop.asked,
+        on_moved=moved,
+        on_trouble=show.trouble,
+    )
+    closing.callback(job.close)
+    return job
+
+
+def _tell(line: str) -> None:
+    sys.stderr.write(f"emotion-worker: {line}\n")
