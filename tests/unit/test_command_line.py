@@ -16,6 +16,7 @@ import pytest
 from tests import tiny
 from tests.conftest import ROOT
 from worker.__main__ import main
+from worker.kafka.clients import Connection
 
 COMMAND = str(Path(sys.executable).with_name("emotion-worker"))
 HEAVY = ("torch", "transformers", "tokenizers", "kafka", "pydantic", "numpy")
@@ -76,10 +77,6 @@ def test_an_unknown_command_is_refused_with_the_known_ones(capsys):
     ]
 
 
-def test_what_is_not_built_is_refused(capsys):
-    assert told(capsys, "redrive") == (2, "", ["emotion-worker: redrive is not built yet"])
-
-
 def test_schema_prints_json_schema(capsys):
     code, out, _ = told(capsys, "schema")
     assert code == 0
@@ -91,7 +88,7 @@ def test_schema_takes_no_options(capsys):
     assert (code, out, len(err)) == (2, "", 1)
 
 
-@pytest.mark.parametrize("command", ["run", "check"])
+@pytest.mark.parametrize("command", ["run", "check", "redrive"])
 def test_wrong_settings_are_refused_one_line_each(capsys, monkeypatch, command):
     monkeypatch.setenv("WORKER_NOPE", "1")
     monkeypatch.setenv("WORKER_HTTP__PORT", "99999")
@@ -104,12 +101,33 @@ def test_wrong_settings_are_refused_one_line_each(capsys, monkeypatch, command):
     ]
 
 
-@pytest.mark.parametrize("command", ["run", "check"])
+@pytest.mark.parametrize("command", ["run", "check", "redrive"])
 def test_help_of_a_command_lists_its_settings(capsys, command):
     with pytest.raises(SystemExit) as stopped:
         main([command, "--help"])
     assert stopped.value.code == 0
     assert "--kafka.bootstrap-servers" in capsys.readouterr().out
+
+
+def test_help_of_redrive_says_what_to_know_before_and_hides_what_it_does_not_use(capsys):
+    with pytest.raises(SystemExit):
+        main(["redrive", "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Fix the cause first" in shown
+    assert "the time at which the dead letter was written" in shown
+    for option in ("--reason", "--since", "--until", "--max", "--dry-run", "--dlq.topic"):
+        assert option in shown
+    for option in ("--model.", "--batch.", "--http."):
+        assert option not in shown
+
+
+@pytest.mark.parametrize("options", [[], ["--dry-run"]])
+def test_redrive_without_a_broker_fails_with_one_line(capsys, monkeypatch, options):
+    link = Connection(bootstrap_servers="127.0.0.1:1", client_id="c", patience=0.5)
+    monkeypatch.setattr("worker.redrive.run.connection", lambda _: link)
+    code, out, err = told(capsys, "redrive", *options)
+    assert (code, out, len(err)) == (1, "", 1)
+    assert err[0].startswith("emotion-worker: no broker answers at 127.0.0.1:1")
 
 
 def test_a_checkpoint_that_is_not_there_is_refused(capsys):
