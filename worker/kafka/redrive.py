@@ -283,11 +283,6 @@ class Redrive:
         writer = self._writer_in_use()
         if fence_of(error, writer.producer) is not None:
             raise Fatal(self._taken_over(name)) from error
-        if isinstance(error, kafka.errors.CommitFailedError):
-            raise Fatal(
-                f"group {self._group_id} has members: another program uses it, which a redrive "
-                "cannot share; nothing is lost, nothing was put back twice"
-            ) from error
         require_hope(error)
         if refusal_of(error) is None:
             self._on_trouble(name)
