@@ -1,0 +1,344 @@
+"""A redrive under failures: what it makes again, what it counts, and what ends it."""
+
+from collections import deque
+from types import SimpleNamespace
+
+import pytest
+from kafka.errors import (
+    KafkaError,
+    KafkaTimeoutError,
+    MessageSizeTooLargeError,
+    ProducerFencedError,
+    TransactionalIdAuthorizationFailedError,
+)
+
+from worker.deadletters import Chooser, Filter, Tally
+from worker.errors import Fatal, Transient
+from worker.kafka import redrive, transactions
+from worker.kafka.redrive import Redrive
+from worker.kafka.topics import Topic
+
+INPUT = Topic("tweets", None, 4, 1_000_000, False, 2**63 - 1, 2**63 - 1)
+DLQ = Topic("dlq", None, 1, 1_000_000, False, 2**63 - 1, 2**63 - 1)
+DONE, NOT_DONE = "done, but nobody hears of it", "not done, and nobody hears of it"
+
+
+class Broker:
+    """Dead letters, what is committed, and what becomes of the next requests."""
+
+    def __init__(self, count):
+        self.letters = [letter(n) for n in range(count)]
+        self.log, self.offsets, self.producers, self.fails = [], {}, [], {}
+        self.too_large, self.meanwhile = set(), lambda: None
+
+    def producer(self, **_):
+        self.producers.append(Producer(self))
+        return self.producers[-1]
+
+    def consumer(self, **_):
+        return Consumer(self)
+
+    def verdict(self, request):
+        queue = self.fails.get(request)
+        return queue.popleft() if queue else None
+
+    def end_offsets(self, topic, partitions):
+        return {0: len(self.letters)}
+
+    def start_offsets(self, topic, partitions):
+        return {0: 0}
+
+
+class Producer:
+    def __init__(self, broker):
+        self.broker, self.open, self.poison = broker, None, None
+        self.ended = self._closed = False
+        self._sender = SimpleNamespace(
+            force_close=self.end, join=lambda _: None, wakeup=lambda: None
+        )
+        self._accumulator = SimpleNamespace(has_incomplete=False)
+        self._transaction_manager = SimpleNamespace(
+            send_offsets_to_transaction=self.offsets, begin_commit=self.commit, last_error=None
+        )
+
+    def end(self):
+        self.ended = True
+
+    def init_transactions(self):
+        self.broker.meanwhile()
+
+    def begin_transaction(self):
+        assert not self.ended
+        self.open = ([], {})
+
+    def send(self, topic, *, value, **_):
+        if topic == INPUT.name and int(value) in self.broker.too_large:
+            self.poison = MessageSizeTooLargeError()
+        verdict = self.poison or self.broker.verdict("send")
+        if verdict is None:
+            self.open[0].append((topic, int(value)))
+        return Future(verdict)
+
+    def flush(self, timeout):
+        pass
+
+    def offsets(self, offsets, proof):
+        assert proof == "g-redrive"
+        verdict = self.broker.verdict("offsets")
+        self.open[1].update({p.partition: at.offset for p, at in offsets.items()})
+        return Result(verdict)
+
+    def commit(self):
+        verdict = self.broker.verdict("commit")
+        if verdict in (None, DONE):
+            self.broker.log += self.open[0]
+            self.broker.offsets |= self.open[1]
+        return Result(verdict)
+
+    def close(self, timeout):
+        pass
+
+
+class Future:
+    is_done = True
+
+    def __init__(self, exception):
+        self.exception = exception
+
+    def get(self, timeout):
+        if self.exception is not None:
+            raise self.exception
+
+
+class Result:
+    def __init__(self, verdict):
+        self.verdict = verdict
+
+    def wait(self, timeout_ms):
+        assert 0 < timeout_ms <= transactions.DEADLINE * 1_000
+        if isinstance(self.verdict, Exception):
+            raise self.verdict
+        return self.verdict is None
+
+
+class Consumer:
+    """Gives dead letters from where it was put."""
+
+    def __init__(self, broker):
+        self.broker, self.at, self.partitions, self.rests = broker, 0, set(), set()
+
+    def committed(self, partition, timeout_ms):
+        verdict = self.broker.verdict("committed")
+        if verdict is not None:
+            raise verdict
+        return self.broker.offsets.get(partition.partition)
+
+    def assign(self, partitions):
+        self.partitions = set(partitions)
+
+    def assignment(self):
+        return self.partitions
+
+    def paused(self):
+        return self.rests
+
+    def pause(self, partition):
+        self.rests.add(partition)
+
+    def seek(self, partition, offset):
+        self.at = offset
+
+    def position(self, partition, timeout_ms):
+        return self.at
+
+    def poll(self, timeout_ms, max_records):
+        found = self.broker.letters[self.at : self.at + max_records]
+        self.at += len(found)
+        return {0: found} if found else {}
+
+    def close(self, autocommit, timeout_ms):
+        pass
+
+
+def letter(number, reason="invalid_json"):
+    told = {"reason": reason, "message": "", "topic": "tweets", "partition": 0,
+            "offset": number, "timestamp": 5}  # fmt: skip
+    headers = [(f"dlq.{name}", str(value).encode()) for name, value in told.items()]
+    return SimpleNamespace(
+        partition=0, offset=number, timestamp=5, key=b"k", value=b"%d" % number, headers=headers
+    )
+
+
+class Job:
+    def __init__(self, count=20, *, limit=None):
+        self.broker, self.tally, self.troubles = Broker(count), Tally(), []
+        self.stopping = False
+        self.redrive = Redrive(
+            connection=self.broker, desk=self.broker, input_topic=INPUT, dlq_topic=DLQ,
+            group_id="g-redrive", limit=limit, compression="none", fetch_max_bytes=1 << 20,
+            chooser=Chooser(input_topic="tweets", partitions=4, chosen=Filter()),
+            outage_limit=5.0, stopping=lambda: self.stopping, on_moved=self.tally.add,
+            on_trouble=self.troubles.append,
+        )  # fmt: skip
+
+    def run(self):
+        self.redrive.open(preview=False)
+        self.redrive.run()
+
+    def put_back(self):
+        return [number for topic, number in self.broker.log if topic == "tweets"]
+
+    def counted(self):
+        return self.tally.again.total()
+
+
+@pytest.fixture(autouse=True)
+def spans_of_five(monkeypatch):
+    monkeypatch.setattr(redrive, "SPAN_RECORDS", 5)
+    monkeypatch.setattr(redrive, "CAREFUL_RECORDS", 2)
+    monkeypatch.setattr(redrive.time, "sleep", lambda _: None)
+
+
+def test_each_is_put_back_in_order_and_its_offset_settled():
+    job = Job()
+    job.run()
+    assert job.put_back() == list(range(20))
+    assert job.broker.offsets == {0: 20}
+    assert job.counted() == 20
+    assert len(job.broker.producers) == 1
+
+
+@pytest.mark.parametrize(
+    ("request_", "verdict"),
+    [
+        ("send", KafkaTimeoutError("expired")),
+        ("offsets", KafkaError("what?")),
+        ("offsets", NOT_DONE),
+        ("commit", NOT_DONE),
+        ("commit", DONE),
+        ("commit", KafkaError("what?")),
+    ],
+)
+@pytest.mark.parametrize("at", [0, 2, 3])
+def test_after_a_failure_another_producer_goes_on_from_what_is_committed(request_, verdict, at):
+    job = Job()
+    job.broker.fails[request_] = deque([None] * at + [verdict])
+    job.run()
+    assert job.put_back() == list(range(20)), "once, and in order"
+    assert job.counted() == 20, "and counted once"
+    assert job.broker.offsets == {0: 20}
+    assert [producer.ended for producer in job.broker.producers] == [True, False]
+    assert len(job.troubles) == 1
+
+
+def test_offsets_that_are_not_known_yet_are_asked_for_again():
+    job = Job()
+    unstable = [KafkaTimeoutError("pending")] * 3
+    job.broker.fails = {"committed": deque([*unstable, None, *unstable]), "commit": deque([DONE])}
+    job.run()
+    assert job.put_back() == list(range(20))
+
+
+@pytest.mark.parametrize("request_", ["send", "offsets", "commit"])
+def test_a_fenced_redrive_ends_and_makes_no_new_producer(request_):
+    job = Job()
+    job.broker.fails[request_] = deque([None, None, ProducerFencedError()])
+    with pytest.raises(Fatal, match="another redrive of dlq has taken over"):
+        job.run()
+    assert len(job.broker.producers) == 1
+
+
+@pytest.mark.parametrize("verdict", [DONE, NOT_DONE])
+def test_offsets_that_another_has_moved_end_it(verdict):
+    job = Job()
+    job.broker.fails["commit"] = deque([None, verdict])
+
+    def another_redrive():
+        if len(job.broker.producers) > 1:
+            job.broker.offsets[0] = 17
+
+    job.broker.meanwhile = another_redrive
+    with pytest.raises(Fatal, match=r"taken over.*offsets moved"):
+        job.run()
+    assert job.put_back() == list(range(10 if verdict == DONE else 5))
+
+
+def test_what_is_refused_is_left_alone_and_the_rest_of_its_span_put_back():
+    job = Job()
+    job.broker.too_large = {3, 6, 7}
+    job.run()
+    assert job.put_back() == [n for n in range(20) if n not in (3, 6, 7)]
+    assert [n for topic, n in job.broker.log if topic == "dlq"] == [3, 6, 7]
+    assert (job.counted(), job.tally.left) == (17, {"refused": 3})
+    assert job.broker.offsets == {0: 20}
+    assert job.troubles == []
+
+
+def test_the_limit_ends_it_in_the_middle_of_what_was_read():
+    job = Job(limit=7)
+    job.run()
+    assert job.put_back() == list(range(7))
+    assert job.broker.offsets == {0: 7}
+    assert job.redrive.limit_reached
+
+
+def test_what_is_refused_does_not_count_towards_the_limit():
+    job = Job(limit=7)
+    job.broker.too_large = {0, 6}
+    job.run()
+    assert job.put_back() == [1, 2, 3, 4, 5, 7, 8]
+    assert job.broker.offsets == {0: 9}
+
+
+def test_what_is_appended_meanwhile_is_not_chased():
+    job = Job()
+    job.redrive.open(preview=False)
+    job.broker.letters += [letter(n) for n in range(20, 40)]
+    job.redrive.run()
+    assert job.put_back() == list(range(20))
+    assert job.broker.offsets == {0: 20}
+
+
+def test_a_preview_counts_the_same_and_makes_no_producer():
+    job = Job(limit=12)
+    job.redrive.open(preview=True)
+    job.redrive.preview()
+    assert job.counted() == 12
+    assert (job.broker.producers, job.broker.log, job.broker.offsets) == ([], [], {})
+
+
+def test_asked_to_stop_it_ends_between_two_transactions():
+    job = Job()
+    add = job.tally.add
+
+    def stop(moves):
+        add(moves)
+        job.stopping = job.counted() >= 10
+
+    job.redrive._on_moved = stop
+    job.run()
+    assert job.put_back() == list(range(10))
+    assert job.broker.offsets == {0: 10}
+
+
+def test_no_permission_and_a_long_outage_end_it():
+    job = Job()
+    job.broker.fails["offsets"] = deque([TransactionalIdAuthorizationFailedError()])
+    with pytest.raises(Fatal, match="outputs cannot be written: TransactionalIdAuthorization"):
+        job.run()
+    job = Job()
+    job.broker.fails["send"] = deque([KafkaTimeoutError("expired")] * 99)
+    job.redrive.open(preview=False)
+    job.redrive._writer._last_good -= 6
+    with pytest.raises(Fatal, match=r"no output was acknowledged .*kafka.outage_limit"):
+        job.redrive.run()
+    assert job.put_back() == []
+
+
+def test_asked_to_stop_while_the_broker_is_away_it_does_not_wait():
+    job = Job()
+    job.broker.fails["send"] = deque([KafkaTimeoutError("expired")] * 99)
+    job.redrive.open(preview=False)
+    job.redrive._on_trouble = lambda _: setattr(job, "stopping", True)
+    with pytest.raises(Transient):
+        job.redrive.run()
