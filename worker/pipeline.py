@@ -56,9 +56,8 @@ HAND_BACK_SHARE = 0.6
 then is handed back: uncommitted, unpublished, and read again by the next owner."""
 WATCH_SECONDS = 2.0
 """Pause between questions about topics and end offsets, on a connection of their own."""
-LAST_WORDS = 1.0
-"""Seconds at the end of the drain deadline, a tenth of it at most, in which the threads of a drain
-that failed may end."""
+LAST_WORDS_SHARE = 0.02
+"""Share of the drain deadline in which, at its end, the threads of a drain that failed may end."""
 CLOSE_SHARE = 0.15
 """Share of the drain deadline kept for the last commit and for leaving the group."""
 
@@ -205,7 +204,7 @@ class Pipeline:
     @property
     def last_words(self) -> float:
         """Seconds for ``join``, and for the end of the process, after a drain."""
-        return min(LAST_WORDS, 0.1 * self._parts.drain_deadline)
+        return LAST_WORDS_SHARE * self._parts.drain_deadline
 
     def join(self, timeout: float) -> bool:
         """Waits for the threads; whether all of them ended."""

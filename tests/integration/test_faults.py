@@ -9,6 +9,7 @@ import time
 import pytest
 from kafka import KafkaProducer, TopicPartition
 from kafka.admin import AbortTransactionSpec
+from kafka.errors import KafkaError
 
 from tests.fakes import BREAKS, expected_label
 from tests.kafka_helpers import (
@@ -182,9 +183,9 @@ def test_a_model_slower_than_three_poll_intervals_keeps_its_partitions_and_its_m
 
 
 def test_mostly_bad_input_pauses_intake_until_it_is_good_again(kafka, worker):
-    process = worker(partitions=1, batch__in_flight=200, kafka__session_timeout=6,
-                     kafka__heartbeat_interval=1, kafka__max_poll_interval=10)  # fmt: skip
-    bad = [Message(value=b"no json", key=b"%d" % n) for n in range(430)]
+    # A long session: on a busy machine a short one would end by itself.
+    process = worker(partitions=1, batch__in_flight=200, kafka__session_timeout=45)
+    bad = [Message(value=b"no json", key=b"%d" % n) for n in range(470)]
     send(process, [*bad, *tweets(500)])
     process.start(ready=False)
     wait_until(lambda: events(process, "input_mostly_bad"), 90, "the breaker opens", every=0.02)
@@ -193,19 +194,19 @@ def test_mostly_bad_input_pauses_intake_until_it_is_good_again(kafka, worker):
     )  # fmt: skip
     assert process.get("/livez")[0] == 200
     assert process.metric("worker_breaker_open") == 1
-    assert process.metric("worker_dead_letters_total") < 430
-    process.wait_processed(930)
+    assert process.metric("worker_dead_letters_total") < 470
+    process.wait_processed(970)
     process.wait_ready()
     assert process.metric("worker_breaker_open") == 0
     assert process.metric("worker_rebalances_total", event="revoked") == 0
     assert process.metric("worker_rebalances_total", event="lost") == 0
     first, *more = events(process, "input_mostly_bad")
     assert (first["invalid_json"], first["of"], first["next_try"]) == (200, 200, 1)
-    # Between 200 and 350 of them were read when it opened, then 100 with each probe.
+    # Between 200 and 400 of them were read when it opened, then 100 with each probe.
     assert 1 <= len(more) <= 3
     assert [event["next_try"] for event in more] == [2, 4, 8][: len(more)]
     assert process.stop() == 0
-    assert len(dead(kafka, process)) == 430
+    assert len(dead(kafka, process)) == 470
     assert sorted(o["id"] for o in labelled(kafka, process)) == list(range(500))
     assert all_committed(kafka, process)
 
@@ -291,6 +292,15 @@ def test_a_signal_while_the_model_loads_ends_at_once(worker):
     assert events(process, "stopped_before_start")
 
 
+def counted(cluster, process):
+    """Committed records and outputs; nothing while the broker that was stopped has no leaders."""
+    try:
+        written = read_all(cluster.bootstrap_servers, "out")
+        return done(cluster.bootstrap_servers, process), len(written)
+    except KafkaError:
+        return None
+
+
 @pytest.mark.parametrize("signals", [1, 2])
 def test_a_signal_while_the_broker_is_away_ends_within_the_deadline(own_kafka, tmp_path, signals):
     cluster = own_kafka()
@@ -317,6 +327,6 @@ def test_a_signal_while_the_broker_is_away_ends_within_the_deadline(own_kafka, t
         took = time.monotonic() - begin
         assert took < (8 if signals == 1 else 1) + 3, "the deadline, on a busy machine"
         cluster.resume()
-        written = len(read_all(cluster.bootstrap_servers, "out"))
-        assert done(cluster.bootstrap_servers, process) <= written
+        settled, written = wait_until(lambda: counted(cluster, process), 60, "it serves again")
+        assert 0 < settled <= written
     print(f"{signals} signals: {took:.1f} s; {errors(process)}")

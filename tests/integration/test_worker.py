@@ -397,7 +397,9 @@ def test_a_signal_in_mid_stream_drains_and_commits_exactly_what_was_published(
 
 
 def test_a_drain_hands_back_what_it_cannot_finish(kafka, worker):
-    process = worker(seconds_per_batch=1.0, drain__deadline=5, batch__max_records=20)
+    process = worker(
+        seconds_per_batch=1.0, drain__deadline=8, batch__max_records=20, batch__in_flight=400
+    )
     name = process.topics["input_topic"]
     produce(kafka, name, [tweet(f"n {n}", n, key=b"%d" % n) for n in range(1_000)])
     process.start()
