@@ -327,10 +327,10 @@ def test_killed_at_any_moment_each_is_put_back_once(place):
     struck = Counter()
     for _ in range(5):
         place.proxy.clear()
-        place.proxy.delay(Api.END_TXN, 0.05)
+        place.proxy.delay(Api.END_TXN, 0.5)
         process = place.start(*options, bootstrap=place.proxy.bootstrap_servers)
         wait_until(lambda: place.proxy.seen[Api.PRODUCE], 60, "it works, or has nothing to do")
-        time.sleep(rng.uniform(0, 1.5))
+        time.sleep(rng.uniform(0, 1.2))
         process.kill()
         code, _, _ = ended(process)
         done = len(place.put_back())

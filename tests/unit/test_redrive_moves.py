@@ -263,6 +263,31 @@ def test_offsets_that_another_has_moved_end_it(verdict):
     assert job.put_back() == list(range(10 if verdict == DONE else 5))
 
 
+def test_another_that_has_settled_the_very_span_ends_it_too():
+    job = Job()
+    job.broker.fails["send"] = deque([None] * 5 + [KafkaTimeoutError("expired")])
+
+    def another_redrive():
+        if len(job.broker.producers) > 1:
+            job.broker.offsets[0] = 10
+
+    job.broker.meanwhile = another_redrive
+    with pytest.raises(Fatal, match=r"taken over.*offsets moved"):
+        job.run()
+    assert job.counted() == 5
+
+
+def test_while_a_refused_one_is_looked_for_only_what_was_moved_is_settled():
+    job = Job()
+    job.broker.too_large = {3}
+    # The span, then its first two records alone; the next two are not committed any more.
+    job.broker.fails["offsets"] = deque([None, ProducerFencedError()])
+    with pytest.raises(Fatal, match="taken over"):
+        job.run()
+    assert job.put_back() == [0, 1]
+    assert job.broker.offsets == {0: 2}
+
+
 def test_what_is_refused_is_left_alone_and_the_rest_of_its_span_put_back():
     job = Job()
     job.broker.too_large = {3, 6, 7}
