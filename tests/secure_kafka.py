@@ -4,13 +4,18 @@ One broker, a listener for each way in; clients of `PLAINTEXT` are super users, 
 """
 
 import base64
+import datetime as dt
 import json
-import shutil
-import subprocess
 import time
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509 import DNSName, IPAddress
+from cryptography.x509.oid import NameOID
 from kafka.admin import (
     ACL,
     ACLOperation,
@@ -33,25 +38,18 @@ KEY_PASSWORD = "key-5ecret"
 _OAUTH = "org.apache.kafka.common.security.oauthbearer"
 
 
-def have_openssl():
-    return shutil.which("openssl") is not None
-
-
 class Certificates:
     """An authority, what it signed, and an authority that nobody knows."""
 
     def __init__(self, folder: Path):
         self.folder = folder
-        for authority in ("ca", "foreign"):
-            self._make(authority, "-addext", "basicConstraints=critical,CA:TRUE")
-        self._sign("server", "ca", "DNS:localhost,IP:127.0.0.1")
-        self._sign("elsewhere", "ca", "DNS:kafka.example.org")
-        self._sign("worker", "ca", "DNS:worker")
-        self._sign("stranger", "foreign", "DNS:stranger")
-        self._openssl(
-            "pkey", "-in", self.key("worker"), "-aes256", "-passout", f"pass:{KEY_PASSWORD}",
-            "-out", self.key("locked"),
-        )  # fmt: skip
+        ca, foreign = (self._make(name) for name in ("ca", "foreign"))
+        self._make("server", ca, DNSName("localhost"), IPAddress(ip_address("127.0.0.1")))
+        self._make("elsewhere", ca, DNSName("kafka.example.org"))
+        _, key = self._make("worker", ca, DNSName("worker"))
+        self._make("stranger", foreign, DNSName("stranger"))
+        locked = serialization.BestAvailableEncryption(KEY_PASSWORD.encode())
+        Path(self.key("locked")).write_bytes(_pem_of(key, locked))
 
     def pem(self, name):
         return str(self.folder / f"{name}.pem")
@@ -65,22 +63,40 @@ class Certificates:
         path.write_text(Path(self.key(name)).read_text() + Path(self.pem(name)).read_text())
         return str(path)
 
-    def _sign(self, name, authority, alternatives):
-        self._make(
-            name, "-CA", self.pem(authority), "-CAkey", self.key(authority),
-            "-addext", f"subjectAltName={alternatives}", "-addext", "basicConstraints=CA:FALSE",
-        )  # fmt: skip
+    def _make(self, name, issuer=None, *alternatives):
+        """Certificate and key, written; signed by itself where there is no issuer."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        signer, signing_key = issuer or (None, key)
+        now = dt.datetime.now(dt.UTC)
+        extensions = {
+            x509.BasicConstraints(ca=issuer is None, path_length=None): True,
+            x509.SubjectKeyIdentifier.from_public_key(key.public_key()): False,
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(signing_key.public_key()): False,
+        }
+        if alternatives:
+            extensions[x509.SubjectAlternativeName(alternatives)] = False
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(signer.subject if signer else subject)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - dt.timedelta(hours=1))
+            .not_valid_after(now + dt.timedelta(days=2))
+        )
+        for extension, critical in extensions.items():
+            builder = builder.add_extension(extension, critical=critical)
+        certificate = builder.sign(signing_key, hashes.SHA256())
+        Path(self.pem(name)).write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        Path(self.key(name)).write_bytes(_pem_of(key, serialization.NoEncryption()))
+        return certificate, key
 
-    def _make(self, name, *options):
-        self._openssl(
-            "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-            "-days", "2", "-subj", f"/CN={name}", "-keyout", self.key(name),
-            "-out", self.pem(name), *options,
-        )  # fmt: skip
 
-    @staticmethod
-    def _openssl(*arguments):
-        subprocess.run(["openssl", *arguments], check=True, capture_output=True)
+def _pem_of(key, encryption):
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption
+    )
 
 
 @dataclass

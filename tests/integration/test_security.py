@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import KAFKA_REQUIRED
 from tests.fakes import StubClassifier, expected_label
 from tests.kafka_helpers import committed, create_topic, end_offsets, produce, read_all, wait_until
-from tests.secure_kafka import KEY_PASSWORD, PASSWORDS, SecureKafka, have_openssl
+from tests.secure_kafka import KEY_PASSWORD, PASSWORDS, SecureKafka
 from tests.worker_process import WorkerProcess
 from worker.__main__ import main
 from worker.demo.broker import BrokerError
@@ -25,8 +25,6 @@ WRONG = "wr0ng-5ecret"
 
 @pytest.fixture(scope="module")
 def secure(tmp_path_factory):
-    if not have_openssl():
-        pytest.skip("there is no openssl to make certificates with")
     cluster = SecureKafka(tmp_path_factory.mktemp("secure"))
     try:
         cluster.start()
