@@ -1,6 +1,7 @@
 """A replica that is stopped in the worst moment and goes on when others have taken over."""
 
 import json
+import os
 import signal
 import time
 
@@ -13,6 +14,9 @@ from tests.proxy import Api
 from tests.worker_process import WorkerProcess
 
 SESSION = 6.0
+HELD = [Api.END_TXN, Api.TXN_OFFSET_COMMIT]
+if os.environ.get("CHAOS") == "long":
+    HELD += [Api.ADD_OFFSETS_TO_TXN, Api.PRODUCE, Api.ADD_PARTITIONS_TO_TXN]
 
 
 class Scene:
@@ -78,7 +82,7 @@ def ends_or_drains(worker):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("held", [Api.END_TXN, Api.TXN_OFFSET_COMMIT, Api.PRODUCE])
+@pytest.mark.parametrize("held", HELD)
 def test_stopped_with_a_request_on_its_way_while_another_takes_over(scene, held):
     """The request reaches the broker when the successor has its partitions.
 
