@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 SPAN_RECORDS = 500
-"""Dead letters in one transaction: about 50 ms of work. Twice as many gain a few per cent, and
-what is under way at a kill is done again."""
+"""Dead letters in one transaction: 60 ms of work on two busy cores, 8,000 a second. A kill undoes
+that much and no more; a stop waits for it."""
 SPAN_BYTES = 8_388_608
 """The same in bytes: far below what a slow broker takes within a transaction's 10 s."""
 CAREFUL_RECORDS = 50
