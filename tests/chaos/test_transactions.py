@@ -68,13 +68,13 @@ def test_one_worker_lives_through_every_fault_and_loses_and_doubles_nothing(
             produce(direct, "in", [_tweet(n) for n in range(count, count + 2_000)])
             count += 2_000
             if struck is not None:
-                struck.wait()
+                struck.wait(150)  # a consumer that the client leaves stuck is replaced after 60 s
             wait_until(
                 lambda: (
                     worker._alive()
                     and committed(direct, "g") == end_offsets(direct, "in", "read_committed")
                 ),
-                120, f"{fault}: all is committed",
+                180, f"{fault}: all is committed",
             )  # fmt: skip
             print(f"{fault}: {dict(Counter(_outcomes(worker)) - outcomes)}")
             # A request that only its client dropped may still be waiting in it.
