@@ -7,6 +7,7 @@ import json
 import os
 import random
 import time
+import uuid
 
 import pytest
 
@@ -35,7 +36,8 @@ def test_outages_in_mid_stream_restart_nothing_and_lose_nothing(proxied_kafka, t
     print(f"CHAOS_SEED={SEED}")
     rng = random.Random(SEED)
     direct, proxy = proxied_kafka
-    names = {f"{name}_topic": f"{name}-{guarantee}" for name in ("input", "output", "dlq")}
+    number = uuid.uuid4().hex[:8]
+    names = {f"{role}_topic": f"{role}-{number}" for role in ("input", "output", "dlq")}
     topic = names["input_topic"]
     for name in names.values():
         create_topic(direct, name, partitions=2)
@@ -99,10 +101,8 @@ def test_an_outage_beyond_the_limit_ends_the_process_and_commits_nothing_more(
     proxied_kafka, tmp_path, guarantee, busy
 ):
     direct, proxy = proxied_kafka
-    names = {
-        f"{name}_topic": f"{name}-{guarantee}-{'busy' if busy else 'idle'}"
-        for name in ("input", "output", "dlq")
-    }
+    number = uuid.uuid4().hex[:8]
+    names = {f"{role}_topic": f"{role}-{number}" for role in ("input", "output", "dlq")}
     topic = names["input_topic"]
     for name in names.values():
         create_topic(direct, name, partitions=2)

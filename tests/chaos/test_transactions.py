@@ -5,6 +5,7 @@ worker lives through all of them: no fault may end the process, lose an input or
 """
 
 import json
+import uuid
 from collections import Counter
 
 import pytest
@@ -52,11 +53,13 @@ def test_one_worker_lives_through_every_fault_and_loses_and_doubles_nothing(
     proxied_kafka, tmp_path
 ):
     direct, proxy = proxied_kafka
-    names = {"input_topic": "in", "output_topic": "out", "dlq_topic": "dlq"}
+    number = uuid.uuid4().hex[:8]
+    names = {f"{role}_topic": f"{role}-{number}" for role in ("input", "output", "dlq")}
+    topic = names["input_topic"]
     for name in names.values():
         create_topic(direct, name, partitions=2)
     worker = WorkerProcess(
-        bootstrap=proxy.bootstrap_servers, directory=tmp_path, group="g",
+        bootstrap=proxy.bootstrap_servers, directory=tmp_path, group=topic,
         delivery__guarantee="exactly_once", kafka__replica_id="r", seconds_per_batch=0.02,
         batch__max_records=64, **names,
     )  # fmt: skip
@@ -65,14 +68,15 @@ def test_one_worker_lives_through_every_fault_and_loses_and_doubles_nothing(
         for fault, strike in FAULTS.items():
             outcomes = Counter(_outcomes(worker))
             struck = strike(proxy)
-            produce(direct, "in", [_tweet(n) for n in range(count, count + 2_000)])
+            produce(direct, topic, [_tweet(n) for n in range(count, count + 2_000)])
             count += 2_000
             if struck is not None:
                 struck.wait(150)  # a consumer that the client leaves stuck is replaced after 60 s
             wait_until(
                 lambda: (
                     worker._alive()
-                    and committed(direct, "g") == end_offsets(direct, "in", "read_committed")
+                    and committed(direct, topic)
+                    == end_offsets(direct, topic, "read_committed")
                 ),
                 180, f"{fault}: all is committed",
             )  # fmt: skip
@@ -80,7 +84,9 @@ def test_one_worker_lives_through_every_fault_and_loses_and_doubles_nothing(
             # A request that only its client dropped may still be waiting in it.
             proxy.clear()
         assert worker.stop() == 0
-    outputs = [json.loads(o.value) for o in read_all(direct, "out", "read_committed")]
+    outputs = [
+        json.loads(o.value) for o in read_all(direct, names["output_topic"], "read_committed")
+    ]
     times = Counter(output["id"] for output in outputs)
     assert [n for n in range(count) if n not in times] == []
     assert {n: many for n, many in times.items() if many > 1} == {}

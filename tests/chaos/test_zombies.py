@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import time
+import uuid
 
 import psutil
 import pytest
@@ -65,8 +66,8 @@ class Scene:
 
 
 @pytest.fixture
-def scene(proxied_kafka, tmp_path, request):
-    return Scene(*proxied_kafka, tmp_path, str(abs(hash(request.node.name))))
+def scene(proxied_kafka, tmp_path):
+    return Scene(*proxied_kafka, tmp_path, uuid.uuid4().hex[:8])
 
 
 def ends_or_drains(worker):
