@@ -1,6 +1,5 @@
 """Ctrl-C that arrives."""
 
-import _thread
 import contextlib
 import signal
 import sys
@@ -28,7 +27,10 @@ def interruptible() -> Iterator[None]:
             hook(unraisable)
             return
         # Not from here, where it would be dropped again.
-        timer = threading.Timer(AGAIN_AFTER, _thread.interrupt_main)
+        # To the main thread itself, so that it wakes up where it sleeps or waits.
+        timer = threading.Timer(
+            AGAIN_AFTER, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT)
+        )
         timer.daemon = True
         timer.start()
 
