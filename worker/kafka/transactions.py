@@ -54,6 +54,8 @@ END_SECONDS = 6.0
 alive could still fence its successor."""
 CAREFUL_RECORDS = 64
 """Outputs of a span among which a refused one is looked for, one by one."""
+PROOF_PAUSE = 0.01
+"""Seconds between looks for a membership to commit with: a rebalance takes tenths of one."""
 FENCED_PAUSE = 3.0
 """Seconds before a fenced worker ends: two with one identity must not fence each other in a
 loop."""
@@ -289,7 +291,9 @@ class TransactionalSink:
             self._writer.succeeded()
 
     def _commit_span(self) -> None:
-        self.forget(self._membership.ended(self._leases()))
+        ended = self._membership.ended(self._leases())
+        if ended:
+            self.forget(ended)
         if not len(self):
             return
         careful = self._careful > 0
@@ -298,6 +302,7 @@ class TransactionalSink:
         if self._membership.proof(self._leases()) is None:
             # Between two memberships: either the leases end, or there is a generation again.
             self._writer.check_outage()
+            time.sleep(PROOF_PAUSE)
             return
         self._transaction = None
         reached = _reached(outputs, positions)

@@ -153,6 +153,7 @@ class Writer:
                 self._open()
             except Transient:
                 self.check_outage()
+                time.sleep(0.1)  # one that answers and refuses does so at once
         return self.producer
 
     def discard(self, *, timeout: float, force: bool = False) -> None:
