@@ -17,6 +17,7 @@ it; with `client`, only those whose client id starts so.
 import asyncio
 import contextlib
 import math
+import socket
 import struct
 import threading
 import time
@@ -70,11 +71,17 @@ class Fault:
     matched: int = 0
     _struck: threading.Event = field(default_factory=threading.Event)
     _released: threading.Event = field(default_factory=threading.Event)
+    _answered: threading.Event = field(default_factory=threading.Event)
 
     def wait(self, timeout: float = 60.0) -> None:
         """Returns once it has struck."""
         if not self._struck.wait(timeout):
             raise AssertionError(f"{self.kind} of api {self.api!r}: not struck in {timeout:g} s")
+
+    def wait_answered(self, timeout: float = 60.0) -> None:
+        """Returns once a struck request's answer was passed on: the broker has done it."""
+        if not self._answered.wait(timeout):
+            raise AssertionError(f"{self.kind} of api {self.api!r}: not answered in {timeout:g} s")
 
     def release(self) -> None:
         """Lets what is held go on, and holds nothing more."""
@@ -124,7 +131,7 @@ class Proxy:
         self._faults: list[Fault] = []
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
-        self._server: asyncio.Server | None = None
+        self._listener: socket.socket | None = None
         self._refusal: asyncio.TimerHandle | None = None
         self._open: set[asyncio.Task[None]] = set()
 
@@ -259,13 +266,17 @@ class Proxy:
         if self._refusal is not None:
             self._refusal.cancel()
             self._refusal = None
-        if self._server is None:
-            self._server = await asyncio.start_server(self._accepted, "127.0.0.1", self.port)
+        if self._listener is None:
+            # Not asyncio's server: one closed while it accepts leaves that connection open.
+            self._listener = socket.create_server(("127.0.0.1", self.port), backlog=100)
+            self._listener.setblocking(False)
+            self._loop.add_reader(self._listener, self._accept, self._listener)
 
     def _refuse(self, seconds: float) -> None:
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        if self._listener is not None:
+            self._loop.remove_reader(self._listener)
+            self._listener.close()
+            self._listener = None
         if self._refusal is not None:
             self._refusal.cancel()
             self._refusal = None
@@ -280,15 +291,26 @@ class Proxy:
             task.cancel()
         await asyncio.gather(*self._open, return_exceptions=True)
 
-    async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _accept(self, listener: socket.socket) -> None:
+        try:
+            connection, _ = listener.accept()
+        except OSError:  # the client is gone again
+            return
+        connection.setblocking(False)
         self.connections += 1
-        # A task of our own: the server's is reported as failed when it is cancelled.
-        task = self._loop.create_task(self._serve(reader, writer))
+        task = self._loop.create_task(self._serve(connection))
         self._open.add(task)
         task.add_done_callback(self._open.discard)
-        task.add_done_callback(lambda _: writer.transport.abort())
+        task.add_done_callback(lambda _: connection.close())  # it may end before its first step
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve(self, connection: socket.socket) -> None:
+        reader, writer = await asyncio.open_connection(sock=connection)
+        try:
+            await self._forward(reader, writer)
+        finally:
+            writer.transport.abort()
+
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             answers, broker = await asyncio.open_connection("127.0.0.1", self.target)
         except OSError:  # no broker: the client finds its connection closed
@@ -304,7 +326,6 @@ class Proxy:
             for pump in pumps:
                 pump.cancel()
             broker.transport.abort()
-            writer.transport.abort()
             await asyncio.gather(*pumps, return_exceptions=True)
 
     async def _requests(
@@ -347,6 +368,8 @@ class Proxy:
                     await fault._hold()
                 client.write(frame)
                 self.answered[api] += 1
+                if fault is not None:
+                    fault._answered.set()
                 await client.drain()
 
     def _fault(self, api: int, client: str) -> Fault | None:

@@ -120,7 +120,7 @@ class WorkerProcess:
         return int(self.metric("worker_records_processed_total"))
 
     def wait_processed(self, count, timeout=120.0):
-        wait_until(lambda: self._alive() and self.processed() >= count, timeout,
+        wait_until(lambda: self.alive() and self.processed() >= count, timeout,
                    f"{count} records processed")  # fmt: skip
 
     def resident_bytes(self):
@@ -149,7 +149,7 @@ class WorkerProcess:
         lines = self.log_path.read_text(errors="replace").splitlines()
         return [json.loads(line) if line[:1] == "{" else {"event": line} for line in lines]
 
-    def _alive(self):
+    def alive(self):
         if self.process.poll() is not None:
             raise AssertionError(f"the worker ended with {self.process.returncode}:\n{self.log()}")
         return True

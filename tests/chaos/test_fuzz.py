@@ -164,8 +164,10 @@ def test_a_worker_settles_every_record_and_lives(kafka, fuzzed, topic, tmp_path,
         assert worker.stop() == 0
     inputs = {(came.partition, came.offset): came for came in read_committed(kafka, name)}
     assert len(inputs) == len(odd)
+    numbered = {number_of(came): came for came in inputs.values()}
     settled = Counter(
-        label(came, inputs, odd if not chosen else None) for came in outputs(kafka, out)
+        label(came, inputs, numbered, odd if not chosen else None)
+        for came in read_committed(kafka, out)
     )
     settled.update(dead_letter(letter, inputs) for letter in read_committed(kafka, dlq))
     print(f"{len(odd)} inputs, seed {SEED}: {dict(Counter(kind for kind, _ in settled))}")
@@ -177,21 +179,16 @@ def test_a_worker_settles_every_record_and_lives(kafka, fuzzed, topic, tmp_path,
         assert good <= {number for kind, number in settled if kind == "labelled"}
 
 
-def outputs(kafka, topic):
-    return read_committed(kafka, topic)
-
-
 def number_of(came):
     header, number = came.headers[-1]
     assert header == NUMBER
     return int(number)
 
 
-def label(came, inputs, odd):
+def label(came, inputs, numbered, odd):
     """What an output settles, after a look at all that it must keep."""
     if came.value is None:
-        number = number_of(came)
-        source = next(each for each in inputs.values() if number_of(each) == number)
+        source = numbered[number_of(came)]
         time = came.timestamp
     else:
         value = json.loads(came.value)

@@ -7,14 +7,12 @@ import json
 import os
 import random
 import time
-import uuid
 
 import pytest
 
-from tests.chaos.audit import audit, read_committed
-from tests.kafka_helpers import Message, committed, create_topic, end_offsets, produce, wait_until
+from tests.chaos.audit import read_committed
+from tests.kafka_helpers import committed, wait_until
 from tests.proxy import Api
-from tests.worker_process import WorkerProcess
 
 LONG = os.environ.get("CHAOS") == "long"
 SEED = int(os.environ.get("CHAOS_SEED", random.randrange(2**32)))
@@ -32,30 +30,22 @@ MOMENTS = {
 @pytest.mark.slow
 @pytest.mark.timeout(2_400 if LONG else 600)
 @pytest.mark.parametrize("guarantee", MOMENTS)
-def test_outages_in_mid_stream_restart_nothing_and_lose_nothing(proxied_kafka, tmp_path, guarantee):
+def test_outages_in_mid_stream_restart_nothing_and_lose_nothing(scene, guarantee):
     print(f"CHAOS_SEED={SEED}")
     rng = random.Random(SEED)
-    direct, proxy = proxied_kafka
-    number = uuid.uuid4().hex[:8]
-    names = {f"{role}_topic": f"{role}-{number}" for role in ("input", "output", "dlq")}
-    topic = names["input_topic"]
-    for name in names.values():
-        create_topic(direct, name, partitions=2)
-    worker = WorkerProcess(
-        bootstrap=proxy.bootstrap_servers, directory=tmp_path, group=topic,
+    stage = scene(partitions=2)
+    worker = stage.worker(
         delivery__guarantee=guarantee, kafka__replica_id="r", seconds_per_batch=0.02,
-        batch__max_records=64, **names,
+        batch__max_records=64,
     )  # fmt: skip
     returns, resident = [], []
-    count = 0
     with worker.start():
         for _ in range(ROUNDS):
-            moment = proxy.drop_request(rng.choice(MOMENTS[guarantee]), nth=rng.randint(1, 4))
-            produce(direct, topic, [_tweet(n) for n in range(count, count + PER_ROUND)])
-            count += PER_ROUND
+            moment = stage.proxy.drop_request(rng.choice(MOMENTS[guarantee]), nth=rng.randint(1, 4))
+            stage.feed(PER_ROUND)
             moment.wait(150)
-            proxy.refuse()
-            before = sum(committed(direct, topic).values())
+            stage.proxy.refuse()
+            before = stage.committed()
             end = time.monotonic() + SECONDS
             while time.monotonic() < end:
                 assert worker.get("/livez")[0] == 200, worker.log()
@@ -63,26 +53,17 @@ def test_outages_in_mid_stream_restart_nothing_and_lose_nothing(proxied_kafka, t
             if SECONDS > 15:
                 assert worker.get("/readyz")[0] == 503
             resident.append(worker.resident_bytes())
-            proxy.accept()
+            stage.proxy.accept()
             back = time.monotonic()
-            wait_until(
-                lambda before=before: sum(committed(direct, topic).values()) > before,
-                120, "it goes on",
-            )  # fmt: skip
+            wait_until(lambda before=before: stage.committed() > before, 120, "it goes on")
             returns.append(time.monotonic() - back)
-            wait_until(
-                lambda: (
-                    worker._alive()
-                    and committed(direct, topic) == end_offsets(direct, topic, "read_committed")
-                ),
-                180, "all is committed",
-            )  # fmt: skip
-            proxy.clear()
+            stage.wait_all_committed(worker)
+            stage.proxy.clear()
         wait_until(lambda: worker.get("/readyz")[0] == 200, 30, "it is ready again")
         assert worker.stop() == 0
-    verdict = audit(*(read_committed(direct, name) for name in names.values()), topic=topic)
+    verdict = stage.verdict()
     print(
-        f"{guarantee}, {ROUNDS} outages of {SECONDS:g} s: {verdict}; "
+        f"{guarantee}, {ROUNDS} outages of {SECONDS:g} s; "
         f"first commit after the return {sorted(round(s, 1) for s in returns)} s; "
         f"{min(resident) >> 20}-{max(resident) >> 20} MB"
     )
@@ -98,36 +79,24 @@ def test_outages_in_mid_stream_restart_nothing_and_lose_nothing(proxied_kafka, t
 @pytest.mark.parametrize("guarantee", MOMENTS)
 @pytest.mark.parametrize("busy", [True, False], ids=["busy", "idle"])
 def test_an_outage_beyond_the_limit_ends_the_process_and_commits_nothing_more(
-    proxied_kafka, tmp_path, guarantee, busy
+    scene, guarantee, busy
 ):
-    direct, proxy = proxied_kafka
-    number = uuid.uuid4().hex[:8]
-    names = {f"{role}_topic": f"{role}-{number}" for role in ("input", "output", "dlq")}
-    topic = names["input_topic"]
-    for name in names.values():
-        create_topic(direct, name, partitions=2)
-    worker = WorkerProcess(
-        bootstrap=proxy.bootstrap_servers, directory=tmp_path, group=topic,
+    stage = scene(partitions=2)
+    worker = stage.worker(
         delivery__guarantee=guarantee, kafka__replica_id="r", kafka__outage_limit=4,
-        seconds_per_batch=0.02 if busy else 0.0, batch__max_records=32, **names,
+        seconds_per_batch=0.02 if busy else 0.0, batch__max_records=32,
     )  # fmt: skip
     with worker.start():
-        produce(direct, topic, [_tweet(n) for n in range(6_000 if busy else 10)])
+        stage.feed(6_000 if busy else 10)
         worker.wait_processed(10)
         if not busy:
-            wait_until(lambda: sum(committed(direct, topic).values()) == 10, 60, "all is committed")
-        proxy.refuse()
+            wait_until(lambda: stage.committed() == 10, 60, "all is committed")
+        stage.proxy.refuse()
         assert worker.wait(90) == 1
     assert "(kafka.outage_limit): nothing unacknowledged was committed" in worker.log()
-    proxy.accept()
-    outputs = read_committed(direct, names["output_topic"])
+    stage.proxy.accept()
+    outputs = read_committed(stage.direct, stage.names["output_topic"])
     sources = [json.loads(output.value)["source"] for output in outputs]
     done = {(source["partition"], source["offset"]) for source in sources}
-    for partition, offset in committed(direct, topic).items():
+    for partition, offset in committed(stage.direct, stage.topic).items():
         assert all((partition.partition, at) in done for at in range(offset))
-
-
-def _tweet(number):
-    return Message(
-        value=json.dumps({"text": f"n {number}", "id": number}).encode(), key=b"%d" % (number % 50)
-    )

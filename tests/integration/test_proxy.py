@@ -1,14 +1,18 @@
 """The proxy that hurts on purpose: each kind of damage happens, to the request that was named."""
 
+import contextlib
+import gc
+import socket
+import threading
 import time
 import uuid
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from kafka import KafkaProducer
 
 from tests.kafka_helpers import create_topic, produce, read_all, wait_until
-from tests.proxy import Api
+from tests.proxy import Api, Proxy
 
 
 @pytest.fixture
@@ -17,7 +21,7 @@ def setup(proxied_kafka):
     return direct, proxy, create_topic(direct, f"topic-{uuid.uuid4().hex[:8]}")
 
 
-@contextmanager
+@contextlib.contextmanager
 def producer(proxy, **options):
     made = KafkaProducer(
         bootstrap_servers=proxy.bootstrap_servers,
@@ -51,6 +55,26 @@ def test_a_reader_past_the_proxy_never_touches_it(setup):
     assert values(direct, topic) == [b"one"]
     assert proxy.connections == before
     assert not proxy.seen
+
+
+def test_refusals_amid_new_connections_leave_none_open():
+    """ResourceWarnings are errors here."""
+    done = threading.Event()
+
+    def knock(port):
+        while not done.is_set():
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                pass
+
+    with Proxy() as proxy, ThreadPoolExecutor(2) as pool:
+        knocking = [pool.submit(knock, proxy.port) for _ in range(2)]
+        for _ in range(1_000):
+            proxy.refuse()
+            proxy.accept()
+        done.set()
+        for each in knocking:
+            each.result(10)
+    gc.collect()
 
 
 def test_a_refusal_is_one_and_ends(setup):
