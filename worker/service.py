@@ -6,11 +6,10 @@ replica never holds partitions, and the probes answer from the first second.
 
 from __future__ import annotations
 
-import signal
 import time
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import structlog
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
@@ -36,6 +35,7 @@ from worker.kafka.transactions import TransactionalSink, transactional_writer
 from worker.kafka.writer import Writer
 from worker.metrics import Metrics
 from worker.pipeline import Parts, Pipeline
+from worker.signals import CaughtSignals
 from worker.watchdog import Watchdog, end_at_once, end_without_the_interpreter, stand_down
 
 if TYPE_CHECKING:
@@ -68,24 +68,13 @@ class Batching:
     in_flight: int
 
 
-class Signals:
+class Signals(CaughtSignals):
     """SIGTERM and SIGINT: the first asks for a drain, the second for the end."""
 
     def __init__(self) -> None:
         self.asked = False
         self.hurried = False
         self._starting = True
-
-    def __enter__(self) -> Self:
-        self._before = {
-            number: signal.signal(number, self._caught)
-            for number in (signal.SIGTERM, signal.SIGINT)
-        }
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
 
     def started(self) -> None:
         """From now on a signal only sets a flag: a lock taken in a handler could be held."""
@@ -139,7 +128,7 @@ def connection(settings: Settings) -> Connection:
     """How this worker's clients reach the cluster."""
     return Connection(
         bootstrap_servers=settings.kafka.bootstrap_servers,
-        client_id=f"{settings.kafka.group_id}-{settings.replica}",
+        client_id=_identity(settings),
         metadata_max_age=settings.kafka.metadata_max_age,
         security=_security(settings.kafka),
     )
@@ -157,11 +146,12 @@ def checked(desk: TopicDesk, settings: Settings) -> Topics:
         output_topic=settings.output.topic,
         dlq_topic=settings.dlq.topic,
         group=settings.kafka.group_id,
-        transactional_id=_transactional_id(settings) if settings.transactional else None,
+        transactional_id=_identity(settings) if settings.transactional else None,
     )
 
 
-def _transactional_id(settings: Settings) -> str:
+def _identity(settings: Settings) -> str:
+    """This replica's client id, and transactional id."""
     return f"{settings.kafka.group_id}-{settings.replica}"
 
 
@@ -279,7 +269,7 @@ def _explained(failure: BaseException, settings: Settings) -> BaseException:
     finally:
         desk.close()
     if access.may_not_write_transactions(failure):
-        lacking = f"Write on transactional id {_transactional_id(settings)}"
+        lacking = f"Write on transactional id {_identity(settings)}"
         return Refused(access.advice([lacking], link.security.who))
     return failure
 
@@ -343,7 +333,7 @@ def _parts(
                     compression=kafka.compression,
                     outage_limit=kafka.outage_limit,
                     stopping=stopping,
-                    transactional_id=_transactional_id(settings),
+                    transactional_id=_identity(settings),
                 ),
                 membership=membership,
                 input_topic=topics.input.name,

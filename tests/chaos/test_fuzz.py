@@ -155,7 +155,7 @@ def test_a_worker_settles_every_record_and_lives(kafka, fuzzed, topic, tmp_path,
     out, dlq = topic("out", partitions=4), topic("dlq")
     worker = WorkerProcess(
         bootstrap=kafka, directory=tmp_path, group=f"{out}-group",
-        input_topic=name, output_topic=out, dlq_topic=dlq, **chosen,
+        input_topic=name, output_topic=out, dlq_topic=dlq, breaker__threshold=1, **chosen,
     )  # fmt: skip
     with worker:
         worker.start()

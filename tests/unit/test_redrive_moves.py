@@ -7,118 +7,36 @@ import pytest
 from kafka.errors import (
     KafkaError,
     KafkaTimeoutError,
-    MessageSizeTooLargeError,
     ProducerFencedError,
     TransactionalIdAuthorizationFailedError,
 )
 
+from tests.unit.transactional import DONE, HANGS, FakeBroker
 from worker.deadletters import Chooser, Filter, Tally
 from worker.errors import Fatal, Transient
-from worker.kafka import redrive, transactions
+from worker.kafka import redrive
 from worker.kafka.redrive import Redrive
 from worker.kafka.topics import Topic
 
 INPUT = Topic("tweets", None, 4, 1_000_000, False, 2**63 - 1, 2**63 - 1)
 DLQ = Topic("dlq", None, 1, 1_000_000, False, 2**63 - 1, 2**63 - 1)
-DONE, NOT_DONE = "done, but nobody hears of it", "not done, and nobody hears of it"
 
 
-class Broker:
-    """Dead letters, what is committed, and what becomes of the next requests."""
+class Broker(FakeBroker):
+    """With dead letters."""
 
     def __init__(self, count):
+        super().__init__()
         self.letters = [letter(n) for n in range(count)]
-        self.log, self.offsets, self.producers, self.fails = [], {}, [], {}
-        self.too_large, self.meanwhile = set(), lambda: None
-
-    def producer(self, **_):
-        self.producers.append(Producer(self))
-        return self.producers[-1]
 
     def consumer(self, **_):
         return Consumer(self)
-
-    def verdict(self, request):
-        queue = self.fails.get(request)
-        return queue.popleft() if queue else None
 
     def end_offsets(self, topic, partitions):
         return {0: len(self.letters)}
 
     def start_offsets(self, topic, partitions):
         return {0: 0}
-
-
-class Producer:
-    def __init__(self, broker):
-        self.broker, self.open, self.poison = broker, None, None
-        self.ended = self._closed = False
-        self._sender = SimpleNamespace(
-            force_close=self.end, join=lambda _: None, wakeup=lambda: None
-        )
-        self._accumulator = SimpleNamespace(has_incomplete=False)
-        self._transaction_manager = SimpleNamespace(
-            send_offsets_to_transaction=self.offsets, begin_commit=self.commit, last_error=None
-        )
-
-    def end(self):
-        self.ended = True
-
-    def init_transactions(self):
-        self.broker.meanwhile()
-
-    def begin_transaction(self):
-        assert not self.ended
-        self.open = ([], {})
-
-    def send(self, topic, *, value, **_):
-        if topic == INPUT.name and int(value) in self.broker.too_large:
-            self.poison = MessageSizeTooLargeError()
-        verdict = self.poison or self.broker.verdict("send")
-        if verdict is None:
-            self.open[0].append((topic, int(value)))
-        return Future(verdict)
-
-    def flush(self, timeout):
-        pass
-
-    def offsets(self, offsets, proof):
-        assert proof == "g-redrive"
-        verdict = self.broker.verdict("offsets")
-        self.open[1].update({p.partition: at.offset for p, at in offsets.items()})
-        return Result(verdict)
-
-    def commit(self):
-        verdict = self.broker.verdict("commit")
-        if verdict in (None, DONE):
-            self.broker.log += self.open[0]
-            self.broker.offsets |= self.open[1]
-        return Result(verdict)
-
-    def close(self, timeout):
-        pass
-
-
-class Future:
-    is_done = True
-
-    def __init__(self, exception):
-        self.exception = exception
-
-    def get(self, timeout):
-        if self.exception is not None:
-            raise self.exception
-
-
-class Result:
-    def __init__(self, verdict):
-        self.verdict = verdict
-
-    def wait(self, timeout_ms):
-        assert 0 < timeout_ms <= transactions.DEADLINE * 1_000
-        if isinstance(self.verdict, Exception):
-            raise self.verdict
-        return self.verdict is None
 
 
 class Consumer:
@@ -185,6 +103,10 @@ class Job:
         self.redrive.open(preview=False)
         self.redrive.run()
 
+    def refuse(self, *numbers):
+        """Too large for the input topic."""
+        self.broker.refused = {(INPUT.name, number) for number in numbers}
+
     def put_back(self):
         return [number for topic, number in self.broker.log if topic == "tweets"]
 
@@ -204,6 +126,7 @@ def test_each_is_put_back_in_order_and_its_offset_settled():
     job.run()
     assert job.put_back() == list(range(20))
     assert job.broker.offsets == {0: 20}
+    assert job.broker.proof == "g-redrive"
     assert job.counted() == 20
     assert len(job.broker.producers) == 1
 
@@ -213,8 +136,8 @@ def test_each_is_put_back_in_order_and_its_offset_settled():
     [
         ("send", KafkaTimeoutError("expired")),
         ("offsets", KafkaError("what?")),
-        ("offsets", NOT_DONE),
-        ("commit", NOT_DONE),
+        ("offsets", HANGS),
+        ("commit", HANGS),
         ("commit", DONE),
         ("commit", KafkaError("what?")),
     ],
@@ -248,16 +171,15 @@ def test_a_fenced_redrive_ends_and_makes_no_new_producer(request_):
     assert len(job.broker.producers) == 1
 
 
-@pytest.mark.parametrize("verdict", [DONE, NOT_DONE])
+@pytest.mark.parametrize("verdict", [DONE, HANGS])
 def test_offsets_that_another_has_moved_end_it(verdict):
     job = Job()
     job.broker.fails["commit"] = deque([None, verdict])
 
     def another_redrive():
-        if len(job.broker.producers) > 1:
-            job.broker.offsets[0] = 17
+        job.broker.offsets[0] = 17
 
-    job.broker.meanwhile = another_redrive
+    job.broker.fails["init"] = deque([None, another_redrive])
     with pytest.raises(Fatal, match=r"taken over.*offsets moved"):
         job.run()
     assert job.put_back() == list(range(10 if verdict == DONE else 5))
@@ -268,10 +190,9 @@ def test_another_that_has_settled_the_very_span_ends_it_too():
     job.broker.fails["send"] = deque([None] * 5 + [KafkaTimeoutError("expired")])
 
     def another_redrive():
-        if len(job.broker.producers) > 1:
-            job.broker.offsets[0] = 10
+        job.broker.offsets[0] = 10
 
-    job.broker.meanwhile = another_redrive
+    job.broker.fails["init"] = deque([None, another_redrive])
     with pytest.raises(Fatal, match=r"taken over.*offsets moved"):
         job.run()
     assert job.counted() == 5
@@ -279,7 +200,7 @@ def test_another_that_has_settled_the_very_span_ends_it_too():
 
 def test_while_a_refused_one_is_looked_for_only_what_was_moved_is_settled():
     job = Job()
-    job.broker.too_large = {3}
+    job.refuse(3)
     # The span, then its first two records alone; the next two are not committed any more.
     job.broker.fails["offsets"] = deque([None, ProducerFencedError()])
     with pytest.raises(Fatal, match="taken over"):
@@ -290,7 +211,7 @@ def test_while_a_refused_one_is_looked_for_only_what_was_moved_is_settled():
 
 def test_what_is_refused_is_left_alone_and_the_rest_of_its_span_put_back():
     job = Job()
-    job.broker.too_large = {3, 6, 7}
+    job.refuse(3, 6, 7)
     job.run()
     assert job.put_back() == [n for n in range(20) if n not in (3, 6, 7)]
     assert [n for topic, n in job.broker.log if topic == "dlq"] == [3, 6, 7]
@@ -309,7 +230,7 @@ def test_the_limit_ends_it_in_the_middle_of_what_was_read():
 
 def test_what_is_refused_does_not_count_towards_the_limit():
     job = Job(limit=7)
-    job.broker.too_large = {0, 6}
+    job.refuse(0, 6)
     job.run()
     assert job.put_back() == [1, 2, 3, 4, 5, 7, 8]
     assert job.broker.offsets == {0: 9}

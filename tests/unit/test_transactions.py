@@ -15,13 +15,13 @@ from kafka.errors import (  # noqa: E402 - importing the client warns on Python 
     InvalidProducerEpochError,
     KafkaError,
     KafkaTimeoutError,
-    MessageSizeTooLargeError,
     NotCoordinatorError,
     ProducerFencedError,
     TransactionalIdAuthorizationFailedError,
 )
 
 from tests.fakes import record  # noqa: E402
+from tests.unit.transactional import DONE, HANGS, FakeBroker  # noqa: E402
 from worker.errors import Fatal  # noqa: E402
 from worker.kafka import transactions  # noqa: E402
 from worker.kafka.membership import Membership  # noqa: E402
@@ -30,109 +30,6 @@ from worker.kafka.transactions import TransactionalSink, transactional_writer  #
 from worker.records import Lease, Output  # noqa: E402
 
 TOPIC = Topic("out", None, 1, 1_000_000, False, 2**63 - 1, 3_600_000)
-HANGS = object()
-
-
-class Future:
-    def __init__(self, exception=None, *, done=True):
-        self.exception, self.is_done = exception, done
-
-    def get(self, timeout):
-        if self.exception is not None:
-            raise self.exception
-        if not self.is_done:
-            raise KafkaTimeoutError("not in time")
-
-
-class Result:
-    """Of a transactional request, as the client's: `wait` raises, or says whether it is there."""
-
-    def __init__(self, verdict):
-        self.verdict = verdict
-
-    def wait(self, timeout_ms):
-        assert 0 < timeout_ms <= transactions.DEADLINE * 1_000
-        if isinstance(self.verdict, Exception):
-            raise self.verdict
-        return self.verdict is not HANGS
-
-
-class Broker:
-    """What is committed, and what becomes of the next requests: `fails` has them by name."""
-
-    def __init__(self):
-        self.log, self.offsets, self.producers = [], {}, []
-        self.fails = {}
-        self.refused = set()
-        self.innocent_first = False
-        self.spans = []
-
-    def producer(self, **options):
-        self.options = options
-        self.producers.append(Producer(self))
-        return self.producers[-1]
-
-    def verdict(self, request):
-        queue = self.fails.get(request)
-        return queue.popleft() if queue else None
-
-
-class Producer:
-    def __init__(self, broker):
-        self.broker, self.open, self.poison = broker, None, None
-        self._closed, self.ended = False, False
-        self._sender = SimpleNamespace(
-            force_close=self.end, join=lambda _: None, wakeup=lambda: None
-        )
-        self._accumulator = SimpleNamespace(has_incomplete=False)
-        self._transaction_manager = SimpleNamespace(
-            send_offsets_to_transaction=self.offsets, begin_commit=self.commit, last_error=None
-        )
-
-    def end(self):
-        self.ended = True
-
-    def init_transactions(self):
-        verdict = self.broker.verdict("init")
-        if verdict is not None:
-            raise verdict
-
-    def begin_transaction(self):
-        assert not self.ended
-        self.open = ([], {})
-
-    def send(self, topic, *, value, **_):
-        number = int(value)
-        if self.poison is None and number in self.broker.refused:
-            self.poison = MessageSizeTooLargeError()
-        if self.poison is not None:
-            return Future(self.poison)
-        if number + 1 in self.broker.refused and self.broker.innocent_first:
-            return Future(KafkaError("part of a batch which had one or more invalid records"))
-        self.open[0].append(number)
-        verdict = self.broker.verdict("send")
-        return Future(done=False) if verdict is HANGS else Future(verdict)
-
-    def flush(self, timeout):
-        pass
-
-    def offsets(self, offsets, proof):
-        assert proof.generation_id >= 0
-        verdict = self.broker.verdict("offsets")
-        if verdict is None:
-            self.open[1].update({p.partition: at.offset for p, at in offsets.items()})
-        return Result(verdict)
-
-    def commit(self):
-        verdict = self.broker.verdict("commit")
-        if verdict is None or verdict == "done, but nobody hears of it":
-            self.broker.log += self.open[0]
-            self.broker.spans.append(len(self.open[0]))
-            self.broker.offsets |= self.open[1]
-        return Result(HANGS if isinstance(verdict, str) else verdict)
-
-    def close(self, timeout):
-        pass
 
 
 class Consumer:
@@ -145,7 +42,7 @@ class Consumer:
 
 class Desk:
     def __init__(self, **options):
-        self.broker, self.consumer = Broker(), Consumer()
+        self.broker, self.consumer = FakeBroker(), Consumer()
         self.rewinds, self.commits = [], []
         self.membership = Membership()
         self.membership.joins_with(self.consumer)
@@ -168,6 +65,13 @@ class Desk:
     def send(self, *numbers, epoch=1):
         for number in numbers:
             self.sink.send(output(number, epoch))
+
+    def refuse(self, *numbers):
+        self.broker.refused = {("out", number) for number in numbers}
+
+    @property
+    def log(self):
+        return [number for _, number in self.broker.log]
 
     def taken(self, times=1):
         outputs = [output for _ in range(times) for output in self.sink.take_acknowledged()]
@@ -194,7 +98,8 @@ def desk():
 def test_outputs_and_their_offsets_are_one_transaction(desk):
     desk.send(1, 2, 3)
     assert desk.taken() == [1, 2, 3]
-    assert (desk.broker.log, desk.broker.offsets) == ([1, 2, 3], {0: 4})
+    assert (desk.log, desk.broker.offsets) == ([1, 2, 3], {0: 4})
+    assert desk.broker.proof.generation_id == 1
     assert desk.commits == ["ok"]
     assert len(desk.sink) == 0
 
@@ -240,15 +145,15 @@ def test_what_fails_before_the_commit_is_sent_again_by_a_new_producer(desk, requ
     desk.broker.fails[request_] = deque([verdict])
     desk.send(1, 2, 3)
     assert desk.taken() == []
-    assert desk.broker.log == []
+    assert desk.log == []
     assert desk.broker.producers[0].ended, "a producer that failed once is not used again"
     assert desk.taken() == [1, 2, 3]
-    assert (desk.broker.log, desk.broker.offsets) == ([1, 2, 3], {0: 4})
+    assert (desk.log, desk.broker.offsets) == ([1, 2, 3], {0: 4})
     assert desk.rewinds == []
     assert desk.commits == ["failed", "ok"]
 
 
-@pytest.mark.parametrize("verdict", [HANGS, "done, but nobody hears of it", KafkaError("what?")])
+@pytest.mark.parametrize("verdict", [HANGS, DONE, KafkaError("what?")])
 def test_where_nobody_knows_the_outcome_the_group_is_asked(desk, verdict):
     desk.broker.fails["commit"] = deque([verdict])
     desk.send(1, 2, 3)
@@ -279,7 +184,7 @@ def test_a_fenced_worker_ends_and_makes_no_new_producer(desk, request_, verdict)
     with pytest.raises(Fatal, match="another worker uses the replica identity replica"):
         desk.taken()
     assert len(desk.broker.producers) == 1
-    assert desk.broker.log == []
+    assert desk.log == []
 
 
 def test_a_fence_that_shows_as_an_untyped_error_is_seen(desk):
@@ -319,7 +224,7 @@ def test_no_proof_is_no_proof_even_for_leases_that_name_no_member(desk):
     desk.consumer.generation_id, desk.consumer.member_id = -1, ""
     desk.send(1)
     assert desk.taken(3) == []
-    assert desk.broker.log == []
+    assert desk.log == []
 
 
 def test_a_lease_kept_through_a_rebalance_is_committed_under_the_new_generation(desk):
@@ -333,7 +238,7 @@ def test_a_lease_given_to_an_earlier_member_is_not_committed(desk):
     desk.send(1)
     desk.consumer.member_id = "another"
     assert desk.taken(3) == []
-    assert desk.broker.log == []
+    assert desk.log == []
 
 
 def test_a_lease_that_ends_while_its_outputs_are_on_their_way_is_not_committed(desk):
@@ -348,7 +253,7 @@ def test_a_lease_that_ends_while_its_outputs_are_on_their_way_is_not_committed(d
     producer.send = send
     desk.send(1)
     assert desk.taken(2) == []
-    assert desk.broker.log == []
+    assert desk.log == []
     assert len(desk.sink) == 0
 
 
@@ -358,19 +263,20 @@ def test_outputs_of_ended_leases_are_dropped_and_the_others_committed(desk):
     desk.send(7, epoch=2)
     desk.sink.forget(frozenset([Lease(0, 1)]))
     assert desk.taken() == [7]
-    assert desk.broker.log == [7]
+    assert desk.log == [7]
 
 
 def test_a_refused_output_is_replaced_and_takes_no_innocent_with_it(desk):
-    desk.broker.refused = {2, 5}
+    desk.refuse(2, 5)
     desk.send(*range(1, 8))
     assert desk.taken(20) == [1, 2, 3, 4, 5, 6, 7]
-    assert desk.broker.log == [1, 1_002, 3, 4, 1_005, 6, 7]
+    assert desk.log == [1, 1_002, 3, 4, 1_005, 6, 7]
     assert desk.broker.offsets == {0: 8}
 
 
 def test_an_innocent_of_the_refused_ones_batch_is_not_taken_for_it(desk, monkeypatch):
-    desk.broker.refused, desk.broker.innocent_first = {3}, True
+    desk.refuse(3)
+    desk.broker.innocent_first = True
     one_by_one = desk.sink._send_one_by_one
 
     def without_batches(producer, outputs):
@@ -380,15 +286,15 @@ def test_an_innocent_of_the_refused_ones_batch_is_not_taken_for_it(desk, monkeyp
     monkeypatch.setattr(desk.sink, "_send_one_by_one", without_batches)
     desk.send(1, 2, 3, 4)
     assert desk.taken(20) == [1, 2, 3, 4]
-    assert desk.broker.log == [1, 2, 1_003, 4]
+    assert desk.log == [1, 2, 1_003, 4]
 
 
 def test_a_refused_output_among_thousands_is_looked_for_in_small_spans(desk):
-    desk.broker.refused = {1_500}
+    desk.refuse(1_500)
     desk.send(*range(1, 2_001))
     committed = desk.taken(80)
     assert committed == list(range(1, 2_001))
-    assert desk.broker.log[1_499] == 2_500
+    assert desk.log[1_499] == 2_500
     assert len(desk.broker.producers) == 3, "one for the span, one for the search, one for good"
     assert max(desk.broker.spans) <= transactions.CAREFUL_RECORDS, "or the search is too slow"
 

@@ -7,7 +7,9 @@ import os
 import signal
 import sys
 import time
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
+
+from worker.signals import CaughtSignals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +21,6 @@ EXIT_INTERRUPTED = 130
 ECHO_SECONDS = 0.5
 """A second signal so soon is the first one again: a wrapper may pass on what the terminal has
 sent to all."""
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _SHOW_CURSOR_AND_MAIN_SCREEN = b"\x1b[?25h\x1b[?1049l"
 
 
@@ -27,12 +28,14 @@ class Interrupted(BaseException):
     """The user wants the demo to end. No library may swallow it."""
 
 
-class Stop:
+class Stop(CaughtSignals):
     """The wish to end. Owned by the main thread.
 
     A signal only notes it, so that no library is torn out of its work. It is heeded at `check`,
     or at any moment of an `at_once` block.
     """
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def __init__(self) -> None:
         self.children: list[Child] = []
@@ -42,14 +45,6 @@ class Stop:
         self._asked: float | None = None
         self._heeded = False
         self._at_once = False
-
-    def __enter__(self) -> Self:
-        self._before = {number: signal.signal(number, self._caught) for number in _SIGNALS}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
 
     def check(self) -> None:
         """Heeds the wish, once: what clears up afterwards is not interrupted.

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
+
+from worker.signals import CaughtSignals
 
 if TYPE_CHECKING:
     from types import FrameType
 
 EXIT_INTERRUPTED = 130
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SHOW_CURSOR = b"\x1b[?25h"
 
 
@@ -19,20 +19,12 @@ class StoppedEarly(BaseException):
     """A signal came before anything was moved. No library may swallow it."""
 
 
-class Stop:
+class Stop(CaughtSignals):
     """The wish to end. Owned by the main thread."""
 
     def __init__(self) -> None:
         self.asked = False
         self._starting = True
-
-    def __enter__(self) -> Self:
-        self._before = {number: signal.signal(number, self._caught) for number in _SIGNALS}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
 
     def started(self) -> None:
         """From now on the first signal only sets a flag: a transaction is not torn apart."""

@@ -1,0 +1,118 @@
+"""A broker and the client's transactional producer, as far as the worker touches them."""
+
+from types import SimpleNamespace
+
+from kafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError
+
+from worker.kafka import transactions
+
+DONE, HANGS = "done, but nobody hears of it", "not done, and nobody hears of it"
+
+
+class Future:
+    def __init__(self, verdict=None):
+        self.is_done = verdict != HANGS
+        self.exception = verdict if self.is_done else None
+
+    def get(self, timeout):
+        if self.exception is not None:
+            raise self.exception
+        if not self.is_done:
+            raise KafkaTimeoutError("not in time")
+
+
+class Result:
+    """Of a transactional request, as the client's: `wait` raises, or says whether it is there."""
+
+    def __init__(self, verdict):
+        self.verdict = verdict
+
+    def wait(self, timeout_ms):
+        assert 0 < timeout_ms <= transactions.DEADLINE * 1_000
+        if isinstance(self.verdict, Exception):
+            raise self.verdict
+        return self.verdict is None
+
+
+class FakeBroker:
+    """What is committed, and what becomes of the next requests: `fails` has them by name.
+
+    A record is its topic and number. A verdict is None for well, an exception, `DONE` or `HANGS`.
+    """
+
+    def __init__(self):
+        self.log, self.offsets, self.producers, self.spans = [], {}, [], []
+        self.fails = {}
+        self.refused = set()
+        """Records that poison the producer that sends them."""
+        self.innocent_first = False
+        """The one before such a record is turned away with it."""
+
+    def producer(self, **options):
+        self.options = options
+        self.producers.append(Producer(self))
+        return self.producers[-1]
+
+    def verdict(self, request):
+        queue = self.fails.get(request)
+        return queue.popleft() if queue else None
+
+
+class Producer:
+    def __init__(self, broker):
+        self.broker, self.open, self.poison = broker, None, None
+        self._closed = self.ended = False
+        self._sender = SimpleNamespace(
+            force_close=self.end, join=lambda _: None, wakeup=lambda: None
+        )
+        self._accumulator = SimpleNamespace(has_incomplete=False)
+        self._transaction_manager = SimpleNamespace(
+            send_offsets_to_transaction=self.offsets, begin_commit=self.commit, last_error=None
+        )
+
+    def end(self):
+        self.ended = True
+
+    def init_transactions(self):
+        verdict = self.broker.verdict("init")
+        if callable(verdict):
+            verdict()
+        elif verdict is not None:
+            raise verdict
+
+    def begin_transaction(self):
+        assert not self.ended
+        self.open = ([], {})
+
+    def send(self, topic, *, value, **_):
+        number = int(value)
+        if self.poison is None and (topic, number) in self.broker.refused:
+            self.poison = MessageSizeTooLargeError()
+        if self.poison is not None:
+            return Future(self.poison)
+        if (topic, number + 1) in self.broker.refused and self.broker.innocent_first:
+            return Future(KafkaError("part of a batch which had one or more invalid records"))
+        verdict = self.broker.verdict("send")
+        self.open[0].append((topic, number))
+        return Future(verdict)
+
+    def flush(self, timeout):
+        pass
+
+    def offsets(self, offsets, proof):
+        self.broker.proof = proof
+        verdict = self.broker.verdict("offsets")
+        if verdict is None:
+            self.open[1].update({p.partition: at.offset for p, at in offsets.items()})
+        return Result(verdict)
+
+    def commit(self):
+        verdict = self.broker.verdict("commit")
+        if verdict in (None, DONE):
+            self.broker.log += self.open[0]
+            self.broker.spans.append(len(self.open[0]))
+            self.broker.offsets |= self.open[1]
+        return Result(verdict)
+
+    def close(self, timeout):
+        pass
