@@ -34,6 +34,7 @@ REASONS: tuple[Reason, ...] = get_args(Reason)
 EXIT_DRAINED = 0
 EXIT_FAILED = 1
 EXIT_REFUSED = 2
+EXIT_INTERRUPTED = 130
 
 
 class WorkerError(Exception):

@@ -35,12 +35,11 @@ from worker.kafka.transactions import TransactionalSink, transactional_writer
 from worker.kafka.writer import Writer
 from worker.metrics import Metrics
 from worker.pipeline import Parts, Pipeline
-from worker.signals import CaughtSignals
+from worker.signals import StoppedEarly, StopSignals
 from worker.watchdog import Watchdog, end_at_once, end_without_the_interpreter, stand_down
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import FrameType
 
     from worker.classify import Classifier
     from worker.intake import Intake
@@ -55,10 +54,6 @@ IN_FLIGHT_BATCHES = 8
 """Micro-batches in flight by default: enough to sort lengths among, little to hand back."""
 
 
-class _StoppedEarly(BaseException):
-    """A signal came while nothing was held yet. No library may swallow it."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batching:
     """The micro-batch limits in force."""
@@ -68,24 +63,13 @@ class Batching:
     in_flight: int
 
 
-class Signals(CaughtSignals):
+class Signals(StopSignals):
     """SIGTERM and SIGINT: the first asks for a drain, the second for the end."""
 
-    def __init__(self) -> None:
-        self.asked = False
-        self.hurried = False
-        self._starting = True
+    hurried = False
 
-    def started(self) -> None:
-        """From now on a signal only sets a flag: a lock taken in a handler could be held."""
-        self._starting = False
-        if self.asked:
-            raise _StoppedEarly
-
-    def _caught(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        self.hurried, self.asked = self.asked, True
-        if self._starting:
-            raise _StoppedEarly
+    def _second(self) -> None:
+        self.hurried = True
 
 
 def serve(settings: Settings, *, load: Callable[[], Classifier]) -> int:
@@ -101,7 +85,7 @@ def serve(settings: Settings, *, load: Callable[[], Classifier]) -> int:
     try:
         with Signals() as signals:
             return _serve(settings, load, signals)
-    except _StoppedEarly:
+    except StoppedEarly:
         log.info("stopped_before_start")
         return EXIT_DRAINED
     except Refused as error:

@@ -9,6 +9,7 @@ Unknown names and out-of-range values are refused at start, one clear line each.
 from __future__ import annotations
 
 import os
+import re
 import socket
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar
@@ -53,6 +54,20 @@ def _readable(path: Path) -> Path:
     return path
 
 
+_HOST = r"(\[[0-9A-Fa-f:.]+\]|[^\s.:/,\[\]]{1,63}(\.[^\s.:/,\[\]]{1,63})*\.?)"
+_PORTS = range(1, 65_536)
+_ADDRESS = re.compile(_HOST + r"(:(?P<port>[0-9]{1,5}))?")
+
+
+def _addresses(given: str) -> str:
+    """`host`, `host:port` or `[address]:port`, several with commas."""
+    for server in given.split(","):
+        found = _ADDRESS.fullmatch(server.strip())
+        if found is None or int(found["port"] or 1) not in _PORTS:
+            raise ValueError(f"{server.strip()!r} is no host:port")
+    return given
+
+
 ReadableFile = Annotated[Path, AfterValidator(_readable)]
 
 
@@ -66,7 +81,7 @@ class Group(BaseModel):
 
 
 class KafkaSettings(Group):
-    bootstrap_servers: Annotated[str, MinLen(1)] = "localhost:9092"
+    bootstrap_servers: Annotated[str, AfterValidator(_addresses)] = "localhost:9092"
     """Brokers to reach the cluster by: `host:port`, several with commas."""
     group_id: Annotated[str, MinLen(1)] = "emotion-worker"
     """Consumer group. Replicas with the same group share the input's partitions."""
@@ -370,7 +385,7 @@ def load_as(kind: type[S], args: list[str]) -> S:
     except ValidationError as error:
         raise Refused("\n".join([*unknown, *explain(error)])) from error
     except SettingsError as error:
-        raise Refused("\n".join([*unknown, _without_values(str(error))])) from error
+        raise Refused("\n".join([*unknown, _without_values(str(error), args)])) from error
     if unknown:
         raise Refused("\n".join(unknown))
     return settings
@@ -389,18 +404,34 @@ def explain(error: ValidationError) -> list[str]:
             lines.append(f"{name}: there is no such setting")
             continue
         given = problem["input"]
-        shown = isinstance(given, str | int | float) and not any("password" in p for p in path)
+        whole = len(path) == 1 and path[0] in Settings.model_fields  # a group: any of its values
+        secret = whole or any("password" in part for part in path)
+        shown = isinstance(given, str | int | float) and not secret
         lines.append(f"{name}: {message}" + (f" (got {given!r})" if shown and path else ""))
     return lines
 
 
-def _without_values(message: str) -> str:
-    """The message without what follows a misspelt option: it may be a secret."""
+def _without_values(message: str, args: list[str]) -> str:
+    """The message without what follows a misspelt option: it may be a secret.
+
+    Args:
+        message: argparse's, which joins what it does not know by spaces.
+        args: The command line.
+    """
     head, mark, rest = message.partition("unrecognized arguments: ")
-    words = rest.split()
-    first = next((at for at, word in enumerate(words) if word.startswith("-")), len(words))
-    options = [word.partition("=")[0] for word in words[first:] if word.startswith("-")]
-    return head + mark + " ".join([*words[:first], *options])
+    if not mark:
+        return message
+    unknown = set(rest.split())
+    options = [
+        arg.partition("=")[0]
+        for arg in args
+        if re.match("--[a-z]", arg) and unknown.intersection(arg.split())
+    ]
+    if options:
+        return head + mark + " ".join(options)
+    if any("password" in arg for arg in args):
+        return f"{head}unrecognized arguments beside a password, not shown: is a value not quoted?"
+    return head + mark + rest.split()[0].partition("=")[0]
 
 
 def _unknown_names() -> list[str]:

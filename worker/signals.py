@@ -1,19 +1,31 @@
-"""Signals caught for a while, by whoever owns the main thread."""
+"""Signals caught for a while, by whoever owns the main thread: the first asks, the second ends."""
 
 from __future__ import annotations
 
 import signal
+import time
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar, Self
 
 if TYPE_CHECKING:
     from types import FrameType
 
+ECHO_SECONDS = 0.5
+"""A second signal so soon is the first one again: a wrapper may pass on what the terminal has
+sent to all."""
+
+
+class StoppedEarly(BaseException):
+    """A signal came while nothing was held yet. No library may swallow it."""
+
 
 class CaughtSignals(ABC):
-    """In its `with` block signals go to `_caught`, on the main thread; then to whom they went."""
+    """In its `with` block signals come here, on the main thread; then they go where they went."""
 
     numbers: ClassVar[tuple[signal.Signals, ...]] = (signal.SIGTERM, signal.SIGINT)
+
+    def __init__(self) -> None:
+        self._first_at: float | None = None
 
     def __enter__(self) -> Self:
         self._before = {number: signal.signal(number, self._caught) for number in self.numbers}
@@ -23,5 +35,43 @@ class CaughtSignals(ABC):
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    @property
+    def asked(self) -> bool:
+        """Whether there was a signal."""
+        return self._first_at is not None
+
+    def _caught(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        now = time.monotonic()
+        if self._first_at is None:
+            self._first_at = now
+            self._first()
+        elif now - self._first_at > ECHO_SECONDS:
+            self._second()
+
     @abstractmethod
-    def _caught(self, number: int, frame: FrameType | None) -> None: ...
+    def _first(self) -> None: ...
+
+    @abstractmethod
+    def _second(self) -> None: ...
+
+
+class StopSignals(CaughtSignals):
+    """The first ends a start-up at once; later it only sets a flag."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._starting = True
+
+    def started(self) -> None:
+        """From now on the first signal tears nothing apart: a lock could be held.
+
+        Raises:
+            StoppedEarly: There was one, and a library has swallowed it.
+        """
+        self._starting = False
+        if self.asked:
+            raise StoppedEarly
+
+    def _first(self) -> None:
+        if self._starting:
+            raise StoppedEarly

@@ -30,6 +30,7 @@ from tests.kafka_helpers import (
 )
 from tests.proxy import Api
 from tests.worker_process import ROOT, WorkerProcess, clean_environment
+from worker.signals import ECHO_SECONDS
 
 SEED = int(os.environ.get("CHAOS_SEED", random.randrange(2**32)))
 NOW = int(time.time() * 1_000)
@@ -45,8 +46,8 @@ class Place:
     def __init__(self, direct, proxy, **config):
         self.direct, self.proxy = direct, proxy
         self.worker_group = f"g-{uuid.uuid4().hex[:8]}"
-        self.group = f"{self.worker_group}-redrive"
         self.input, self.dlq = f"{self.worker_group}.in", f"{self.worker_group}.dlq"
+        self.group = f"{self.dlq}-redrive"
         create_topic(direct, self.input, PARTITIONS, config=config)
         create_topic(direct, self.dlq, 2)
 
@@ -410,6 +411,33 @@ def test_interrupted_it_tells_what_is_done_and_the_next_run_goes_on(place, numbe
     place.audit(range(count), [])
 
 
+def test_interrupted_while_it_starts_it_has_done_nothing(place):
+    place.produce([place.letter(1)])
+    held = place.proxy.hold_response(Api.FIND_COORDINATOR)
+    process = place.start(bootstrap=place.proxy.bootstrap_servers)
+    held.wait()
+    process.send_signal(signal.SIGINT)
+    assert ended(process) == (130, "", ["emotion-worker: interrupted before anything was put back"])
+    assert place.put_back() == []
+
+
+def test_interrupted_twice_it_ends_at_once_and_the_next_run_goes_on(place):
+    count = 1_000
+    place.produce(place.letter(n) for n in range(count))
+    held = place.proxy.hold_request(Api.END_TXN, nth=2)
+    process = place.start(*SMALL, bootstrap=place.proxy.bootstrap_servers)
+    held.wait()
+    process.send_signal(signal.SIGINT)
+    time.sleep(ECHO_SECONDS)  # sooner it is taken for the first one
+    process.send_signal(signal.SIGTERM)
+    code, _, (line,) = ended(process, timeout=10)
+    assert code == 130
+    assert line == "emotion-worker: interrupted twice: ended at once; run it again to go on"
+    held.release()
+    place.done()
+    place.audit(range(count), [])
+
+
 def test_an_empty_topic_is_done_and_a_missing_or_compacted_one_refused(place):
     assert place.done() == {f"put back on {place.input}": 0, f"left in {place.dlq}": 0}
     code, out, (line,) = place.redrive("--dlq.topic", "nowhere")
@@ -424,6 +452,36 @@ def test_an_empty_topic_is_done_and_a_missing_or_compacted_one_refused(place):
         policy = {"cleanup.policy": "compact"}
         client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, place.dlq, policy)])
     wait_until(lambda: place.redrive()[0] == 2, 60, "a compacted topic is refused")
+
+
+def test_two_groups_that_share_a_dead_letter_topic_double_nothing(place):
+    other = Place(place.direct, place.proxy)
+    other.dlq, other.group = place.dlq, place.group
+    ours, theirs = range(100), range(100, 220)
+    place.produce([place.letter(n) for n in ours] + [other.letter(n) for n in theirs])
+    assert place.done()["of another input topic"] == len(theirs)
+    assert other.done()[f"put back on {other.input}"] == len(theirs)
+    assert place.done()[f"put back on {place.input}"] == 0
+    place.audit(ours, [])
+    other.audit(theirs, [])
+
+
+def test_offsets_that_the_cluster_may_have_forgotten_are_not_guessed(place):
+    long_ago = NOW - 8 * 86_400_000
+    place.produce([place.letter(n, timestamp=long_ago, partition=0) for n in range(20)])
+    place.produce([place.letter(n, partition=1) for n in range(20, 30)])
+    for options in ((), ("--dry-run",)):
+        code, out, (line,) = place.redrive(*options)
+        assert (code, out) == (2, "")
+        assert f"no offset for partition 0 of {place.dlq}" in line
+        assert "(7.0 days, offsets.retention.minutes): add --from-oldest" in line
+    assert place.done("--from-oldest")[f"put back on {place.input}"] == 30
+    with admin(place.direct) as client:  # as its retention does
+        client.delete_groups([place.group])
+    assert place.redrive()[0] == 2
+    told = place.done("--from-oldest", "--since", "1d", "--dry-run")
+    assert told[f"would be put back on {place.input}"] == 10
+    place.audit(range(30), range(30))
 
 
 def test_offsets_beyond_the_end_are_refused_and_not_taken_for_nothing_to_do(place):

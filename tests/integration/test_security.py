@@ -2,8 +2,8 @@
 
 import json
 import os
+import subprocess
 import sys
-import time
 import types
 import uuid
 
@@ -11,9 +11,17 @@ import pytest
 
 from tests.conftest import KAFKA_REQUIRED
 from tests.fakes import StubClassifier, expected_label
-from tests.kafka_helpers import committed, create_topic, end_offsets, produce, read_all, wait_until
+from tests.kafka_helpers import (
+    Message,
+    committed,
+    create_topic,
+    end_offsets,
+    produce,
+    read_all,
+    wait_until,
+)
 from tests.secure_kafka import KEY_PASSWORD, PASSWORDS, SecureKafka
-from tests.worker_process import WorkerProcess
+from tests.worker_process import ROOT, WorkerProcess
 from worker.__main__ import main
 from worker.demo.broker import BrokerError
 
@@ -232,19 +240,74 @@ def test_a_token_is_read_again_when_it_has_expired(secure, worker, tmp_path):
         return workers["renewed"].get("/readyz")[0] == 200
 
     wait_until(ready, 90, "the worker is ready", every=1)
-    expired = time.monotonic() + 12  # the broker ends a connection with its token
     secure.new_token(files["renewed"])
-    wait_until(lambda: time.monotonic() > expired, 30, "the first token has expired")
+    # The broker ends a connection with its token.
+    assert workers["forgotten"].wait(90) == 2
     produce(secure.plaintext, topics["renewed"].input, values(1))
     workers["renewed"].wait_processed(1)
     assert workers["renewed"].stop() == 0
 
-    assert workers["forgotten"].wait(90) == 2
     assert last_line(workers["forgotten"]) == (
         f"{secure.ways.sasl_tls} refuses the subject of the token by OAUTHBEARER: "
         f'{{"status":"invalid_token"}}: check the token in kafka.sasl_token_file '
         f"{files['forgotten']}"
     )
+
+
+def redriven(secure, topics, *options):
+    """Runs a redrive by SCRAM: exit code, output, lines of standard error."""
+    process = WorkerProcess(
+        directory=secure.certificates.folder, **topics.settings, **scram(secure)
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "worker", "redrive", *options], cwd=ROOT, env=process.environment,
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert_nothing_secret(secure, done.stdout, done.stderr)
+    return done.returncode, done.stdout, done.stderr.splitlines()
+
+
+def test_a_redrive_and_its_dry_run_need_no_more_than_what_is_told(secure):
+    topics = Topics(secure.plaintext)
+    group, principal = f"{topics.dlq}-redrive", secure.settings("SCRAM-SHA-512")[1]
+    told = [("dlq.reason", "empty_text"), ("dlq.message", ""), ("dlq.topic", topics.input),
+            ("dlq.partition", "0"), ("dlq.offset", "0"), ("dlq.timestamp", "1")]  # fmt: skip
+    headers = tuple((name, value.encode()) for name, value in told)
+    produce(secure.plaintext, topics.dlq, [Message(value=b"v", headers=headers)])
+
+    def lacking(*operations, options=()):
+        acls = "an ACL" if len(operations) == 1 else "ACLs"
+        code, out, (line,) = redriven(secure, topics, *options)
+        wanted = " and ".join(f"operation {operation}" for operation in operations)
+        assert (code, out) == (2, "")
+        assert line == (
+            f"emotion-worker: permission is missing: add {acls}: {wanted} for user {principal}"
+        )
+
+    dry = ("--dry-run",)
+    lacking(
+        f"Describe on topic {topics.input}", f"Read on topic {topics.dlq}",
+        f"Read on group {group}", options=dry,
+    )  # fmt: skip
+    secure.allow(
+        principal, ("Describe", "topic", topics.input), ("Read", "topic", topics.dlq),
+        ("Read", "group", group),
+    )  # fmt: skip
+    code, out, err = redriven(secure, topics, *dry)
+    assert (code, err) == (0, [])
+    assert f"would be put back on {topics.input}" in out
+    lacking(
+        f"Write on topic {topics.input}", f"Write on topic {topics.dlq}",
+        f"Write on transactional id {group}",
+    )  # fmt: skip
+    secure.allow(
+        principal, ("Write", "topic", topics.input), ("Write", "topic", topics.dlq),
+        ("Write", "transactional_id", group),
+    )  # fmt: skip
+    code, _, err = redriven(secure, topics)
+    assert (code, err) == (0, [])
+    (back,) = read_all(secure.plaintext, topics.input, "read_committed")
+    assert back.value == b"v"
 
 
 # What does not, and what is said ----------------------------------------------------------------

@@ -3,6 +3,7 @@
 import json
 import random
 import signal
+import time
 
 import pytest
 
@@ -23,6 +24,7 @@ from tests.kafka_helpers import (
     wait_until,
 )
 from tests.worker_process import WorkerProcess
+from worker.signals import ECHO_SECONDS
 
 PRESENT = 1_790_000_000_000
 
@@ -427,6 +429,7 @@ def test_a_second_signal_aborts(kafka, worker):
     wait_until(lambda: process.metric("worker_in_flight_records") == 1, 90, "in flight")
     process.process.send_signal(signal.SIGTERM)
     wait_until(lambda: process.get("/readyz")[1].startswith("the worker is draining"), 10, "drain")
+    time.sleep(ECHO_SECONDS)  # sooner it is taken for the first one
     assert process.stop(timeout=10) == 1
     assert "second signal" in process.log()
 

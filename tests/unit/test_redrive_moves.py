@@ -5,21 +5,23 @@ from types import SimpleNamespace
 
 import pytest
 from kafka.errors import (
+    CorruptRecordError,
     KafkaError,
     KafkaTimeoutError,
     ProducerFencedError,
+    TopicAuthorizationFailedError,
     TransactionalIdAuthorizationFailedError,
 )
 
 from tests.unit.transactional import DONE, HANGS, FakeBroker
 from worker.deadletters import Chooser, Filter, Tally
-from worker.errors import Fatal, Transient
-from worker.kafka import redrive
+from worker.errors import Fatal, Refused, Transient
+from worker.kafka import letters, redrive
 from worker.kafka.redrive import Redrive
 from worker.kafka.topics import Topic
 
 INPUT = Topic("tweets", None, 4, 1_000_000, False, 2**63 - 1, 2**63 - 1)
-DLQ = Topic("dlq", None, 1, 1_000_000, False, 2**63 - 1, 2**63 - 1)
+DLQ = Topic("dlq", None, 2, 1_000_000, False, 2**63 - 1, 2**63 - 1)
 
 
 class Broker(FakeBroker):
@@ -28,15 +30,26 @@ class Broker(FakeBroker):
     def __init__(self, count):
         super().__init__()
         self.letters = [letter(n) for n in range(count)]
+        self.old = set()
 
     def consumer(self, **_):
+        verdict = self.verdict("consumer")
+        if verdict is not None:
+            raise verdict
         return Consumer(self)
 
     def end_offsets(self, topic, partitions):
-        return {0: len(self.letters)}
+        return {0: len(self.letters), 1: 0}
 
     def start_offsets(self, topic, partitions):
-        return {0: 0}
+        return {0: 0, 1: 0}
+
+    def offsets_kept(self):
+        return 604_800.0
+
+    def begins_before(self, topic, partitions, age):
+        assert age == 604_800.0
+        return self.old
 
 
 class Consumer:
@@ -67,6 +80,9 @@ class Consumer:
         self.at = offset
 
     def position(self, partition, timeout_ms):
+        verdict = self.broker.verdict("position")
+        if verdict is not None:
+            raise verdict
         return self.at
 
     def poll(self, timeout_ms, max_records):
@@ -88,12 +104,13 @@ def letter(number, reason="invalid_json"):
 
 
 class Job:
-    def __init__(self, count=20, *, limit=None):
-        self.broker, self.tally, self.troubles = Broker(count), Tally(), []
+    def __init__(self, count=20, *, limit=None, from_oldest=False, broker=None):
+        self.broker, self.tally, self.troubles = broker or Broker(count), Tally(), []
         self.stopping = False
         self.redrive = Redrive(
             connection=self.broker, desk=self.broker, input_topic=INPUT, dlq_topic=DLQ,
-            group_id="g-redrive", limit=limit, compression="none", fetch_max_bytes=1 << 20,
+            group_id="g-redrive", limit=limit, from_oldest=from_oldest, compression="none",
+            fetch_max_bytes=1 << 20,
             chooser=Chooser(input_topic="tweets", partitions=4, chosen=Filter()),
             outage_limit=5.0, stopping=lambda: self.stopping, on_moved=self.tally.add,
             on_trouble=self.troubles.append,
@@ -234,6 +251,94 @@ def test_what_is_refused_does_not_count_towards_the_limit():
     job.run()
     assert job.put_back() == [1, 2, 3, 4, 5, 7, 8]
     assert job.broker.offsets == {0: 9}
+
+
+def test_every_transaction_renews_all_offsets_and_a_run_with_nothing_to_do_too():
+    """The cluster forgets those that nobody commits for a week, of each partition by itself."""
+    first = Job()
+    first.broker.offsets = {1: 0}
+    first.run()
+    assert all(offsets[1] == 0 for offsets in first.broker.commits)
+    assert len(first.broker.commits) == 4
+    Job(broker=first.broker).run()
+    assert first.broker.commits[4:] == [{0: 20, 1: 0}]
+    assert first.broker.spans[4:] == [0]
+
+
+@pytest.mark.parametrize("preview", [False, True])
+def test_where_offsets_may_be_forgotten_a_person_decides(preview):
+    job = Job()
+    job.broker.old = {0, 1}
+    with pytest.raises(Refused, match=r"no offset for partition 0 .*7\.0 days.*--from-oldest"):
+        job.redrive.open(preview=preview)
+    job = Job(from_oldest=True)
+    job.broker.old = {0}
+    job.run()
+    assert job.put_back() == list(range(20))
+    again = Job(broker=job.broker)
+    again.run()
+    assert again.counted() == 0, "known offsets are none that were forgotten"
+
+
+@pytest.mark.parametrize("at", range(4))
+def test_a_position_that_is_not_known_for_a_moment_skips_nothing(at):
+    job = Job()
+    job.broker.fails["position"] = deque([None] * at + [KafkaTimeoutError("reset")])
+    job.run()
+    assert job.put_back() == list(range(20))
+    assert job.broker.offsets == {0: 20}
+
+
+def test_what_the_client_reads_again_is_not_put_back_again(monkeypatch):
+    """After a leader's log was truncated it goes back by itself."""
+    job = Job()
+    job.redrive.open(preview=False)
+    consumer = job.redrive._letters._consumer
+    poll = consumer.poll
+
+    def back_once(**options):
+        if consumer.at == 10:
+            monkeypatch.setattr(consumer, "poll", poll)
+            consumer.at = 5
+        return poll(**options)
+
+    monkeypatch.setattr(consumer, "poll", back_once)
+    job.redrive.run()
+    assert job.put_back() == list(range(20))
+
+
+def test_while_no_broker_answers_the_old_consumer_goes_on_until_the_outage_limit(monkeypatch):
+    monkeypatch.setattr(letters, "STALL_SECONDS", 0.0)
+    job = Job()
+    job.broker.fails["consumer"] = deque([Transient("no broker answers")] * 9)
+    job.redrive.open(preview=False)
+    reader = job.redrive._letters
+    monkeypatch.setattr(reader._consumer, "poll", lambda **_: {})
+    assert reader.poll(timeout=0, max_records=5) == []
+    assert reader.poll(timeout=0, max_records=5) == []
+    reader._progress -= 6
+    with pytest.raises(Fatal, match=r"nothing could be read from dlq for 6 s"):
+        reader.poll(timeout=0, max_records=5)
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (TopicAuthorizationFailedError("dlq"), "topic dlq cannot be consumed: TopicAuthoriz"),
+        (CorruptRecordError("crc"), "a record that cannot be read.*partition 0 offset 0"),
+        (UnicodeDecodeError("utf-8", b"", 0, 1, "bad"), "a record that cannot be read"),
+    ],
+)
+def test_only_a_record_is_called_unreadable(monkeypatch, error, line):
+    job = Job()
+    job.redrive.open(preview=False)
+
+    def poll(**_):
+        raise error
+
+    monkeypatch.setattr(job.redrive._letters._consumer, "poll", poll)
+    with pytest.raises(Fatal, match=line):
+        job.redrive.run()
 
 
 def test_what_is_appended_meanwhile_is_not_chased():

@@ -31,7 +31,7 @@ def test_without_options_all_are_chosen():
     chosen = options.load([])
     assert chosen.chosen == Filter()
     assert (chosen.max, chosen.dry_run) == (None, False)
-    assert chosen.group_id == "emotion-worker-redrive"
+    assert chosen.group_id == "tweets.dlq-redrive"
 
 
 def test_reasons_add_up():
@@ -100,7 +100,7 @@ def test_its_own_options_are_no_variables(monkeypatch):
 
 def test_a_workers_environment_serves(monkeypatch):
     monkeypatch.setenv("WORKER_MODEL__CHECKPOINT", "/models/one")
-    monkeypatch.setenv("WORKER_KAFKA__GROUP_ID", "labels")
+    monkeypatch.setenv("WORKER_DLQ__TOPIC", "bad")
     chosen = options.load(["--batch.max-records", "8", "--dry-run"])
-    assert chosen.group_id == "labels-redrive"
+    assert chosen.group_id == "bad-redrive"
     assert chosen.dry_run

@@ -3,9 +3,11 @@
 import socket
 import threading
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
+from tests.secure_kafka import KEY_PASSWORD, Certificates
 from worker.errors import Refused, Transient
 from worker.kafka import examine as examination
 from worker.kafka.clients import Connection
@@ -149,7 +151,7 @@ def test_a_token_that_cannot_serve_is_refused_without_being_shown(tmp_path, cont
     ("field", "line"),
     [
         ("ca_file", "kafka.ssl_cafile {} cannot be loaded as PEM certificates: "),
-        ("cert_file", "kafka.ssl_certfile {0} and kafka.ssl_keyfile {0} cannot be loaded as PEM: "),
+        ("cert_file", "kafka.ssl_certfile {} cannot be loaded as PEM: "),
     ],
 )
 def test_a_file_that_is_no_pem_is_refused_in_one_line(tmp_path, field, line):
@@ -159,6 +161,29 @@ def test_a_file_that_is_no_pem_is_refused_in_one_line(tmp_path, field, line):
         Security(protocol="SSL", key_file=path, **{field: path}).check()
     assert str(told.value).startswith(line.format(path))
     assert "\n" not in str(told.value)
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory):
+    return Certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.mark.parametrize("password", [KEY_PASSWORD, "another", None])
+def test_a_broken_certificate_is_not_taken_for_a_wrong_password(certificates, password, tmp_path):
+    broken = tmp_path / "broken.pem"
+    broken.write_text("no PEM")
+    key = Path(certificates.key("locked"))
+    security = Security(protocol="SSL", cert_file=broken, key_file=key, key_password=password)
+    with pytest.raises(Refused, match=f"kafka.ssl_certfile {broken} cannot be loaded as PEM"):
+        security.check()
+
+
+def test_a_key_that_is_gone_is_told_in_one_line(certificates, tmp_path):
+    security = Security(
+        protocol="SSL", cert_file=Path(certificates.pem("worker")), key_file=tmp_path / "gone.key"
+    )
+    with pytest.raises(Refused, match=r"gone\.key cannot be read: No such file or directory"):
+        security.check()
 
 
 def test_no_secret_is_in_what_a_connection_prints():

@@ -266,13 +266,41 @@ def test_a_wrong_option_is_refused_in_one_line(problems, args):
         ({"WORKER_KAFKA": f'{{"sasl_password": "{PASSWORD}"'}, []),
         ({"WORKER_KAFKA": f'{{"sasl_password": ["{PASSWORD}"]}}'}, []),
         ({"WORKER_KAFKA": '{"sasl_password": 20261729}'}, []),
+        ({"WORKER_KAFKA": f'"{PASSWORD}"'}, []),
         ({}, ["--kafka.sasl-password", PASSWORD]),
+        ({}, ["--kafka.sasl-password", "correct", PASSWORD]),
+        ({}, ["kafka.sasl-password", PASSWORD]),
+        ({}, [f"kafka.sasl-password={PASSWORD}"]),
+        ({}, [f"kafka.sasl-pasword={PASSWORD}"]),
+        ({}, ["--kafka.sasl-pasword", f"x -{PASSWORD}"]),
+        ({}, ["--kafka.sasl-pasword", PASSWORD, "--nope", "1"]),
     ],
 )
 def test_a_secret_is_never_shown(problems, variables, args):
     shown = "\n".join(problems(variables, *args))
     assert PASSWORD not in shown
     assert "20261729" not in shown
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["", ",", "broker:port", "127.0.0.1:", "[::1", "kafka..svc:9092", "a:1,,b:1", "a:0", "a:65536",
+     "http://a:1", "a b:1", f"{'a' * 64}:1"],
+)  # fmt: skip
+def test_what_is_no_address_is_refused(problems, given):
+    (line,) = problems({"WORKER_KAFKA__BOOTSTRAP_SERVERS": given})
+    assert line.startswith("WORKER_KAFKA__BOOTSTRAP_SERVERS: ")
+    assert "is no host:port" in line
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["broker", "broker:9092", "a:1, b:2", "10.0.0.1:9092", "[::1]:9092", "[2001:db8::1]",
+     "k-0.k_headless.ns.svc.cluster.local.:9092"],
+)  # fmt: skip
+def test_addresses_are_taken(given):
+    args = ["--kafka.bootstrap-servers", given]
+    assert settings.load(args).kafka.bootstrap_servers == given
 
 
 def test_a_secret_is_not_in_the_settings_text():

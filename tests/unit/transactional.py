@@ -42,7 +42,7 @@ class FakeBroker:
 
     def __init__(self):
         self.log, self.offsets, self.producers, self.spans = [], {}, [], []
-        self.fails = {}
+        self.fails, self.commits = {}, []
         self.refused = set()
         """Records that poison the producer that sends them."""
         self.innocent_first = False
@@ -111,6 +111,7 @@ class Producer:
         if verdict in (None, DONE):
             self.broker.log += self.open[0]
             self.broker.spans.append(len(self.open[0]))
+            self.broker.commits.append(self.open[1])
             self.broker.offsets |= self.open[1]
         return Result(verdict)
 

@@ -13,8 +13,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from worker.demo.stop import EXIT_INTERRUPTED, Interrupted, Stop
-from worker.errors import EXIT_DRAINED, EXIT_FAILED, Fatal, Refused
+from worker.demo.stop import Interrupted, Stop
+from worker.errors import EXIT_DRAINED, EXIT_FAILED, EXIT_INTERRUPTED, Fatal, Refused
 
 if TYPE_CHECKING:
     from worker.demo.children import Child

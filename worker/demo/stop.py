@@ -6,21 +6,16 @@ import contextlib
 import os
 import signal
 import sys
-import time
 from typing import TYPE_CHECKING
 
+from worker.errors import EXIT_INTERRUPTED
 from worker.signals import CaughtSignals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import FrameType
 
     from worker.demo.children import Child
 
-EXIT_INTERRUPTED = 130
-ECHO_SECONDS = 0.5
-"""A second signal so soon is the first one again: a wrapper may pass on what the terminal has
-sent to all."""
 _SHOW_CURSOR_AND_MAIN_SCREEN = b"\x1b[?25h\x1b[?1049l"
 
 
@@ -38,11 +33,11 @@ class Stop(CaughtSignals):
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def __init__(self) -> None:
+        super().__init__()
         self.children: list[Child] = []
         """Killed by the second signal. Apache Kafka sees to itself."""
         self.leftovers = ""
         """What the second signal leaves behind, for its line."""
-        self._asked: float | None = None
         self._heeded = False
         self._at_once = False
 
@@ -57,7 +52,7 @@ class Stop(CaughtSignals):
 
     def heed(self) -> bool:
         """Whether there was a signal that nobody has heeded yet."""
-        new = self._asked is not None and not self._heeded
+        new = self.asked and not self._heeded
         self._heeded = self._heeded or new
         return new
 
@@ -78,16 +73,11 @@ class Stop(CaughtSignals):
             self._at_once = False
         self.check()
 
-    def _caught(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        now = time.monotonic()
-        if self._asked is None:
-            self._asked = now
-            if self._at_once:
-                raise Interrupted
-        elif now - self._asked > ECHO_SECONDS:
-            self._end_at_once()
+    def _first(self) -> None:
+        if self._at_once:
+            raise Interrupted
 
-    def _end_at_once(self) -> None:
+    def _second(self) -> None:
         for child in self.children:
             child.kill()
         if sys.stdout.isatty():

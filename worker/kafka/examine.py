@@ -129,8 +129,8 @@ class _Broker:
     def _connected(self) -> socket.socket:
         try:
             return socket.create_connection(self._address, PATIENCE)
-        except OSError as error:
-            raise _Away(error.strerror or str(error)) from error
+        except (OSError, UnicodeError) as error:  # no name can be such a host's
+            raise _Away(getattr(error, "strerror", None) or str(error)) from error
 
     def _secured(self, sock: socket.socket) -> ssl.SSLSocket:
         try:

@@ -77,7 +77,7 @@ class TransactionWatch:
 
         try:
             # In this order: what is written between the two questions is no open transaction.
-            stable, end = ask("read_committed"), ask("read_uncommitted")
+            end, stable = ask("read_uncommitted"), ask("read_committed")
         except kafka.errors.AuthorizationError:
             return {}  # of an output: it can be written all the same
         return {

@@ -14,6 +14,7 @@ import structlog
 from kafka import TopicPartition
 
 from worker.errors import Fatal, Transient
+from worker.kafka.clients import unreadable
 from worker.records import Lease, Record
 
 if TYPE_CHECKING:
@@ -119,7 +120,6 @@ class Letters:
 
         Raises:
             Fatal: A record cannot be read, or nothing could be for too long.
-            Transient: The consumer was to be replaced, and no broker answers.
         """
         if not self._consumer.assignment():
             return []
@@ -137,7 +137,7 @@ class Letters:
             )
             for batch in polled.values()
             for raw in batch
-            if raw.offset < self._ends[raw.partition]
+            if self._positions[raw.partition] <= raw.offset < self._ends[raw.partition]
         ]  # fmt: skip
         self._advance()
         return records
@@ -176,7 +176,11 @@ class Letters:
             self._replace()
 
     def _replace(self) -> None:
-        consumer = self._connected()
+        try:
+            consumer = self._connected()
+        except Transient as error:
+            log.info("no_new_consumer", error=str(error))
+            return  # the old one goes on, until the outage limit
         self.close()
         self._consumer = consumer
         self._assign(
@@ -200,13 +204,15 @@ class Letters:
         )
 
     def _explained(self, error: Exception) -> str:
+        line = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+        if not unreadable(error):
+            return f"topic {self._topic} cannot be consumed: {line}"
         at = ", ".join(
             f"partition {number} offset {position}"
             for number, position in sorted(self._positions.items())
             if position < self._ends[number]
         )
         return (
-            f"topic {self._topic} has a record that cannot be read: {type(error).__name__}: "
-            f"{next(iter(str(error).splitlines()), '')}; next to read: {at}; see README, "
-            f"A record that cannot be read; the group is {self._group_id}"
+            f"topic {self._topic} has a record that cannot be read: {line}; next to read: {at}; "
+            f"see README, A record that cannot be read; the group is {self._group_id}"
         )

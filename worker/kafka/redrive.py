@@ -12,6 +12,7 @@ that is run again after a kill waiting for the session of the one before.
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections import deque
 from typing import TYPE_CHECKING, TypeVar
@@ -66,6 +67,7 @@ class Redrive:
         group_id: The group whose offsets tell what is settled; also the transactional id.
         chooser: Decides over each.
         limit: How many are put back at most; None for all.
+        from_oldest: Begin with the oldest where offsets are not known and may be forgotten.
         compression: Codec of batches, or ``none``.
         fetch_max_bytes: Most bytes of one fetch.
         outage_limit: Seconds without any progress after which ``Fatal`` is raised.
@@ -84,6 +86,7 @@ class Redrive:
         group_id: str,
         chooser: Chooser,
         limit: int | None,
+        from_oldest: bool,
         compression: str,
         fetch_max_bytes: int,
         outage_limit: float,
@@ -98,6 +101,7 @@ class Redrive:
         self._group_id = group_id
         self._chooser = chooser
         self._limit = limit
+        self._from_oldest = from_oldest
         self._compression = compression
         self._outage_limit = outage_limit
         self._stopping = stopping
@@ -122,6 +126,11 @@ class Redrive:
         return self._letters.left + len(self._queue)
 
     @property
+    def done(self) -> bool:
+        """Whether nothing is left of what there was at the start."""
+        return self._letters.done and not self._queue
+
+    @property
     def limit_reached(self) -> bool:
         """Whether it ends because no more are to be put back."""
         return self._limit is not None and self._put_back >= self._limit
@@ -132,7 +141,7 @@ class Redrive:
         Raises:
             Transient: No broker answers.
             Fatal: The cluster refuses the identity.
-            Refused: The group's offsets are not of this topic.
+            Refused: The group's offsets are not of this topic, or may be forgotten.
         """
         if not preview:
             self._writer = self._patiently(self._new_writer)
@@ -143,12 +152,34 @@ class Redrive:
         if beyond:
             raise Refused(
                 f"group {self._group_id} is past the end of {topic} (partition {beyond[0]}): was "
-                "the topic deleted and made again? kafka-consumer-groups.sh --reset-offsets "
+                "the topic deleted and made again? If so, this puts back all that is in it: "
+                "kafka-consumer-groups.sh --bootstrap-server "
+                f"{shlex.quote(self._connection.bootstrap_servers)} --reset-offsets "
                 f"--to-earliest --group {self._group_id} --topic {topic} --execute"
             )
         oldest = self._desk.start_offsets(topic, partitions)
+        unknown = {n for n in ends if n not in self._committed and oldest[n] < ends[n]}
+        if unknown and not self._from_oldest:
+            self._require_young(unknown)
         starts = {n: max(self._committed.get(n, 0), oldest[n]) for n in ends}
         self._letters.begin(starts=starts, ends=ends)
+
+    def _require_young(self, unknown: set[int]) -> None:
+        """What is younger than any offset that was forgotten cannot have been settled before.
+
+        Raises:
+            Refused: There is something older.
+        """
+        kept = self._desk.offsets_kept()
+        old = unknown & self._desk.begins_before(self._dlq.name, self._dlq.partitions, kept)
+        if old:
+            raise Refused(
+                f"group {self._group_id} has no offset for partition {min(old)} of "
+                f"{self._dlq.name}, whose dead letters are older than the cluster remembers "
+                f"offsets ({kept / 86_400:.1f} days, offsets.retention.minutes): add --from-oldest "
+                "if none of them was put back yet; with --since and the time of the last redrive "
+                "if some were"
+            )
 
     def preview(self) -> None:
         """Tells ``on_moved`` what `run` would move, and moves nothing.
@@ -167,6 +198,8 @@ class Redrive:
             Fatal: Fenced, the outage limit has passed, or nothing can be read or written.
             Transient: It is to stop while the broker is away.
         """
+        if self.done and self._committed:
+            self._commit([], {}, one_by_one=False)  # or the cluster forgets the offsets
         while self._goes_on():
             moves, reached = self._next_span()
             if not moves and not self._letters.done:
@@ -181,8 +214,7 @@ class Redrive:
             self._writer.discard(timeout=1.0, force=True)
 
     def _goes_on(self) -> bool:
-        over = self._letters.done and not self._queue
-        return not (over or self.limit_reached or self._stopping())
+        return not (self.done or self.limit_reached or self._stopping())
 
     def _next_span(self) -> tuple[list[Move], dict[int, int]]:
         """What goes into one transaction: moves, and the offset that each partition reaches."""
@@ -198,7 +230,9 @@ class Redrive:
             again += moves[-1].fate == "again"
         reached = _reached(moves)
         if not self._queue:
-            reached |= self._letters.positions
+            # Past markers; never back, where a position is not known for a moment.
+            for number, position in self._letters.positions.items():
+                reached[number] = max(position, reached.get(number, 0))
         return moves, {n: at for n, at in reached.items() if at > self._committed.get(n, 0)}
 
     def _decided(self, letter: Record) -> Move:
@@ -243,7 +277,8 @@ class Redrive:
                     self._send_one_by_one(transaction, moves)
                 else:
                     transaction.send_together(moves)
-                transaction.commit(self._structs(reached), self._group_id)
+                # All, not only what moves: the cluster forgets offsets that nobody renews.
+                transaction.commit(self._structs(self._committed | reached), self._group_id)
             except (kafka.errors.KafkaError, ValueError) as error:
                 asked = transaction is not None and transaction.commit_asked
                 if self._happened(error, reached if asked else {}):

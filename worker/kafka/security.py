@@ -120,13 +120,26 @@ class Security:
 
     def _bad_pair(self, error: OSError) -> str:
         pair = f"kafka.ssl_certfile {self.cert_file} and kafka.ssl_keyfile {self.key_file}"
+        if not isinstance(error, ssl.SSLError):
+            return f"{pair} cannot be read: {error.strerror}"
         reason = getattr(error, "reason", None)
         if reason == "KEY_VALUES_MISMATCH":
             return f"{pair} do not belong together: the key is another certificate's"
+        broken = self._broken_certificate()
+        if broken is not None:
+            return f"kafka.ssl_certfile {self.cert_file} cannot be loaded as PEM: {broken}"
         if self.key_file is not None and b"ENCRYPTED" in self.key_file.read_bytes():
             state = "is wrong" if self.key_password else "is not set"
             return f"kafka.ssl_keyfile {self.key_file} is encrypted: kafka.ssl_key_password {state}"
         return f"{pair} cannot be loaded as PEM: {_reason(error)}"
+
+    def _broken_certificate(self) -> str | None:
+        # Asked apart: OpenSSL gives no reason for the pair, whichever of the two it is.
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(self.cert_file)
+        except OSError as error:
+            return _reason(error)
+        return None
 
 
 class TokenFile(AbstractTokenProvider):  # type: ignore[misc]

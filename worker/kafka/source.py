@@ -23,6 +23,7 @@ from kafka.structs import OffsetAndMetadata
 from worker.errors import Fatal, Transient
 from worker.kafka import positions
 from worker.kafka.assignor import Assignor
+from worker.kafka.clients import unreadable
 from worker.kafka.leases import Leases
 from worker.records import Record
 
@@ -63,7 +64,6 @@ ASSIGNORS = {
 }
 
 _REBALANCING = (kafka.errors.RebalanceInProgressError, kafka.errors.CommitFailedError)
-_UNREADABLE = (kafka.errors.CorruptRecordError, kafka.errors.UnsupportedCodecError)
 
 
 class Source:
@@ -409,7 +409,7 @@ class Source:
                 "kafka.replica_id must be its own for every worker; nothing is lost"
             )
         line = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
-        if isinstance(error, kafka.errors.KafkaError) and not isinstance(error, _UNREADABLE):
+        if not unreadable(error):
             return f"topic {self._topic} cannot be consumed: {line}"
         at = ", ".join(
             f"partition {lease.partition} offset {position}"

@@ -6,6 +6,7 @@ Everything here goes through an admin client, which alone can ask for a topic wi
 from __future__ import annotations
 
 import shlex
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,16 +18,19 @@ from worker.errors import Fatal, Refused, Transient
 from worker.kafka import access
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from uuid import UUID
 
     from kafka import KafkaAdminClient
 
     from worker.kafka.clients import Connection
 
-_NEEDS = {"input": "Read", "output": "Write", "dlq": "Write"}
+_NEEDS = {"input": ("Read",), "output": ("Write",), "dlq": ("Write",)}
+_REDRIVE_NEEDS = {"input": ("Write",), "dlq": ("Read", "Write")}
+_PREVIEW_NEEDS = {"input": (), "dlq": ("Read",)}
 T = TypeVar("T")
 
+DEFAULT_OFFSETS_KEPT_MINUTES = 7 * 24 * 60
 DEFAULT_PARTITIONS = 4
 """What the command that is told for a missing topic makes."""
 
@@ -92,17 +96,18 @@ class TopicDesk:
             Transient: No broker answers.
         """
         names = {"input": input_topic, "output": output_topic, "dlq": dlq_topic}
-        found, lacking = self._described(names, _NEEDS)
-        if not self.ask(lambda admin: access.reads_group(admin, group)):
-            lacking.append(f"Read on group {group}")
-        name = transactional_id
-        if name is not None and not self.ask(lambda a: access.sees_transactions(a, name)):
-            lacking.append(f"Write on transactional id {name}")
-        self._refuse(lacking)
-        return Topics(**self._usable(names, found))
+        return Topics(**self._permitted(names, _NEEDS, group, transactional_id))
 
-    def check_redrive(self, *, input_topic: str, dlq_topic: str) -> tuple[Topic, Topic]:
+    def check_redrive(
+        self, *, input_topic: str, dlq_topic: str, group: str, preview: bool
+    ) -> tuple[Topic, Topic]:
         """Describes the two topics of a redrive, input and dead letters, and refuses likewise.
+
+        Args:
+            input_topic: Where dead letters are put back.
+            dlq_topic: Where they are.
+            group: Name of its group, which is its transactional id too.
+            preview: Nothing is to be written.
 
         Raises:
             Refused: A topic does not exist or cannot serve, with the command that mends it; or
@@ -110,9 +115,8 @@ class TopicDesk:
             Transient: No broker answers.
         """
         names = {"input": input_topic, "dlq": dlq_topic}
-        found, lacking = self._described(names, {"input": "Write", "dlq": "Read"})
-        self._refuse(lacking)
-        topics = self._usable(names, found)
+        needs, name = (_PREVIEW_NEEDS, None) if preview else (_REDRIVE_NEEDS, group)
+        topics = self._permitted(names, needs, group, name)
         return topics["input"], topics["dlq"]
 
     def verify(self, topics: Topics) -> Topics:
@@ -139,6 +143,22 @@ class TopicDesk:
         grown = Topic(**{**_fields(topics.input), "partitions": count})
         return Topics(input=grown, output=topics.output, dlq=topics.dlq)
 
+    def _permitted(
+        self,
+        names: dict[str, str],
+        needs: Mapping[str, tuple[str, ...]],
+        group: str,
+        transactional_id: str | None,
+    ) -> dict[str, Topic]:
+        found, lacking = self._described(names, needs)
+        if not self.ask(lambda admin: access.reads_group(admin, group)):
+            lacking.append(f"Read on group {group}")
+        name = transactional_id
+        if name is not None and not self.ask(lambda a: access.sees_transactions(a, name)):
+            lacking.append(f"Write on transactional id {name}")
+        self._refuse(lacking)
+        return self._usable(names, found)
+
     def end_offsets(self, topic: str, partitions: int) -> dict[int, int]:
         """End of what a ``read_committed`` reader may read, per partition.
 
@@ -154,6 +174,35 @@ class TopicDesk:
             Transient: No broker answers.
         """
         return self._offsets(topic, partitions, OffsetSpec.EARLIEST)
+
+    def begins_before(self, topic: str, partitions: int, age: float) -> set[int]:
+        """Partitions whose oldest record was written more than ``age`` seconds ago.
+
+        Raises:
+            Transient: No broker answers.
+        """
+        then = int((time.time() - age) * 1_000)
+        oldest = self.start_offsets(topic, partitions)
+        younger = self._offsets(topic, partitions, then)  # -1 where all are older
+        return {number for number, offset in oldest.items() if younger[number] != offset}
+
+    def offsets_kept(self) -> float:
+        """Seconds for which brokers keep the offsets of a group without members.
+
+        Kafka's default where this client may not ask.
+
+        Raises:
+            Transient: No broker answers.
+        """
+        brokers = self.ask(lambda admin: admin.describe_cluster())["brokers"]
+        name, number = "offsets.retention.minutes", str(brokers[0]["broker_id"])
+        resource = ConfigResource(ConfigResourceType.BROKER, number, {name: ""})
+        try:
+            answer = self.ask(lambda a: a.describe_configs([resource], config_filter="all"))
+            minutes = float(answer["broker"][number][name]["value"])
+        except (kafka.errors.AuthorizationError, KeyError):
+            minutes = DEFAULT_OFFSETS_KEPT_MINUTES
+        return minutes * 60
 
     def ask(self, question: Callable[[KafkaAdminClient], T]) -> T:
         """The admin client's answer.
@@ -203,7 +252,7 @@ class TopicDesk:
             )
         return topics
 
-    def _offsets(self, topic: str, partitions: int, spec: OffsetSpec) -> dict[int, int]:
+    def _offsets(self, topic: str, partitions: int, spec: OffsetSpec | int) -> dict[int, int]:
         wanted = {TopicPartition(topic, number): spec for number in range(partitions)}
         offsets = self.ask(
             lambda admin: admin.list_partition_offsets(
@@ -213,7 +262,7 @@ class TopicDesk:
         return {partition.partition: found.offset for partition, found in offsets.items()}
 
     def _described(
-        self, names: dict[str, str], needs: dict[str, str]
+        self, names: dict[str, str], needs: Mapping[str, tuple[str, ...]]
     ) -> tuple[dict[str, dict[str, Any]], list[str]]:
         """The topics that there are, and what this client may not do that their roles need."""
         described = self.ask(lambda admin: admin.describe_topics(list(names.values())))
@@ -226,9 +275,11 @@ class TopicDesk:
                 found[name] = topic
             elif not hidden and error is not kafka.errors.UnknownTopicOrPartitionError:
                 raise Transient(f"topic {name} is not ready: {error.__name__}")
-            need = needs[roles[name]]
-            if hidden or not access.allows(topic, need):
-                lacking.append(f"{need} on topic {name}")
+            lacking += [
+                f"{need} on topic {name}"
+                for need in needs[roles[name]] or (("Describe",) if hidden else ())
+                if hidden or not access.allows(topic, need)
+            ]
         return found, lacking
 
     def _configured(self, names: list[str]) -> dict[str, dict[str, str]]:

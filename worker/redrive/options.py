@@ -14,6 +14,7 @@ from worker.deadletters import Filter
 from worker.errors import Reason  # noqa: TC001 - pydantic reads the annotation
 from worker.settings import (
     BatchSettings,
+    BreakerSettings,
     Count,
     DeliverySettings,
     DrainSettings,
@@ -71,6 +72,7 @@ class RedriveSettings(Settings):
     output: CliSuppress[OutputSettings] = OutputSettings()
     model: CliSuppress[ModelSettings] = ModelSettings()
     batch: CliSuppress[BatchSettings] = BatchSettings()
+    breaker: CliSuppress[BreakerSettings] = BreakerSettings()
     delivery: CliSuppress[DeliverySettings] = DeliverySettings()
     drain: CliSuppress[DrainSettings] = DrainSettings()
     http: CliSuppress[HttpSettings] = HttpSettings()
@@ -85,6 +87,9 @@ class RedriveSettings(Settings):
     """Only dead letters from before this time."""
     max: Count | None = None
     """Put back at most so many, to see what becomes of them; the rest stays for the next run."""
+    from_oldest: bool = False
+    """Begin with the oldest dead letter in partitions where the cluster knows no earlier redrive,
+    also where it may only have forgotten one."""
     dry_run: bool = False
     """Only count what would be put back and what left. Writes nothing, commits nothing."""
 
@@ -101,8 +106,12 @@ class RedriveSettings(Settings):
 
     @property
     def group_id(self) -> str:
-        """The group whose offsets tell what redrives have settled."""
-        return f"{self.kafka.group_id}-redrive"
+        """The group whose offsets tell what redrives have settled.
+
+        Of the topic, not of the workers: two that each kept account of one topic would both put
+        back what the other left.
+        """
+        return f"{self.dlq.topic}-redrive"
 
 
 def load(options: list[str]) -> RedriveSettings:

@@ -9,13 +9,21 @@ from typing import TYPE_CHECKING
 
 from worker import logs
 from worker.deadletters import Chooser, Tally
-from worker.errors import EXIT_DRAINED, EXIT_FAILED, Fatal, Refused, Transient
+from worker.errors import (
+    EXIT_DRAINED,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    Fatal,
+    Refused,
+    Transient,
+)
 from worker.kafka.redrive import Redrive
 from worker.kafka.topics import TopicDesk
 from worker.redrive import options
 from worker.redrive.show import Show
-from worker.redrive.stop import EXIT_INTERRUPTED, Stop, StoppedEarly
+from worker.redrive.stop import Stop
 from worker.service import connection
+from worker.signals import StoppedEarly
 
 if TYPE_CHECKING:
     from worker.deadletters import Move
@@ -65,10 +73,14 @@ def _redrive(chosen: RedriveSettings, stop: Stop, closing: ExitStack) -> int:
     show.summary(input_topic=chosen.input.topic, dlq_topic=chosen.dlq.topic)
     if failure is not None and not (stop.asked and isinstance(failure, Transient)):
         raise failure
-    if stop.asked:
+    if stop.asked and not job.done:
         # Where the broker is away, the last transaction's outcome may be known only later.
         unsure = "; whether the last transaction counts is not known" if failure else ""
-        _tell(f"interrupted: what is counted above is done{unsure}; run it again to go on")
+        _tell(
+            "interrupted: what is counted above is only what was read so far; nothing was written"
+            if chosen.dry_run
+            else f"interrupted: what is counted above is done{unsure}; run it again to go on"
+        )
         return EXIT_INTERRUPTED
     if chosen.dry_run:
         show.line("a dry run: nothing was written, nothing was committed")
@@ -85,7 +97,10 @@ def _prepared(
     desk = TopicDesk(connection=link)
     closing.callback(desk.close)
     input_topic, dlq_topic = desk.check_redrive(
-        input_topic=chosen.input.topic, dlq_topic=chosen.dlq.topic
+        input_topic=chosen.input.topic,
+        dlq_topic=chosen.dlq.topic,
+        group=chosen.group_id,
+        preview=chosen.dry_run,
     )
 
     def moved(moves: list[Move]) -> None:
@@ -102,6 +117,7 @@ def _prepared(
             input_topic=input_topic.name, partitions=input_topic.partitions, chosen=chosen.chosen
         ),
         limit=chosen.max,
+        from_oldest=chosen.from_oldest,
         compression=chosen.kafka.compression,
         fetch_max_bytes=chosen.kafka.fetch_max_bytes,
         outage_limit=chosen.kafka.outage_limit,
