@@ -94,7 +94,8 @@ class Breaker:
             self._judge_probe(now)
         if self.state == "closed":
             return None
-        return PROBE_RECORDS - self._taken if self.state == "probe" else 0
+        # More may have been read: a partition that is new comes before it can be paused.
+        return max(0, PROBE_RECORDS - self._taken) if self.state == "probe" else 0
 
     def took(self, records: int) -> None:
         """Records were read."""

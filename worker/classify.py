@@ -197,10 +197,10 @@ class Inference:
             time.sleep(pause)
             try:
                 return self._read(items, self._run([item.tokens for item in items]))
-            except Exception as again:
+            except Exception as again:  # noqa: BLE001 - around a model call
                 self._count(again)
                 if getattr(again, "kind", "other") != "oom":
-                    raise
+                    return self._split(items, again)
         raise Fatal("the device has no memory left for a single text") from error
 
     def _attempt(self, items: tuple[Encoded, ...]) -> tuple[list[Outcome], bool]:

@@ -41,9 +41,6 @@ STALL_SECONDS = 60.0
 """Without a record for so long, though the partitions have some and nothing holds intake back,
 the consumer is replaced: kafka-python can leave a fetch pending for ever. Longer than a consumer
 waits for a predecessor's open transaction."""
-REWIND_SECONDS = 2.0
-"""Longest wait for one committed offset, in which the loop has no other duty. An open transaction
-of this or another worker may hold it back for longer: then the next turn asks again."""
 MOST_AT_ONCE = 1_000
 """Records of one poll: at about 10 us each the loop turns often enough for its other duties."""
 RESUME_SHARE = 0.75
@@ -74,7 +71,7 @@ class RecordSource(Protocol):
 
     def rebuild(self, reason: str) -> None: ...
 
-    def rewind(self, *, timeout: float) -> None: ...
+    def rewind(self) -> None: ...
 
     def close(self, *, timeout: float, leave: bool) -> None: ...
 
@@ -98,6 +95,8 @@ class _Account:
         """Offset that is safe to commit; 0 before any is known. Never goes back."""
         self.committed: int | None = None
         self.lagging_since: float | None = None
+        self.moved = time.monotonic()
+        """When it last had records in flight, or none to wait for."""
         self._marks: deque[tuple[int, int]] = deque()
 
     def accept(self, records: list[Record]) -> None:
@@ -107,6 +106,8 @@ class _Account:
         self.accepted += len(records)
         self.accepted_bytes += sum(record.size for record in records)
         self._marks.append((records[0].offset, records[0].timestamp))
+        self.moved = time.monotonic()
+        self.lagging_since = None
 
     def settle(self, progress: Progress) -> None:
         """Takes in what is settled by now."""
@@ -168,7 +169,7 @@ class Intake:
         self._ends: dict[int, int] = {}
         self._paused = False
         self._settled_something = False
-        self._received = time.monotonic()
+        self._paused_at = 0.0
         self._next_commit = 0.0
         self._next_measure = 0.0
 
@@ -194,8 +195,10 @@ class Intake:
         """
         self.take_progress()
         if self._rewind_asked.is_set():
-            self._rewind(source)
-        room = self._room() if reading and not self._rewind_asked.is_set() else 0
+            self._rewind_asked.clear()  # first: it may be asked again meanwhile
+            source.rewind()
+            self._follow_assignment(source)
+        room = self._room() if reading else 0
         room = self._gate.room(in_flight=self.in_flight, most=room)
         self._set_paused(source, paused=room == 0)
         timeout = PAUSED_SECONDS if self._paused else POLL_SECONDS
@@ -214,16 +217,15 @@ class Intake:
         if records:
             self._gate.took(len(records))
             self._hand_on(records)
-        if records or self._paused or self.in_flight:
-            self._received = now
-        if now >= self._next_commit:
+        if self._paused:
+            self._paused_at = now
+        measures = now >= self._next_measure
+        if now >= self._next_commit or measures:
             self._next_commit = now + self._limits.commit_interval
-            self._commit(source)
-        if now >= self._next_measure:
+            self._commit(source, past_markers=measures)
+        if measures:
             self._next_measure = now + MEASURE_SECONDS
-            behind = self._measure(source, now)
-            if behind and now - self._received > STALL_SECONDS:
-                self._received = now
+            if self._measure(source, now):
                 self._rebuild(source)
 
     def take_progress(self) -> None:
@@ -259,7 +261,7 @@ class Intake:
             return
         for account in self._accounts.values():
             account.committed = None  # a commit that is under way may still fail
-        offsets = self._committable(source)
+        offsets = self._committable(source, past_markers=True)
         if offsets:
             source.commit_now(offsets, timeout=timeout)
 
@@ -338,17 +340,8 @@ class Intake:
         self._metrics.records_consumed(len(records))
         self._metrics.stage_ran("decode", time.perf_counter() - begin)
 
-    def _rewind(self, source: RecordSource) -> None:
-        try:
-            source.rewind(timeout=REWIND_SECONDS)
-        except Transient as error:
-            log.warning("rewind_waits", error=str(error))
-        else:
-            self._rewind_asked.clear()
-            self._follow_assignment(source)
-
-    def _commit(self, source: RecordSource) -> None:
-        offsets = self._committable(source)
+    def _commit(self, source: RecordSource, *, past_markers: bool) -> None:
+        offsets = self._committable(source, past_markers=past_markers)
         if offsets and self._started_commit(source, offsets):
             for lease, offset in offsets.items():
                 self._accounts[lease].committed = offset
@@ -360,10 +353,10 @@ class Intake:
         self._positions(offsets)
         return True
 
-    def _committable(self, source: RecordSource) -> dict[Lease, int]:
+    def _committable(self, source: RecordSource, *, past_markers: bool) -> dict[Lease, int]:
         offsets = {}
         for lease, account in self._accounts.items():
-            if account.accepted == account.settled:
+            if past_markers and account.accepted == account.settled:
                 # All is settled: the position, which alone moves past transaction markers and
                 # compaction holes. Else an idle topic shows a lag for ever. Never back again.
                 account.reached = max(account.reached, source.position(lease) or 0)
@@ -372,27 +365,36 @@ class Intake:
         return offsets
 
     def _rebuild(self, source: RecordSource) -> None:
+        self._paused_at = time.monotonic()  # not again at once, should no broker answer
         try:
             source.rebuild("records wait and none comes")
         except Transient as error:
             log.warning("rebuild_failed", error=str(error))
 
-    def _measure(self, source: RecordSource, now: float) -> int:
-        """Updates the gauges; returns how many records have no output yet."""
+    def _measure(self, source: RecordSource, now: float) -> bool:
+        """Updates the gauges; whether records wait somewhere and none has come for too long."""
         behind = self.in_flight
+        stuck = False
         self._metrics.in_flight(behind)
         for lease, account in self._accounts.items():
+            position = account.reached or source.position(lease)
+            in_flight = account.accepted > account.settled
             end = self._ends.get(lease.partition)
-            if end is None or not (account.reached or source.position(lease) == 0):
-                continue
-            lag = max(0, end - account.reached)
+            lag = 0
+            if position is None:
+                lag = 1  # at least: nobody knows yet where it begins
+            elif end is not None and (account.reached or not in_flight):
+                lag = max(0, end - position)
+                self._metrics.partition_lag(
+                    lease.partition, records=lag, seconds=_age(account, lag, now)
+                )
             behind += lag
-            self._metrics.partition_lag(
-                lease.partition, records=lag, seconds=_age(account, lag, now)
-            )
+            if not lag or in_flight:
+                account.moved = now
+            stuck |= now - max(account.moved, self._paused_at) > STALL_SECONDS
         if behind == 0:
             self._metrics.nothing_waits(now=time.time())
-        return behind
+        return stuck
 
 
 def _age(account: _Account, lag: int, now: float) -> float:

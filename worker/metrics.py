@@ -6,8 +6,8 @@ zero: a counter born at 1 hides its first event from ``increase()``.
 
 from __future__ import annotations
 
+import collections
 import platform
-from collections import deque
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
@@ -52,7 +52,7 @@ class Metrics:
         self.registry = registry
         self._topic = input_topic
         self._shares: Mapping[str, float] = {}
-        self._recent: deque[str] = deque(maxlen=DRIFT_WINDOW)
+        self._recent: collections.deque[str] = collections.deque(maxlen=DRIFT_WINDOW)
 
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(f"worker_{name}", text, labels, registry=registry)
@@ -308,5 +308,6 @@ class Metrics:
         """Total variation distance between the recent and the trained label mix."""
         if not self._shares or len(self._recent) < DRIFT_WINDOW:
             return
-        seen = {label: self._recent.count(label) / DRIFT_WINDOW for label in self._shares}
-        self._drift.set(sum(abs(seen[label] - share) for label, share in self._shares.items()) / 2)
+        seen = collections.Counter(self._recent)
+        away = (abs(seen[label] / DRIFT_WINDOW - share) for label, share in self._shares.items())
+        self._drift.set(sum(away) / 2)

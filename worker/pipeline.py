@@ -11,7 +11,7 @@ queues. None of them is bounded itself: the poll thread takes in no more than ``
 and counts a record until the broker has its output.
 
 A drain is a barrier that follows the last record through every stage. A thread's failure is a
-message to the main thread, which then stops all of them: nothing more is committed.
+message to the main thread, which then stops all of them: nothing unacknowledged is committed.
 """
 
 from __future__ import annotations
@@ -195,7 +195,7 @@ class Pipeline:
         return failure
 
     def abort(self) -> None:
-        """Stops without committing anything more; does not wait."""
+        """Stops and does not wait; nothing that is not acknowledged is committed."""
         self._aborting.set()
         self._stopping.set()
         for inbox in (self._batch_inbox, self._model_inbox, self._publish_inbox):
@@ -234,7 +234,7 @@ class Pipeline:
         while not (self._can_write.wait(0.1) or self._stopping.is_set()):
             health.loop_turned = time.monotonic()
         if not self._stopping.is_set():
-            source = self._reached(lambda: self._parts.make_source(self.intake))
+            source = self._reached(self._new_source)
         if source is None:
             self._batch_inbox.put(DRAIN)
             return
@@ -249,6 +249,10 @@ class Pipeline:
         finally:
             drained = self._published.is_set() and not self._aborting.is_set()
             source.close(timeout=self._left() if self._stopping.is_set() else 1.0, leave=drained)
+
+    def _new_source(self) -> RecordSource:
+        self._parts.health.loop_turned = time.monotonic()  # a broker that is away hangs nothing
+        return self._parts.make_source(self.intake)
 
     def _turn(self, source: RecordSource, *, reading: bool) -> None:
         health, watchdog = self._parts.health, self._parts.watchdog
@@ -407,7 +411,6 @@ class Pipeline:
     def _reached(self, make: Callable[[], T]) -> T | None:
         """What ``make`` makes, as soon as the broker answers; None when told to stop first."""
         while not self._stopping.is_set():
-            self._parts.health.loop_turned = time.monotonic()
             try:
                 return make()
             except Transient as error:

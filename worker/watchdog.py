@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 POLL_DEADLINE = 30.05
 """Seconds for a turn of the poll loop: 30 more than a poll may wait for records. All else in a
-turn has limits of its own, of which replacing the consumer has the longest, about 11 s."""
+turn has limits of its own: replacing the consumer about 11 s, a revocation's commit 10."""
 LONGEST_STEP = 1.0
 """Most seconds that count between two looks. If the whole process was stopped (a suspended
 machine, SIGSTOP), its calls did not hang."""

@@ -89,6 +89,8 @@ def test_a_probe_takes_no_more_than_its_records_and_is_judged_when_they_are_sett
     assert breaker.room(in_flight=60, now=1.1) == PROBE_RECORDS - 60
     breaker.took(40)
     assert breaker.room(in_flight=100, now=1.2) == 0
+    breaker.took(1)  # of a partition that was new, and not paused yet
+    assert breaker.room(in_flight=101, now=1.2) == 0
     breaker.judge([GOOD] * 99, 1.3)
     assert breaker.room(in_flight=1, now=1.3) == 0
     breaker.judge([GOOD], 1.4)

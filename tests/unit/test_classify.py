@@ -260,6 +260,21 @@ def test_a_text_that_finds_no_memory_is_not_blamed_for_it():
     assert [type(outcome) for outcome in outcomes] == [Classified]
 
 
+def test_a_text_that_finds_no_memory_and_then_breaks_the_model_is_blamed_for_that():
+    class Crowded(StubClassifier):
+        def scores(self, launched):
+            self.calls += 1
+            if self.calls == 1:
+                raise KindError("oom")
+            if self.calls == 2:
+                raise KindError("other")
+            return super().scores(launched)
+
+    outcomes, _, errors = classify(Crowded(), ["bad"])
+    assert [outcome.reason for outcome in outcomes] == ["model_failed"]
+    assert errors == ["oom", "other"]
+
+
 def test_the_message_of_a_rejection_never_holds_the_text():
     class Telling(StubClassifier):
         def stage(self, rows):

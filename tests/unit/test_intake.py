@@ -24,7 +24,7 @@ class Source:
         self.leases, self.batches, self.positions = [LEASE], deque(), {}
         self.ended, self.events, self.paused = [], ["assigned"], False
         self.commits, self.asked, self.busy, self.rebuilt = [], [], False, []
-        self.rewinds, self.unsure = [], False
+        self.rewinds = 0
 
     def poll(self, *, timeout, max_records):
         self.asked.append(max_records)
@@ -64,10 +64,8 @@ class Source:
     def rebuild(self, reason):
         self.rebuilt.append(reason)
 
-    def rewind(self, *, timeout):
-        self.rewinds.append(timeout)
-        if self.unsure:
-            raise Transient("not yet")
+    def rewind(self):
+        self.rewinds += 1
         self.ended, self.leases = self.leases, [Lease(0, 2)]
         self.batches.clear()
 
@@ -103,6 +101,17 @@ class Desk:
         if records:
             self.source.batches.append(list(records))
         self.intake.turn(self.source, reading=reading)
+
+    def measure(self):
+        """A turn that looks at the positions and updates the gauges."""
+        self.intake._next_measure = 0
+        self.turn()
+
+    def stall(self):
+        """As if nothing had come for long."""
+        self.intake._paused_at -= STALL_SECONDS + 1
+        for account in self.intake._accounts.values():
+            account.moved -= STALL_SECONDS + 1
 
     def room(self, *, in_flight, most):
         return min(most, self.let_in)
@@ -181,7 +190,7 @@ def test_when_all_is_settled_the_position_is_committed_and_never_less(desk):
     desk.turn(record(5))
     desk.settle(6, 1)
     desk.source.positions[LEASE] = 9
-    desk.turn()
+    desk.measure()
     assert desk.source.commits[-1] == {LEASE: 9}
     del desk.source.positions[LEASE]  # as while the consumer closes
     assert desk.intake.settled([LEASE]) == {LEASE: 9}
@@ -257,22 +266,95 @@ def test_the_age_of_a_new_record_is_its_own_not_that_of_the_last_one_before_it(d
     assert 0 <= desk.registry.get_sample_value("worker_consumer_lag_seconds", labels) < 60
 
 
+def test_the_age_of_what_is_not_read_yet_is_not_that_of_an_earlier_backlog(desk):
+    desk.intake.ends({0: 9})
+    desk.source.positions[LEASE] = 0
+    desk.measure()
+    desk.intake._accounts[LEASE].lagging_since -= 7_200
+    desk.turn(record(5, timestamp=int(time.time() * 1_000)))
+    desk.measure()
+    desk.settle(6, 1)
+    desk.measure()
+    labels = {"topic": "in", "partition": "0"}
+    assert desk.registry.get_sample_value("worker_consumer_lag_records", labels) == 3
+    assert 0 <= desk.registry.get_sample_value("worker_consumer_lag_seconds", labels) < 60
+
+
 def test_a_consumer_that_brings_nothing_though_records_wait_is_replaced(desk):
     desk.source.positions[LEASE] = 5
     desk.intake.ends({0: 9})
     desk.turn()
     assert desk.source.rebuilt == []
-    desk.intake._received -= STALL_SECONDS + 1
-    desk.intake._next_measure = 0
-    desk.turn()
+    desk.stall()
+    desk.measure()
     assert desk.source.rebuilt == ["records wait and none comes"]
+    desk.measure()
+    assert len(desk.source.rebuilt) == 1, "the new one has its time"
+
+
+def test_one_partition_that_brings_nothing_is_not_hidden_by_one_that_flows(desk):
+    other = Lease(1, 1)
+    desk.source.leases.append(other)
+    desk.source.positions = {LEASE: 0, other: 0}
+    desk.intake.ends({0: 9, 1: 9})
+    desk.turn()
+    desk.stall()
+    desk.turn(record(0, partition=1))
+    desk.settle(1, 1, lease=other)
+    desk.measure()
+    assert desk.source.rebuilt == ["records wait and none comes"]
+
+
+def test_a_partition_that_nobody_knows_where_to_begin_is_no_progress_and_in_the_end_replaced(desk):
+    """A transaction that hangs on the group's offsets: every poll is empty, for ever."""
+    desk.source.positions = {}
+    desk.intake.ends({0: 9})
+    desk.measure()
+    assert desk.registry.get_sample_value("worker_last_progress_timestamp_seconds") == 0
+    desk.stall()
+    desk.measure()
+    assert desk.source.rebuilt == ["records wait and none comes"]
+
+
+def test_waiting_for_nothing_is_progress_and_a_lag_is_not(desk):
+    name = "worker_last_progress_timestamp_seconds"
+    desk.source.positions[LEASE] = 5
+    desk.intake.ends({0: 9})
+    desk.measure()
+    assert desk.registry.get_sample_value(name) == 0
+    desk.intake.ends({0: 5})
+    desk.measure()
+    assert desk.registry.get_sample_value(name) == pytest.approx(time.time(), abs=60)
+
+
+def test_a_slow_model_is_no_stall(desk):
+    desk.intake.ends({0: 9})
+    desk.turn(record(0))
+    desk.settle(1, 1)
+    desk.turn(record(1))
+    desk.stall()
+    desk.measure()
+    assert desk.source.rebuilt == []
+
+
+def test_a_pause_is_no_stall(desk):
+    desk.source.positions[LEASE] = 5
+    desk.intake.ends({0: 9})
+    desk.turn()
+    desk.stall()
+    desk.let_in = 0
+    desk.turn()
+    desk.let_in = 9
+    desk.measure()
+    assert desk.source.rebuilt == []
 
 
 def test_a_consumer_that_has_nothing_to_bring_is_not_replaced(desk):
     desk.source.positions[LEASE] = 9
     desk.intake.ends({0: 9})
-    desk.intake._received -= STALL_SECONDS + 1
     desk.turn()
+    desk.stall()
+    desk.measure()
     assert desk.source.rebuilt == []
 
 
@@ -284,8 +366,8 @@ def test_with_transactions_only_positions_past_all_records_are_committed_and_by_
     desk.turn()
     assert desk.positions == [], "the transaction of what is under way carries its own offset"
     desk.settle(3, 2)
-    desk.turn()
-    desk.turn()
+    desk.measure()
+    desk.measure()
     assert desk.positions == [{LEASE: 9}]
     desk.intake.commit_last(desk.source, timeout=1)
     assert desk.source.commits == []
@@ -302,19 +384,29 @@ def test_with_transactions_a_failed_one_repeats_no_offset():
     assert desk.positions == []
 
 
-def test_a_rewind_voids_what_is_in_flight_and_reads_nothing_until_it_is_done():
+def test_a_rewind_voids_what_is_in_flight():
     desk = Desk(transactional=True)
     desk.turn(record(1), record(2))
-    desk.source.unsure = True
     desk.intake.ask_rewind()
-    desk.turn(record(3))
-    assert desk.ended == []
-    assert desk.source.paused
-    desk.source.unsure = False
     desk.turn()
     assert desk.ended == [LEASE]
     assert desk.intake.in_flight == 0
-    assert len(desk.source.rewinds) == 2
     desk.turn()
-    assert not desk.source.paused
-    assert len(desk.source.rewinds) == 2
+    assert desk.source.rewinds == 1
+
+
+def test_a_rewind_that_is_asked_for_during_one_is_not_lost():
+    desk = Desk(transactional=True)
+    desk.turn(record(1))
+    rewind = desk.source.rewind
+
+    def asked_again():
+        rewind()
+        if desk.source.rewinds == 1:
+            desk.intake.ask_rewind()
+
+    desk.source.rewind = asked_again
+    desk.intake.ask_rewind()
+    desk.turn()
+    desk.turn()
+    assert desk.source.rewinds == 2

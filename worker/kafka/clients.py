@@ -57,14 +57,18 @@ class Connection:
         self.examine()  # first: the client would try a wrong password for ten seconds
         return _reach(_Admin, self, request_timeout_ms=10_000)
 
-    def consumer(self, **options: Any) -> KafkaConsumer:
+    def consumer(self, *, examine: bool = True, **options: Any) -> KafkaConsumer:
         """A consumer.
+
+        Args:
+            examine: Find out why, where no broker answers; that takes seconds for each of them.
+            options: The client's.
 
         Raises:
             Refused: A broker turns this client away for good.
             Transient: No broker answers.
         """
-        return _reach(KafkaConsumer, self, **options)
+        return _reach(KafkaConsumer, self, examine=examine, **options)
 
     def producer(self, **options: Any) -> KafkaProducer:
         """A producer.
@@ -114,11 +118,11 @@ def _client(**options: Any) -> KafkaNetClient:
     return client
 
 
-def _reach(kind: Any, connection: Connection, **options: Any) -> Any:
+def _reach(kind: Any, connection: Connection, *, examine: bool = True, **options: Any) -> Any:
     try:
         return kind(**connection.common(), **options)
     except (kafka.errors.KafkaTimeoutError, kafka.errors.KafkaConnectionError) as error:
-        seen = connection.examine()
+        seen = connection.examine() if examine else []
         raise Transient(
             f"no broker answers at {connection.bootstrap_servers}: "
             "check kafka.bootstrap_servers and that the cluster is up"

@@ -38,12 +38,16 @@ class Leases:
         self._ended: list[Lease] = []
         self._events: list[str] = []
         self.stale: set[int] = set()
-        """Partitions that were taken and given back at once, as eager assignors do. The client
-        keeps its position then: what was in flight, and given up, would never be read again."""
+        """Partitions whose position is beyond what was given up of them: taken and given back at
+        once, as eager assignors do, or to be rewound. What was in flight would never be read."""
 
     def all(self) -> list[Lease]:
         """The leases in force."""
         return list(self._held.values())
+
+    def holds(self, lease: Lease) -> bool:
+        """Whether it is in force."""
+        return self._held.get(lease.partition) == lease
 
     def of(self, partitions: Iterable[int]) -> list[Lease]:
         """Those of these partitions that are in force."""

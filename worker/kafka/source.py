@@ -44,11 +44,14 @@ At the client's default of 500 ms a third of the throughput is left."""
 
 
 JOIN_SECONDS = 15.0
-"""Longest time outside the group, or in a rebalance, before the consumer is replaced. A healthy
-rebalance takes a heartbeat or two; replacing the consumer in a slow one only makes it slower."""
+"""Longest time outside the group, or in a rebalance, before the consumer is replaced; 5 s more than
+the session timeout where that is longer, for which a rebalance waits for a dead member. Replacing
+the consumer in a slow one only makes it slower."""
 
-STALE_SECONDS = 1.0
-"""Longest wait for one committed offset after an eager rebalance, before the next poll."""
+STALE_SECONDS = 2.0
+"""Longest wait before a poll for the open transaction, and for one committed offset."""
+REQUEST_MS = 10_000
+"""Longest wait for an answer of the group's coordinator: a revocation's commit holds a poll up."""
 JOIN_POLL_SECONDS = 1.0
 """Shortest poll while the member is not settled in its group. The client forgets a join that ends
 between two polls, and joins again: with polls of no length, as while paused, for ever."""
@@ -121,6 +124,8 @@ class Source:
         self._commit_pending = False
         self._connection = connection
         self._unsettled_since: float | None = None
+        self._join_limit = max(JOIN_SECONDS, session_timeout + 5.0)
+        self._cut: kafka.errors.LogTruncationError | None = None
         self._options: dict[str, Any] = {
             "group_id": group_id,
             "group_instance_id": instance_id,
@@ -134,6 +139,7 @@ class Source:
             "session_timeout_ms": int(session_timeout * 1_000),
             "heartbeat_interval_ms": int(heartbeat_interval * 1_000),
             "max_poll_interval_ms": int(max_poll_interval * 1_000),
+            "request_timeout_ms": REQUEST_MS,
             "fetch_max_wait_ms": FETCH_WAIT_MS,
             "fetch_max_bytes": fetch_max_bytes,
             "metrics_enabled": False,
@@ -153,13 +159,19 @@ class Source:
             Transient: The broker is away.
         """
         self._watch_the_join()
+        self._leave_the_cut()
         self._leave_stale_positions()
         if not self._settled_in():
             timeout = max(timeout, JOIN_POLL_SECONDS)
         try:
             polled = self._consumer.poll(timeout_ms=int(timeout * 1_000), max_records=max_records)
         except positions.GONE as gone:
-            positions.start_again(self._consumer, gone, on_expired=self._on_expired)
+            self._begin_anew(
+                positions.start_again(self._consumer, gone, on_expired=self._on_expired)
+            )
+            return []
+        except kafka.errors.LogTruncationError as cut:
+            self._cut = cut
             return []
         except kafka.errors.RetriableError as error:
             raise Transient(f"the broker is away: {type(error).__name__}") from error
@@ -202,12 +214,15 @@ class Source:
 
         It moves past transaction markers and compaction holes, which no record's offset does.
         """
-        if lease not in self.leases or lease.partition in self._leases.stale:
+        if not self._leases.holds(lease) or lease.partition in self._leases.stale:
             return None
         try:
             position: int | None = self._consumer.position(
                 TopicPartition(self._topic, lease.partition), timeout_ms=0
             )
+        except kafka.errors.LogTruncationError as cut:
+            self._cut = cut  # told once, to whoever asks first
+            return None
         except (kafka.errors.KafkaError, KeyError):
             return None
         return position
@@ -233,7 +248,7 @@ class Source:
         end = time.monotonic() + timeout
         while True:
             left = end - time.monotonic()
-            offsets = {lease: o for lease, o in offsets.items() if lease in self.leases}
+            offsets = {lease: o for lease, o in offsets.items() if self._leases.holds(lease)}
             if not offsets:
                 return  # they moved on; their new owner reads again what is not committed
             try:
@@ -263,25 +278,26 @@ class Source:
         Raises:
             Transient: No broker answers; the old one is kept.
         """
-        consumer = self._joining()
+        # Not examined why, where none answers: these brokers have served this client before, and
+        # that takes longer than a turn of the poll loop may.
+        consumer = self._joining(examine=False)
         log.warning("consumer_rebuilt", reason=reason)
         self._leases.end(self.leases, "lost")
         old, self._consumer = self._consumer, consumer
-        self._commit_pending = False
+        self._commit_pending, self._cut = False, None
         try:
             old.close(autocommit=False, timeout_ms=1_000)
         except kafka.errors.KafkaError as error:
             log.warning("consumer_close_failed", error=type(error).__name__)
 
-    def rewind(self, *, timeout: float) -> None:
+    def rewind(self) -> None:
         """Goes back to what the group has committed; what is in flight is void, and read again.
 
-        Raises:
-            Transient: Not all committed offsets are known; nothing was changed.
+        At once for the leases; the positions follow before the next records come.
         """
         owned = [lease.partition for lease in self.leases]
-        positions.go_back(self._consumer, self._topic, owned, timeout=timeout)
         self._leases.begin(owned, member=self._member_id())
+        self._leases.stale |= set(owned)
 
     def close(self, *, timeout: float, leave: bool) -> None:
         """Closes, within about ``timeout`` seconds.
@@ -312,8 +328,8 @@ class Source:
         except (Transient, kafka.errors.KafkaError) as error:
             log.warning("leave_failed", error=str(error))
 
-    def _joining(self) -> KafkaConsumer:
-        consumer = self._connection.consumer(**self._options)
+    def _joining(self, *, examine: bool = True) -> KafkaConsumer:
+        consumer = self._connection.consumer(examine=examine, **self._options)
         self._listener = _Listener(self)
         consumer.subscribe([self._topic], listener=self._listener)
         self._membership.joins_with(consumer)
@@ -326,7 +342,7 @@ class Source:
             self._unsettled_since = None
         elif self._unsettled_since is None:
             self._unsettled_since = now
-        elif now - self._unsettled_since > JOIN_SECONDS:
+        elif now - self._unsettled_since > self._join_limit:
             self._unsettled_since = now
             self.rebuild("it does not get into its group")
 
@@ -356,13 +372,25 @@ class Source:
         self._leases.end(self._leases.of(each.partition for each in partitions), "lost")
 
     def assigned(self, partitions: Iterable[TopicPartition]) -> None:
-        """The group gives partitions: each begins a lease."""
+        """The group gives partitions: each begins a lease. Before the client asks where."""
+        positions.forget_late_answers(self._consumer)
         self._leases.assign((each.partition for each in partitions), member=self._member_id())
+
+    def _leave_the_cut(self) -> None:
+        cut, self._cut = self._cut, None
+        if cut is not None:
+            self._begin_anew(positions.go_back_before_the_cut(self._consumer, cut))
+
+    def _begin_anew(self, partitions: Iterable[int]) -> None:
+        owned = [lease.partition for lease in self._leases.of(partitions)]
+        self._leases.begin(owned, member=self._member_id())
 
     def _leave_stale_positions(self) -> None:
         stale = self._leases.stale
         if not stale:
             return
+        if self._transactional and not self._membership.wait_until_quiet(STALE_SECONDS):
+            return  # a transaction of ended leases may be moving the committed offsets
         try:
             positions.go_back(self._consumer, self._topic, stale, timeout=STALE_SECONDS)
         except Transient as error:

@@ -129,7 +129,9 @@ class TorchClassifier:
                 return scores, None
             host = torch.empty(scores.shape, dtype=scores.dtype, pin_memory=True)
             host.copy_(scores, non_blocking=True)
-            done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            # Blocking: by default whoever waits for it keeps a core busy, and that core is missing
+            # to the tokenizer.
+            done = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
             # On this device's stream: the thread's current device may be another, whose stream
             # has nothing to do, and the buffer would be read before it is written.
             done.record(torch.cuda.current_stream(self.device))
