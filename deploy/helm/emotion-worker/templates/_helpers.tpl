@@ -1,0 +1,118 @@
+{{/* Names leave room for what Kubernetes, KEDA and this chart append, inside 63 characters. */}}
+{{- define "emotion-worker.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{ .Values.fullnameOverride }}
+{{- else if contains .Chart.Name .Release.Name -}}
+{{ .Release.Name | trunc 44 | trimSuffix "-" }}
+{{- else -}}
+{{ printf "%s-%s" .Release.Name .Chart.Name | trunc 44 | trimSuffix "-" }}
+{{- end -}}
+{{- end }}
+
+{{- define "emotion-worker.serviceAccountName" -}}
+{{ .Values.serviceAccount.name | default (ternary (include "emotion-worker.fullname" .) "default" .Values.serviceAccount.create) }}
+{{- end }}
+
+{{- define "emotion-worker.workloadKind" -}}
+{{ ternary "StatefulSet" "Deployment" (eq .Values.settings.delivery.guarantee "exactly_once") }}
+{{- end }}
+
+{{/* The most pods that there may be: 2 or more have a disruption budget, and no shared identity. */}}
+{{- define "emotion-worker.mostReplicas" -}}
+{{ ternary .Values.keda.maxReplicas .Values.replicaCount .Values.keda.enabled | int }}
+{{- end }}
+
+{{/* Labels that select pods: (list $ COMPONENT). They never change, or upgrades are refused. */}}
+{{- define "emotion-worker.selectorLabels" -}}
+{{- $ := index . 0 -}}
+app.kubernetes.io/name: {{ $.Chart.Name }}
+app.kubernetes.io/instance: {{ $.Release.Name | quote }}
+app.kubernetes.io/component: {{ index . 1 }}
+{{- end }}
+
+{{/* Labels of an object: (list $ COMPONENT). */}}
+{{- define "emotion-worker.labels" -}}
+{{- $ := index . 0 -}}
+{{ include "emotion-worker.selectorLabels" . }}
+app.kubernetes.io/version: {{ $.Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: emotion-stream
+app.kubernetes.io/managed-by: {{ $.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" $.Chart.Name $.Chart.Version | replace "+" "_" }}
+{{- with $.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* Labels of a pod: (list $ COMPONENT). No versions: a new chart alone rolls no pods. */}}
+{{- define "emotion-worker.podLabels" -}}
+{{- $ := index . 0 -}}
+{{ include "emotion-worker.selectorLabels" . }}
+app.kubernetes.io/part-of: emotion-stream
+{{- with merge (dict) $.Values.podLabels $.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* An image's reference: (list $ IMAGE). */}}
+{{- define "emotion-worker.image" -}}
+{{- $ := index . 0 -}}
+{{- with index . 1 -}}
+{{ .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ .tag | default $.Chart.AppVersion }}{{ end }}
+{{- end -}}
+{{- end }}
+
+{{/* Resources with a GPU, or without: (list $ RESOURCES WITH_GPU). */}}
+{{- define "emotion-worker.resources" -}}
+{{- $ := index . 0 -}}
+{{- $resources := deepCopy (index . 1) -}}
+{{- if index . 2 -}}
+{{- $limits := merge (dict $.Values.gpu.resource (int $.Values.gpu.count)) ($resources.limits | default dict) -}}
+{{- $_ := set $resources "limits" $limits -}}
+{{- end -}}
+{{ toYaml $resources }}
+{{- end }}
+
+{{/* Whole threads for the CPUs that are asked for: 1500m are 2. */}}
+{{- define "emotion-worker.cpuThreads" -}}
+{{- $cpu := (dig "requests" "cpu" 1 .Values.resources) | toString -}}
+{{- $cores := ternary (divf (trimSuffix "m" $cpu | float64) 1000.0) ($cpu | float64) (hasSuffix "m" $cpu) -}}
+{{ max 1 (ceil $cores | int) }}
+{{- end }}
+
+{{/* What every pod has: (list $ WITH_GPU). */}}
+{{- define "emotion-worker.podBasics" -}}
+{{- $ := index . 0 -}}
+{{- $gpu := index . 1 -}}
+serviceAccountName: {{ include "emotion-worker.serviceAccountName" $ | quote }}
+automountServiceAccountToken: false
+# A Service named `worker` would put WORKER_PORT into the environment, and that is no setting.
+enableServiceLinks: false
+{{- with $.Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+securityContext:
+  {{- toYaml $.Values.podSecurityContext | nindent 2 }}
+{{- with $.Values.priorityClassName }}
+priorityClassName: {{ . | quote }}
+{{- end }}
+{{- if and $gpu $.Values.gpu.runtimeClassName }}
+runtimeClassName: {{ $.Values.gpu.runtimeClassName | quote }}
+{{- end }}
+{{- with merge (dict) (ternary $.Values.gpu.nodeSelector (dict) $gpu) $.Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with concat (ternary $.Values.gpu.tolerations (list) $gpu) $.Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* A probe: (list PATH TIMING). */}}
+{{- define "emotion-worker.probe" -}}
+httpGet:
+  path: {{ index . 0 }}
+  port: http
+{{ toYaml (index . 1) }}
+{{- end }}

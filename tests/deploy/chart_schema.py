@@ -1,0 +1,135 @@
+"""What is made of the chart: the settings' part of its schema, and deploy/rendered.
+
+`make chart` writes them, tests compare. A render needs helm on the PATH.
+"""
+
+import functools
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+from train.settings import RunSettings
+from worker.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+CHART = ROOT / "deploy" / "helm" / "emotion-worker"
+RENDERED = ROOT / "deploy" / "rendered"
+SCHEMA = CHART / "values.schema.json"
+EXAMPLES = sorted(path.stem for path in (CHART / "examples").glob("*.yaml"))
+KUBERNETES = ("1.31", "1.34", "1.37")
+NAME = "emotion-worker"
+
+# The chart's own to set: it mounts the checkpoint, knows the device, and passes files by Secrets.
+OF_THE_CHART = {
+    "model": {"checkpoint", "device"},
+    "kafka": {
+        *("sasl_password", "sasl_token_file", "ssl_key_password"),
+        *("ssl_cafile", "ssl_certfile", "ssl_keyfile"),
+    },
+}
+OF_THE_JOB = {"output", "work_dir", "device"}
+
+
+def schema():
+    """The schema of the values, its parts that speak of settings made anew."""
+    whole = json.loads(SCHEMA.read_text())
+    whole["properties"]["settings"] = worker_settings()
+    whole["properties"]["training"]["properties"]["settings"] = training_settings()
+    return whole
+
+
+def worker_settings():
+    given = yaml.safe_load((CHART / "values.yaml").read_text())["settings"]
+    model = Settings.model_json_schema()
+    groups = {}
+    for name, group in model["properties"].items():
+        fields = model["$defs"][group["$ref"].rpartition("/")[2]]["properties"]
+        mine = {k: v for k, v in fields.items() if k not in OF_THE_CHART.get(name, ())}
+        # Templates read what values.yaml gives; `null` would take it away.
+        groups[name] = _object(mine, required=sorted(given.get(name, ())))
+    groups["http"]["properties"]["port"]["minimum"] = 1  # the pod has to say which
+    del groups["kafka"]["properties"]["bootstrap_servers"]["default"]
+    return {"description": Settings.__doc__} | _object(groups, required=sorted(given))
+
+
+def training_settings():
+    fields = RunSettings.model_json_schema()["properties"]
+    return _object({k: v for k, v in fields.items() if k not in OF_THE_JOB}, required=[])
+
+
+def _object(properties, *, required):
+    made = {"type": "object", "additionalProperties": False}
+    if required:
+        made["required"] = required
+    return made | {"properties": {name: _plain(each) for name, each in properties.items()}}
+
+
+def _plain(field):
+    """A field without its title, and with `null` as one of its types."""
+    field = {key: value for key, value in field.items() if key != "title"}
+    if "description" in field:
+        field["description"] = " ".join(field["description"].split())
+    if "anyOf" in field:
+        (kind,) = (each for each in field.pop("anyOf") if each != {"type": "null"})
+        del field["default"]
+        kind = kind | {"type": [kind["type"], "null"]}
+        if "enum" in kind:
+            kind["enum"] = [*kind["enum"], None]
+        field |= kind
+    return field
+
+
+def helm(*words):
+    """Runs helm. Its default version of Kubernetes depends on how it was built: ours does not."""
+    command = ["helm", *words, "--kube-version", KUBERNETES[1]]
+    return subprocess.run(command, cwd=CHART, capture_output=True, text=True, check=False)
+
+
+@functools.cache
+def template(example):
+    """What helm makes of an example, without the pod of `helm test`."""
+    done = helm("template", NAME, ".", "--values", f"examples/{example}.yaml", "--skip-tests")
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    return done.stdout
+
+
+def rendered(example):
+    """An example as plain manifests: the text of each file by its name."""
+    files = {}
+    for part in template(example).split("---\n# Source: ")[1:]:
+        source, _, text = part.partition("\n")
+        name = Path(source).name
+        files[name] = (files[name] + "---\n" if name in files else "") + text.strip("\n") + "\n"
+    plain = {
+        name: text.replace("managed-by: Helm", "managed-by: kustomize")
+        for name, text in files.items()
+    }
+    listed = "".join(f"  - {name}\n" for name in sorted(plain))
+    plain["kustomization.yaml"] = (
+        f"# Made by `make chart` from the chart and its examples/{example}.yaml.\n"
+        "apiVersion: kustomize.config.k8s.io/v1beta1\n"
+        "kind: Kustomization\n"
+        f"resources:\n{listed}"
+    )
+    return {name: re.sub(r"[ \t]+$", "", text, flags=re.MULTILINE) for name, text in plain.items()}
+
+
+def write():
+    SCHEMA.write_text(json.dumps(schema(), indent=2) + "\n")
+    if shutil.which("helm") is None:
+        sys.exit("helm is not on the PATH: deploy/rendered was left as it is")
+    shutil.rmtree(RENDERED, ignore_errors=True)
+    for example in EXAMPLES:
+        (RENDERED / example).mkdir(parents=True)
+        for name, text in rendered(example).items():
+            (RENDERED / example / name).write_text(text)
+
+
+if __name__ == "__main__":
+    write()
