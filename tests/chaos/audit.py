@@ -6,6 +6,7 @@ would share its faults.
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,12 +59,22 @@ class Verdict:
 
 
 def audit(
-    inputs: list[Seen], outputs: list[Seen], dead_letters: list[Seen], *, topic: str
+    inputs: list[Seen],
+    outputs: list[Seen],
+    dead_letters: list[Seen],
+    *,
+    topic: str,
+    expected: Callable[[str], str] | None = expected_label,
 ) -> Verdict:
     """Every input against its outputs, by the source that an output names.
 
-    Inputs are JSON objects with `text` and `id`, labelled by the stub model. Outputs are in the
-    order of their log: `partition` then `offset`.
+    Inputs are JSON objects with `text` and `id`. Outputs are in the order of their log:
+    `partition` then `offset`.
+
+    Args:
+        inputs, outputs, dead_letters: What the three topics hold.
+        topic: The input's name.
+        expected: The label of a text, by default the stub model's; None: any label will do.
     """
     verdict = Verdict(inputs=len(inputs))
     by_source = {(record.partition, record.offset): record for record in inputs}
@@ -78,7 +89,7 @@ def audit(
         if record is None:
             verdict.wrong.append(f"{_where(output)}: no input is {named}")
             continue
-        if problem := _problem(record, output, value):
+        if problem := _problem(record, output, value, expected):
             verdict.wrong.append(f"{_where(output)}: input {source}: {problem}")
         found[source] += 1
         if found[source] > 1:
@@ -104,15 +115,18 @@ def audit(
     return verdict
 
 
-def _problem(record: Seen, output: Seen, value: dict[str, Any]) -> str:
+def _problem(
+    record: Seen, output: Seen, value: dict[str, Any], expected: Callable[[str], str] | None
+) -> str:
     sent = json.loads(record.value or b"{}")
-    expected = {
-        "label": (expected_label(sent["text"]), value["label"]),
+    label = expected(sent["text"]) if expected else value["label"]
+    pairs = {
+        "label": (label, value["label"]),
         "id": (sent["id"], value["id"]),
         "key": (record.key, output.key),
         "timestamp": (record.timestamp, output.timestamp),
     }
-    odd = [f"{name} {b!r}, not {a!r}" for name, (a, b) in expected.items() if a != b]
+    odd = [f"{name} {b!r}, not {a!r}" for name, (a, b) in pairs.items() if a != b]
     return ", ".join(odd)
 
 
