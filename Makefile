@@ -17,7 +17,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 	--no-header --no-annotate --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-quick check format bench chaos readme constraints clean
+.PHONY: help setup demo test test-quick check format bench chaos readme chart constraints clean
 
 help:
 	@sed -n '2,7s/^# \{0,1\}//p' Makefile
@@ -60,6 +60,10 @@ chaos: setup
 # README's tables of settings and metrics, from the code.
 readme: setup
 	$(BIN)/python -m tests.tables
+
+# The part of the chart's schema that speaks of settings, and deploy/rendered. Needs helm on the PATH.
+chart: setup
+	$(BIN)/python -m tests.deploy.chart_schema
 
 # After a change of dependencies in pyproject.toml: versions, and the images' locks with hashes.
 constraints: setup

@@ -3,7 +3,6 @@
 `make chart` writes them, tests compare. A render needs helm on the PATH.
 """
 
-import functools
 import json
 import re
 import shutil
@@ -84,13 +83,23 @@ def _plain(field):
     return field
 
 
-def helm(*words):
-    """Runs helm. Its default version of Kubernetes depends on how it was built: ours does not."""
-    command = ["helm", *words, "--kube-version", KUBERNETES[1]]
-    return subprocess.run(command, cwd=CHART, capture_output=True, text=True, check=False)
+def helm(*words, values=None, kubernetes=KUBERNETES[1]):
+    """Runs helm in the chart's folder, with these values, as for this version of Kubernetes.
+
+    The version that it takes by itself depends on how it was built.
+    """
+    if values is not None:
+        words = (*words, "--values", "-")
+    return subprocess.run(
+        ["helm", *words, "--kube-version", kubernetes],
+        cwd=CHART,
+        input=None if values is None else yaml.safe_dump(values),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
-@functools.cache
 def template(example):
     """What helm makes of an example, without the pod of `helm test`."""
     done = helm("template", NAME, ".", "--values", f"examples/{example}.yaml", "--skip-tests")

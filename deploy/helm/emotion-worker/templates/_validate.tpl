@@ -39,6 +39,19 @@ The worker refuses the same settings when it starts; here they do not get as far
 {{- $problems = append $problems (printf "settings.kafka.replica_id: %d replicas cannot share one identity; without it, exactly_once takes the pods' names" $most) -}}
 {{- end -}}
 
+{{- range $name := concat .Values.extraEnv .Values.training.extraEnv -}}
+{{- if regexMatch "^(WORKER|TRAIN)_" $name.name -}}
+{{- $problems = append $problems (printf "extraEnv: %s is a setting; it belongs to settings or training.settings" $name.name) -}}
+{{- else if eq $name.name "NVIDIA_VISIBLE_DEVICES" -}}
+{{- $problems = append $problems "extraEnv: NVIDIA_VISIBLE_DEVICES would give the pod GPUs that the scheduler gave to others" -}}
+{{- end -}}
+{{- end -}}
+{{- range $label := concat (keys .Values.podLabels) (keys .Values.commonLabels) -}}
+{{- if regexMatch "^(app[.]kubernetes[.]io|helm[.]sh)/" $label -}}
+{{- $problems = append $problems (printf "podLabels, commonLabels: %s is the chart's own" $label) -}}
+{{- end -}}
+{{- end -}}
+
 {{- /* Security, as worker/settings.py has it. */ -}}
 {{- $protocol := $kafka.security_protocol -}}
 {{- $mechanism := $kafka.sasl_mechanism | default "" -}}

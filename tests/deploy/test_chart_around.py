@@ -1,0 +1,397 @@
+"""What stands around the pods: budget, network, watching, scaling, topics, user, training."""
+
+import itertools
+import json
+import re
+
+import pytest
+import yaml
+
+from tests.deploy.chart_objects import (
+    EVERY_SET,
+    config,
+    made,
+    manifests,
+    mount_of,
+    needs_helm,
+    of_kind,
+    worker_pod,
+    workload,
+)
+from tests.deploy.chart_schema import CHART, NAME
+from tests.deploy.chart_values import MINIMAL, VARIANTS, merged
+from train.cli import parse
+from train.settings import RunSettings
+from worker.kafka import topics
+from worker.service import _identity
+from worker.settings import KafkaSettings, Settings
+
+# ---- Around it --------------------------------------------------------------------------------
+
+
+def test_operators_kinds_are_off_by_default():
+    kinds = {thing["kind"] for thing in manifests("minimal")}
+    assert kinds == {"ConfigMap", "Deployment", "ServiceAccount"}
+
+
+@pytest.mark.parametrize("name", EVERY_SET)
+def test_a_drain_of_nodes_takes_one_pod_at_a_time_where_there_may_be_more(name):
+    found = manifests(name)
+    most = workload(found)["spec"].get("replicas")
+    for scaled in of_kind(found, "ScaledObject"):
+        most = scaled["spec"]["maxReplicaCount"]
+    budgets = of_kind(found, "PodDisruptionBudget")
+    assert len(budgets) == (most > 1)
+    for budget in budgets:
+        assert budget["spec"]["maxUnavailable"] == 1
+        assert budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
+
+
+def test_the_network_is_shut_but_for_what_is_named():
+    (policy,) = of_kind(manifests("production-gpu"), "NetworkPolicy")
+    spec = policy["spec"]
+    assert spec["policyTypes"] == ["Ingress", "Egress"]
+    assert spec["podSelector"]["matchExpressions"][0]["values"] == ["worker", "check"]
+    (scrape,) = spec["ingress"]
+    assert scrape["ports"] == [{"port": 8000, "protocol": "TCP"}]
+    names, kafka = spec["egress"]
+    assert {(each["port"], each["protocol"]) for each in names["ports"]} == {
+        (53, "UDP"),
+        (53, "TCP"),
+    }
+    assert kafka["ports"] == [{"port": 9093, "protocol": "TCP"}]
+    assert kafka["to"] == [{"podSelector": {"matchLabels": {"strimzi.io/name": "streams-kafka"}}}]
+
+
+def test_without_peers_nobody_comes_in_and_the_checkpoint_is_reached():
+    (policy,) = of_kind(manifests("plain-password"), "NetworkPolicy")
+    assert policy["spec"]["ingress"] == []
+    _, kafka, download = policy["spec"]["egress"]
+    assert kafka == {"ports": [{"port": 9092, "protocol": "TCP"}]}
+    assert download == {"ports": [{"port": 8443, "protocol": "TCP"}]}
+    (policy,) = of_kind(manifests("client-certificate"), "NetworkPolicy")
+    assert policy["spec"]["egress"][-1] == {"ports": [{"port": 443}]}
+
+
+def test_a_scrape_has_the_identity_that_rules_and_dashboard_go_by():
+    (monitor,) = of_kind(manifests("production-gpu"), "PodMonitor")
+    assert monitor["spec"]["jobLabel"] == "app.kubernetes.io/name"  # always emotion-worker
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    assert (endpoint["port"], endpoint["path"]) == ("http", "/metrics")
+    assert {each["targetLabel"]: each["sourceLabels"] for each in endpoint["relabelings"]} == {
+        "instance": ["__meta_kubernetes_pod_name"],
+        "release": ["__meta_kubernetes_pod_label_app_kubernetes_io_instance"],
+    }
+    assert monitor["metadata"]["labels"]["release"] == "kube-prometheus-stack"
+
+
+def test_rules_are_those_of_the_file():
+    (rule,) = of_kind(manifests("production-gpu"), "PrometheusRule")
+    ours = our_rules()
+    for group in rule["spec"]["groups"]:
+        for each in group["rules"]:
+            assert "alert" not in each or each["labels"].pop("team") == "nlp"
+    assert rule["spec"]["groups"] == ours
+    assert rule["metadata"]["labels"]["release"] == "kube-prometheus-stack"
+
+
+def test_no_pods_are_no_alarm_where_keda_may_scale_to_none():
+    (rule,) = of_kind(manifests("token"), "PrometheusRule")
+    ours = our_rules()
+    names = [group["name"] for group in ours]
+    assert "emotion-worker.presence" in names
+    assert [group["name"] for group in rule["spec"]["groups"]] == [
+        name for name in names if name != "emotion-worker.presence"
+    ]
+    absent = [group["name"] for group in ours if "absent" in str(group)]
+    assert absent == ["emotion-worker.presence"]
+
+
+def test_runbooks_may_be_elsewhere():
+    published = yaml.safe_load((CHART / "values.yaml").read_text())["prometheusRule"]
+    assert set(runbooks(our_rules())) == {published["runbookBaseUrl"]}
+    (rule,) = of_kind(manifests("token"), "PrometheusRule")
+    assert set(runbooks(rule["spec"]["groups"])) == {"https://wiki.example.com/runbooks"}
+
+
+def test_the_dashboard_is_that_of_the_file():
+    (dashboard,) = (
+        thing
+        for thing in of_kind(manifests("production-gpu"), "ConfigMap")
+        if "grafana_dashboard" in thing["metadata"]["labels"]
+    )
+    ours = json.loads((CHART / "files" / "dashboard.json").read_text())
+    assert json.loads(dashboard["data"]["emotion-worker.json"]) == ours
+    assert dashboard["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert len(json.dumps(ours)) < 1_000_000  # of a ConfigMap
+    (elsewhere,) = (
+        thing
+        for thing in of_kind(manifests("client-certificate"), "ConfigMap")
+        if "grafana_dashboard" in thing["metadata"]["labels"]
+    )
+    assert elsewhere["metadata"]["namespace"] == "monitoring"
+
+
+# ---- Scaling ----------------------------------------------------------------------------------
+
+
+def test_keda_scales_on_the_lag_of_the_group():
+    found = manifests("production-gpu")
+    (scaled,) = of_kind(found, "ScaledObject")
+    spec, said = scaled["spec"], config(found)
+    assert spec["scaleTargetRef"] == {
+        "apiVersion": "apps/v1",
+        "kind": "StatefulSet",
+        "name": workload(found)["metadata"]["name"],
+    }
+    (trigger,) = spec["triggers"]
+    assert trigger["type"] == "kafka"
+    assert trigger["metadata"] == {
+        "bootstrapServers": said["WORKER_KAFKA__BOOTSTRAP_SERVERS"],
+        "consumerGroup": said["WORKER_KAFKA__GROUP_ID"],
+        "topic": said["WORKER_INPUT__TOPIC"],
+        "lagThreshold": "120000",  # 2,000 records/s of a pod * 60 s
+        "offsetResetPolicy": "earliest",  # as worker/kafka/positions.py begins
+        "excludePersistentLag": "false",
+        "tls": "enable",
+        "sasl": "scram_sha512",
+    }
+    (topic, *_) = of_kind(found, "KafkaTopic")
+    assert spec["maxReplicaCount"] <= topic["spec"]["partitions"]
+    assert spec["fallback"] == {
+        "failureThreshold": 3,
+        "replicas": 2,
+        "behavior": "currentReplicasIfHigher",
+    }
+    behavior = spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
+    up, down = (behavior[each]["stabilizationWindowSeconds"] for each in ("scaleUp", "scaleDown"))
+    assert up < down
+
+
+def test_keda_logs_in_by_the_same_secrets():
+    found = manifests("production-gpu")
+    (scaled,) = of_kind(found, "ScaledObject")
+    (login,) = of_kind(found, "TriggerAuthentication")
+    (trigger,) = scaled["spec"]["triggers"]
+    assert trigger["authenticationRef"] == {"name": login["metadata"]["name"]}
+    (username,) = login["spec"]["configMapTargetRef"]
+    assert username.pop("parameter") == "username"
+    (shown,) = (thing for thing in of_kind(found, "ConfigMap") if username["key"] in thing["data"])
+    assert shown["metadata"]["name"] == username["name"]
+    assert references(login) == {
+        "password": ("emotion-worker", "password"),
+        "ca": ("streams-cluster-ca-cert", "ca.crt"),
+    }
+    mounted = {
+        (source["secret"]["name"], item["key"])
+        for volume in worker_pod(found)["volumes"]
+        for source in volume.get("projected", {}).get("sources", [])
+        for item in source["secret"]["items"]
+    }
+    assert mounted == set(references(login).values())
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "kept"),
+    [
+        (
+            "client-certificate",
+            {"tls": "enable"},
+            {
+                "cert": ("user", "user.crt"),
+                "key": ("user", "user.key"),
+                "keyPassword": ("user", "user.password"),
+            },
+        ),
+        ("plain-password", {"sasl": "plaintext"}, {"password": ("login", "password")}),
+        ("token", {"sasl": "oauthbearer", "tls": "enable"}, None),
+    ],
+)
+def test_keda_reaches_brokers_as_the_worker_does(name, asked, kept):
+    found = manifests(name)
+    (trigger,) = of_kind(found, "ScaledObject")[0]["spec"]["triggers"]
+    said = trigger["metadata"]
+    assert {key: said[key] for key in ("tls", "sasl") if key in said} == asked
+    assert said["lagThreshold"] == "750"  # 12.5 * 60
+    logins = of_kind(found, "TriggerAuthentication")
+    if kept is None:
+        assert not logins
+        assert trigger["authenticationRef"] == {"name": "of-our-own"}
+        assert of_kind(found, "ScaledObject")[0]["spec"]["minReplicaCount"] == 0
+        assert of_kind(found, "ScaledObject")[0]["spec"]["fallback"]["replicas"] == 1
+    else:
+        assert references(logins[0]) == kept
+
+
+# ---- Strimzi ----------------------------------------------------------------------------------
+
+
+def test_the_three_topics_are_made_and_outlive_the_release():
+    found = manifests("production-gpu")
+    said = config(found)
+    made = {thing["spec"]["topicName"]: thing for thing in of_kind(found, "KafkaTopic")}
+    assert set(made) == {said[f"WORKER_{role}__TOPIC"] for role in ("INPUT", "OUTPUT", "DLQ")}
+    for topic in made.values():
+        assert topic["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+        assert topic["metadata"]["labels"]["strimzi.io/cluster"] == "streams"
+        assert topic["spec"]["replicas"] == 3
+        assert topic["spec"]["config"]["min.insync.replicas"] == 2
+    letters = made[said["WORKER_DLQ__TOPIC"]]["spec"]["config"]
+    assert letters["cleanup.policy"] == "delete"
+    assert letters["max.message.bytes"] > 1_048_588
+
+
+@needs_helm
+def test_a_topic_may_have_letters_that_a_name_in_kubernetes_may_not():
+    values = merged(VARIANTS["one-identity"], {"settings": {"input": {"topic": "Raw_Tweets"}}})
+    topic = of_kind(made(values), "KafkaTopic")[0]
+    assert (topic["metadata"]["name"], topic["spec"]["topicName"]) == ("raw-tweets", "Raw_Tweets")
+
+
+@needs_helm
+@pytest.mark.parametrize("guarantee", ["at_least_once", "exactly_once"])
+@pytest.mark.parametrize("redrive", [False, True])
+@pytest.mark.parametrize("configs", [False, True])
+def test_the_user_may_do_what_a_worker_needs_and_no_more(guarantee, redrive, configs):
+    found = made(user_values(guarantee, redrive=redrive, describeConfigs=configs))
+    said = config(found)
+    names = {role: said[f"WORKER_{role.upper()}__TOPIC"] for role in topics._NEEDS}
+    wanted = {("group", said["WORKER_KAFKA__GROUP_ID"], "literal", "Read")}
+    needs = [topics._NEEDS, *([topics._REDRIVE_NEEDS] if redrive else [])]
+    for role, operations in itertools.chain(*(need.items() for need in needs)):
+        wanted |= {("topic", names[role], "literal", operation) for operation in operations}
+    if configs:
+        wanted |= {("topic", name, "literal", "DescribeConfigs") for name in names.values()}
+    if guarantee == "exactly_once":
+        wanted |= {("transactionalId", "emotion-worker-emotion-worker-", "prefix", "Write")}
+    if redrive:
+        own = f"{names['dlq']}-redrive"
+        wanted |= {
+            ("group", own, "literal", "Read"),
+            ("transactionalId", own, "literal", "Write"),
+        }
+    assert permissions(found) == wanted
+
+
+@needs_helm
+def test_the_user_may_write_the_transactions_of_every_replica():
+    found = made(user_values("exactly_once"))
+    (allowed,) = (each for each in permissions(found) if each[0] == "transactionalId")
+    for replica in (0, 11):
+        pod = f"{workload(found)['metadata']['name']}-{replica}"
+        kafka = KafkaSettings(group_id=config(found)["WORKER_KAFKA__GROUP_ID"], replica_id=pod)
+        assert _identity(Settings.model_construct(kafka=kafka)).startswith(allowed[1])
+    alone = merged(user_values("exactly_once"), {"settings": {"kafka": {"replica_id": "me"}}})
+    assert ("transactionalId", "emotion-worker-me", "literal", "Write") in permissions(made(alone))
+
+
+def test_the_operators_may_watch_another_namespace():
+    (user,) = of_kind(manifests("client-certificate"), "KafkaUser")
+    assert user["apiVersion"] == "kafka.strimzi.io/v1"
+    assert user["metadata"]["namespace"] == "kafka"
+    assert user["spec"]["authentication"] == {"type": "tls"}
+
+
+# ---- Training ---------------------------------------------------------------------------------
+
+
+def test_training_tries_again_what_may_work_and_not_what_is_wrong():
+    (job,) = of_kind(manifests("training"), "Job")
+    refused, evicted = job["spec"]["podFailurePolicy"]["rules"]
+    spec = job["spec"]["template"]["spec"]
+    assert refused == {
+        "action": "FailJob",
+        "onExitCodes": {
+            "containerName": spec["containers"][0]["name"],
+            "operator": "In",
+            "values": [2],
+        },
+    }
+    assert evicted == {
+        "action": "Ignore",
+        "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],
+    }
+    assert spec["restartPolicy"] == "Never"  # a podFailurePolicy needs it
+    assert "ttlSecondsAfterFinished" not in job["spec"]
+    assert spec["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == 1
+
+
+@pytest.mark.parametrize("name", ["training", "trained-on-one-node"])
+def test_the_trainer_takes_what_the_job_gives_it(name, monkeypatch):
+    (job,) = of_kind(manifests(name), "Job")
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    assert container["args"] == ["run"]
+    monkeypatch.chdir("/")
+    for variable in container["env"]:
+        monkeypatch.setenv(variable["name"], variable["value"])
+    settings, _ = parse(RunSettings, [], command="run")
+    mounts = {each["mountPath"]: each for each in container["volumeMounts"]}
+    assert str(settings.output.parent) in mounts
+    assert settings.work_dir.parent == settings.output.parent  # on the volume, not in the output
+    assert mounts["/data"]["readOnly"] is True
+    if name == "training":
+        assert settings.dataset.startswith("/data/")
+        assert (settings.device, settings.epochs) == ("cuda", 3)
+        assert (
+            mount_of(worker_pod(manifests(name)), "checkpoint")["subPath"] == settings.output.name
+        )
+    else:
+        assert (settings.device, settings.seed) == ("cpu", 4_000_000_000)
+        assert settings.learning_rate == 0.00002
+        assert job["spec"]["activeDeadlineSeconds"] == 2_000_000
+
+
+@needs_helm
+def test_another_specification_is_another_job_and_the_same_one_is_not():
+    def job_of(*more):
+        values = merged(VARIANTS["trained-on-one-node"], *more)
+        return of_kind(made(values), "Job")[0]["metadata"]["name"]
+
+    name = job_of()
+    assert re.fullmatch("emotion-worker-train-[0-9a-f]{8}", name)
+    assert job_of({"replicaCount": 3, "settings": {"batch": {"max_wait": 1}}}) == name
+    assert job_of({"training": {"settings": {"epochs": 4}}}) != name
+    assert job_of({"training": {"image": {"tag": "v2"}}}) != name
+
+
+def our_rules():
+    return yaml.safe_load((CHART / "files" / "rules.yaml").read_text())["groups"]
+
+
+def runbooks(groups):
+    """The addresses in the alerts, without the headings."""
+    alerts = [each for group in groups for each in group["rules"] if "alert" in each]
+    return [each["annotations"]["runbook_url"].partition("#")[0] for each in alerts]
+
+
+def references(login):
+    """Where a TriggerAuthentication takes each parameter from."""
+    refs = login["spec"]["secretTargetRef"]
+    return {each["parameter"]: (each["name"], each["key"]) for each in refs}
+
+
+def user_values(guarantee, **user):
+    kafka = {
+        "security_protocol": "SASL_SSL",
+        "sasl_mechanism": "SCRAM-SHA-512",
+        "sasl_username": NAME,
+    }
+    return merged(
+        MINIMAL,
+        {
+            "settings": {"kafka": kafka, "delivery": {"guarantee": guarantee}},
+            "credentials": {"saslPassword": {"secretName": NAME}},
+            "strimzi": {"cluster": "streams", "user": {"enabled": True, **user}},
+        },
+    )
+
+
+def permissions(things):
+    """What a KafkaUser may do: (kind, name, pattern, operation)."""
+    (user,) = of_kind(things, "KafkaUser")
+    assert user["spec"]["authorization"]["type"] == "simple"
+    return {
+        (*(rule["resource"][each] for each in ("type", "name", "patternType")), operation)
+        for rule in user["spec"]["authorization"]["acls"]
+        for operation in rule["operations"]
+    }
