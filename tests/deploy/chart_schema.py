@@ -121,7 +121,8 @@ def rendered(example):
     }
     listed = "".join(f"  - {name}\n" for name in sorted(plain))
     plain["kustomization.yaml"] = (
-        f"# Made by `make chart` from the chart and its examples/{example}.yaml.\n"
+        f"# Made by `make chart` from the chart and its examples/{example}.yaml. A change of the\n"
+        "# ConfigMap rolls no pods here: kubectl rollout restart does.\n"
         "apiVersion: kustomize.config.k8s.io/v1beta1\n"
         "kind: Kustomization\n"
         f"resources:\n{listed}"

@@ -99,6 +99,24 @@ def test_no_label_of_a_pod_changes_with_a_version(name):
 
 
 @needs_helm
+def test_labels_and_annotations_of_ones_own_do_not_double_the_charts():
+    more = {"team": "nlp", "release": "mine", "grafana_dashboard": "2"}
+    values = {
+        "commonLabels": more,
+        "podLabels": more,
+        "podMonitor": {"enabled": True, "labels": more | {"release": "theirs"}},
+        "dashboard": {"enabled": True, "labels": more},
+        "podAnnotations": {"checksum/config": "mine"},
+    }
+    found = made(merged(MINIMAL, values))  # helm refuses a key that is there twice
+    (monitor,) = of_kind(found, "PodMonitor")
+    assert monitor["metadata"]["labels"]["release"] == "theirs"
+    assert workload(found)["metadata"]["labels"]["release"] == "mine"
+    (pod,) = pods(found)
+    assert re.fullmatch("[0-9a-f]{64}", pod["metadata"]["annotations"]["checksum/config"])
+
+
+@needs_helm
 def test_names_fit_where_kubernetes_appends_to_them():
     values = merged(VARIANTS["trained-on-one-node"], VARIANTS["one-identity"])
     for thing in made(values, release="r" * 53):
@@ -151,6 +169,16 @@ def test_pods_run_as_a_user_that_the_image_knows(name):
     for pod in pods(manifests(name)):
         context = pod["spec"]["securityContext"]
         assert {context[each] for each in ("runAsUser", "runAsGroup", "fsGroup")} == {uid}
+
+
+@needs_helm
+def test_a_cluster_that_gives_out_uids_is_not_told_any():
+    ours = dict.fromkeys(("runAsUser", "runAsGroup", "fsGroup", "fsGroupChangePolicy"))
+    found = made(merged(MINIMAL, {"podSecurityContext": ours}))
+    assert worker_pod(found)["securityContext"] == {
+        "runAsNonRoot": True,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
 
 
 @pytest.mark.parametrize("name", EVERY_SET)

@@ -2,13 +2,15 @@
 
 import pytest
 
-from tests.deploy.chart_objects import needs_helm
+from tests.deploy.chart_objects import made, needs_helm
 from tests.deploy.chart_schema import NAME, helm
 from tests.deploy.chart_values import KEDA, MINIMAL, VARIANTS, merged
+from worker.settings import BreakerSettings, KafkaSettings
 
 pytestmark = needs_helm
 
 NO_CHECKPOINT = {"persistentVolumeClaim": {"claimName": ""}}
+KAFKA = KafkaSettings()
 SASL = {"security_protocol": "SASL_SSL", "sasl_mechanism": "SCRAM-SHA-512", "sasl_username": "u"}
 
 
@@ -19,6 +21,7 @@ SASL = {"security_protocol": "SASL_SSL", "sasl_mechanism": "SCRAM-SHA-512", "sas
         ({"replicas": 2}, "additional properties 'replicas' not allowed"),
         ({"replicaCount": -1}, "at '/replicaCount': minimum: got -1, want 0"),
         ({"image": {"digest": "abc"}}, "at '/image/digest': 'abc' does not match"),
+        ({"image": {"repository": "emotion-worker:v1"}}, "at '/image/repository': 'emotion-worker"),
         ({"image": {"pullPolicy": "always"}}, "at '/image/pullPolicy': value must be one of"),
         ({"gpu": {"count": 0}}, "at '/gpu/count': minimum: got 0, want 1"),
         ({"gpu": {"resource": "gpu"}}, "at '/gpu/resource': 'gpu' does not match"),
@@ -97,10 +100,17 @@ SASL = {"security_protocol": "SASL_SSL", "sasl_mechanism": "SCRAM-SHA-512", "sas
             "must be three topics, got tweets, tweets, tweets.dlq",
         ),
         (
-            {"settings": {"kafka": {"heartbeat_interval": 4}}},
+            {"settings": {"kafka": {"heartbeat_interval": KAFKA.session_timeout / 3 + 0.01}}},
             "heartbeat_interval: must be at most a third of session_timeout",
         ),
-        ({"settings": {"breaker": {"minimum": 1001}}}, "minimum: must be at most window"),
+        (
+            {"settings": {"breaker": {"minimum": BreakerSettings().window + 1}}},
+            "settings.breaker.minimum: must be at most window",
+        ),
+        (
+            {"settings": {"http": {"host": "127.0.0.1"}}},
+            "settings.http.host: nobody outside the pod reaches 127.0.0.1",
+        ),
         # Logins and certificates.
         (
             {"settings": {"kafka": {"security_protocol": "SASL_SSL"}}},
@@ -205,6 +215,19 @@ SASL = {"security_protocol": "SASL_SSL", "sasl_mechanism": "SCRAM-SHA-512", "sas
 )
 def test_wrong_values_are_refused(wrong, message):
     assert message in refusal(merged(MINIMAL, wrong))
+
+
+def test_what_just_fits_is_not_refused():
+    fits = {
+        "terminationGracePeriodSeconds": 35,
+        "settings": {
+            "kafka": {"session_timeout": KAFKA.heartbeat_interval * 3, "replica_id": "alone"},
+            "breaker": {"window": BreakerSettings().minimum},
+            "http": {"host": "::"},
+        },
+        "keda": {"enabled": False, "partitions": 1},
+    }
+    assert made(merged(MINIMAL, fits))
 
 
 def test_everything_that_is_wrong_is_told_at_once():

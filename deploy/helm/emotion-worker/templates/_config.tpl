@@ -246,10 +246,8 @@ metadata:
     {{- include "emotion-worker.podLabels" (list . "worker") | nindent 4 }}
   annotations:
     # Changed settings roll the pods: they are read at the start only.
-    checksum/config: {{ include "emotion-worker.config" . | sha256sum }}
-    {{- with .Values.podAnnotations }}
-    {{- toYaml . | nindent 4 }}
-    {{- end }}
+    {{- $checksum := include "emotion-worker.config" . | sha256sum }}
+    {{- merge (dict "checksum/config" $checksum) .Values.podAnnotations | toYaml | nindent 4 }}
 spec:
   {{- include "emotion-worker.podBasics" (list . .Values.gpu.enabled) | nindent 2 }}
   {{- with .Values.affinity }}

@@ -22,15 +22,18 @@
 {{ ternary .Values.keda.maxReplicas .Values.replicaCount .Values.keda.enabled | int }}
 {{- end }}
 
-{{/* Labels that select pods: (list $ COMPONENT). They never change, or upgrades are refused. */}}
+{{/*
+Labels that select pods: (list $ COMPONENT). They never change, or upgrades are refused. The name is
+the same in all releases: it is the `job` of the metrics.
+*/}}
 {{- define "emotion-worker.selectorLabels" -}}
 {{- $ := index . 0 -}}
-app.kubernetes.io/name: {{ $.Chart.Name }}
+app.kubernetes.io/name: emotion-worker
 app.kubernetes.io/instance: {{ $.Release.Name | quote }}
 app.kubernetes.io/component: {{ index . 1 }}
 {{- end }}
 
-{{/* Labels of an object: (list $ COMPONENT). */}}
+{{/* Labels of an object: (list $ COMPONENT), or (list $ COMPONENT MORE). */}}
 {{- define "emotion-worker.labels" -}}
 {{- $ := index . 0 -}}
 {{ include "emotion-worker.selectorLabels" . }}
@@ -38,7 +41,7 @@ app.kubernetes.io/version: {{ $.Chart.AppVersion | quote }}
 app.kubernetes.io/part-of: emotion-stream
 app.kubernetes.io/managed-by: {{ $.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" $.Chart.Name $.Chart.Version | replace "+" "_" }}
-{{- with $.Values.commonLabels }}
+{{- with merge (dict) (index (append . dict) 2) $.Values.commonLabels }}
 {{ toYaml . }}
 {{- end }}
 {{- end }}
@@ -74,7 +77,7 @@ app.kubernetes.io/part-of: emotion-stream
 
 {{/* Whole threads for the CPUs that are asked for: 1500m are 2. */}}
 {{- define "emotion-worker.cpuThreads" -}}
-{{- $cpu := (dig "requests" "cpu" 1 .Values.resources) | toString -}}
+{{- $cpu := dig "requests" "cpu" (dig "limits" "cpu" 1 .Values.resources) .Values.resources | toString -}}
 {{- $cores := ternary (divf (trimSuffix "m" $cpu | float64) 1000.0) ($cpu | float64) (hasSuffix "m" $cpu) -}}
 {{ max 1 (ceil $cores | int) }}
 {{- end }}

@@ -39,6 +39,10 @@ The worker refuses the same settings when it starts; here they do not get as far
 {{- $problems = append $problems (printf "settings.kafka.replica_id: %d replicas cannot share one identity; without it, exactly_once takes the pods' names" $most) -}}
 {{- end -}}
 
+{{- if regexMatch "^(127[.]|localhost$|::1$)" (.Values.settings.http.host | default "") -}}
+{{- $problems = append $problems (printf "settings.http.host: nobody outside the pod reaches %s, the kubelet's probes included" .Values.settings.http.host) -}}
+{{- end -}}
+
 {{- range $name := concat .Values.extraEnv .Values.training.extraEnv -}}
 {{- if regexMatch "^(WORKER|TRAIN)_" $name.name -}}
 {{- $problems = append $problems (printf "extraEnv: %s is a setting; it belongs to settings or training.settings" $name.name) -}}
