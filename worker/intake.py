@@ -167,6 +167,9 @@ class Intake:
         self._metrics = metrics
         self._accounts: dict[Lease, _Account] = {}
         self._ends: dict[int, int] = {}
+        self._ends_told = 0.0
+        # Kept beyond a lease: a partition that stalls, is lost and comes back has stalled since.
+        self._progressed: dict[int, float] = {}
         self._paused = False
         self._settled_something = False
         self._paused_at = 0.0
@@ -235,6 +238,7 @@ class Intake:
             account = self._accounts.get(progress.lease)
             if account is not None:
                 account.settle(progress)
+                self._progressed[progress.lease.partition] = time.time()
                 if self._positions is not None:
                     account.committed = account.reached  # by the same transaction
                 self._settled_something = True
@@ -279,6 +283,7 @@ class Intake:
     def ends(self, offsets: dict[int, int]) -> None:
         """The cluster said where each partition ends. Any thread."""
         self._ends = offsets
+        self._ends_told = time.time()
 
     def _room(self) -> int:
         accounts = self._accounts.values()
@@ -311,6 +316,7 @@ class Intake:
             self._metrics.partition_gone(lease)
         for lease in source.leases:
             self._accounts.setdefault(lease, _Account())
+            self._progressed.setdefault(lease.partition, time.time())
         self._metrics.assigned(len(source.leases))
         if ended:
             self._ended(ended)
@@ -373,6 +379,7 @@ class Intake:
 
     def _measure(self, source: RecordSource, now: float) -> bool:
         """Updates the gauges; whether records wait somewhere and none has come for too long."""
+        told = self._ends_told  # while the broker is away nobody knows whether something waits
         behind = self.in_flight
         stuck = False
         self._metrics.in_flight(behind)
@@ -391,9 +398,13 @@ class Intake:
             behind += lag
             if not lag or in_flight:
                 account.moved = now
+            progressed = self._progressed[lease.partition]
+            if not lag and not in_flight:
+                progressed = self._progressed[lease.partition] = max(progressed, told)
+            self._metrics.partition_progress(lease.partition, at=progressed)
             stuck |= now - max(account.moved, self._paused_at) > STALL_SECONDS
-        if behind == 0:
-            self._metrics.nothing_waits(now=time.time())
+        if behind == 0 and told:
+            self._metrics.nothing_waits(now=max([told, *self._progressed.values()]))
         return stuck
 
 

@@ -93,8 +93,14 @@ class Metrics:
         self._paused = gauge("consumer_paused", "1 while no more records are taken in.")
         self._in_flight = gauge("in_flight_records", "Records read but not settled.")
         self._progress = gauge(
-            "last_progress_timestamp_seconds", "When a record was last settled, or nothing waited."
+            "last_progress_timestamp_seconds",
+            "When a record was last settled, or known that none waited; 0 before the first time.",
         )
+        self._partition_progress = gauge(
+            "partition_progress_timestamp_seconds",
+            "The same of one partition and by this worker; when it got it, before the first time.",
+            "topic", "partition",
+        )  # fmt: skip
         self._reachable = gauge("broker_reachable", "1 while the cluster answers.")
         self._batch_records = histogram(
             "batch_records", "Records of a micro-batch.", _POWERS_OF_TWO
@@ -272,13 +278,17 @@ class Metrics:
 
     def partition_gone(self, lease: Lease) -> None:
         """The worker owns the partition no more: its series go."""
-        for series in (self._lag, self._lag_seconds):
+        for series in (self._lag, self._lag_seconds, self._partition_progress):
             series.remove(self._topic, str(lease.partition))
 
     def partition_lag(self, partition: int, *, records: int, seconds: float) -> None:
         """How far a partition is behind."""
         self._lag.labels(self._topic, str(partition)).set(records)
         self._lag_seconds.labels(self._topic, str(partition)).set(max(0.0, seconds))
+
+    def partition_progress(self, partition: int, *, at: float) -> None:
+        """At ``at``, in seconds since 1970, it last moved on, or had nothing to move on to."""
+        self._partition_progress.labels(self._topic, str(partition)).set(at)
 
     def topic_partitions(self, count: int) -> None:
         """The input topic has so many partitions."""

@@ -327,6 +327,54 @@ def test_waiting_for_nothing_is_progress_and_a_lag_is_not(desk):
     assert desk.registry.get_sample_value(name) == pytest.approx(time.time(), abs=60)
 
 
+def test_a_broker_that_is_away_is_no_progress_though_nothing_is_known_to_wait(desk):
+    name = "worker_last_progress_timestamp_seconds"
+    desk.source.positions[LEASE] = 5
+    desk.measure()
+    assert desk.registry.get_sample_value(name) == 0
+    desk.intake._progressed[0] -= 700
+    desk.intake.ends({0: 5})
+    desk.intake._ends_told -= 600
+    before = desk.intake._ends_told
+    desk.measure()
+    assert desk.registry.get_sample_value(name) == partition_progress(desk, 0) == before
+    desk.intake.ends({0: 5})
+    desk.measure()
+    now = pytest.approx(time.time(), abs=60)
+    assert desk.registry.get_sample_value(name) == now
+    assert partition_progress(desk, 0) == now
+
+
+def test_a_partition_that_stands_still_is_told_apart_from_one_that_flows(desk):
+    other = Lease(1, 1)
+    desk.source.leases.append(other)
+    desk.source.positions = {LEASE: 0, other: 0}
+    desk.intake.ends({0: 9, 1: 9})
+    desk.turn()
+    for partition in (0, 1):
+        desk.intake._progressed[partition] -= 600
+    desk.turn(record(0, partition=1))
+    desk.settle(1, 1, lease=other)
+    desk.measure()
+    now = time.time()
+    assert now - partition_progress(desk, 0) > 500
+    assert now - partition_progress(desk, 1) < 60
+
+
+def test_a_partition_that_stands_still_does_so_through_a_new_lease(desk):
+    """Else a consumer that is replaced every minute, and brings nothing, would never stall."""
+    desk.source.positions[LEASE] = 0
+    desk.intake.ends({0: 9})
+    desk.turn()
+    desk.intake._progressed[0] -= 600
+    desk.source.leases, desk.source.ended = [], [LEASE]
+    desk.turn()
+    assert partition_progress(desk, 0) is None
+    desk.source.leases, desk.source.events = [Lease(0, 2)], ["assigned"]
+    desk.measure()
+    assert time.time() - partition_progress(desk, 0) > 500
+
+
 def test_a_slow_model_is_no_stall(desk):
     desk.intake.ends({0: 9})
     desk.turn(record(0))
@@ -410,3 +458,8 @@ def test_a_rewind_that_is_asked_for_during_one_is_not_lost():
     desk.turn()
     desk.turn()
     assert desk.source.rewinds == 2
+
+
+def partition_progress(desk, partition):
+    name = "worker_partition_progress_timestamp_seconds"
+    return desk.registry.get_sample_value(name, {"topic": "in", "partition": str(partition)})

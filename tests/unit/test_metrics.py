@@ -36,6 +36,7 @@ NAMES = {
     "worker_last_progress_timestamp_seconds": "gauge",
     "worker_model_busy_seconds_total": "counter",
     "worker_model_info": "info",
+    "worker_partition_progress_timestamp_seconds": "gauge",
     "worker_prediction_drift": "gauge",
     "worker_prediction_score": "histogram",
     "worker_predictions_total": "counter",
@@ -178,16 +179,21 @@ def test_every_known_label_set_is_there_at_zero_from_the_start(counted, name, se
 def test_no_series_exists_for_partitions_that_were_never_owned(counted):
     assert counted.series("consumer_lag_records") == set()
     assert counted.series("consumer_lag_seconds") == set()
+    assert counted.series("partition_progress_timestamp_seconds") == set()
 
 
 def test_a_partition_that_is_gone_takes_its_series_with_it(counted):
     for partition in (0, 1):
         counted.metrics.partition_lag(partition, records=5, seconds=2.5)
+        counted.metrics.partition_progress(partition, at=WALL)
     assert counted.value("consumer_lag_records", topic="tweets", partition="1") == 5
     assert counted.value("consumer_lag_seconds", topic="tweets", partition="1") == 2.5
+    name = "partition_progress_timestamp_seconds"
+    assert counted.value(name, topic="tweets", partition="1") == WALL
     counted.metrics.partition_gone(Lease(1, 7))
     assert counted.series("consumer_lag_records") == {("tweets", "0")}
     assert counted.series("consumer_lag_seconds") == {("tweets", "0")}
+    assert counted.series(name) == {("tweets", "0")}
 
 
 def test_a_partition_may_go_twice_or_before_it_had_a_lag(counted):
