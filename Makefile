@@ -1,5 +1,5 @@
 # Every target sets up what it needs, and does not redo what is there.
-#   make setup | demo | test | test-quick | check | bench | chaos | clean
+#   make setup | demo | test | test-quick | check | bench | chaos | readme | dashboard | chart | clean
 #
 # PYTHON=python3.12    another interpreter (3.11 to 3.13)
 # UV_TORCH_BACKEND=cpu the CPU build of torch: 0.2 GB in place of 5 GB
@@ -17,7 +17,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 	--no-header --no-annotate --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-quick check format bench chaos readme chart constraints clean
+.PHONY: help setup demo test test-quick check format bench chaos readme dashboard chart constraints clean
 
 help:
 	@sed -n '2,7s/^# \{0,1\}//p' Makefile
@@ -60,6 +60,10 @@ chaos: setup
 # README's tables of settings and metrics, from the code.
 readme: setup
 	$(BIN)/python -m tests.tables
+
+# Grafana's dashboard, from its builders.
+dashboard: setup
+	$(BIN)/python -m deploy.grafana.dashboard
 
 # The part of the chart's schema that speaks of settings, and deploy/rendered. Needs helm on the PATH.
 chart: setup

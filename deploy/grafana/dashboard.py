@@ -1,0 +1,734 @@
+"""The Grafana dashboard of emotion-worker: ``make dashboard`` writes its JSON into the chart.
+
+Read it as it is read at three in the morning: row by row from the top, a question each.
+
+    Overview       is it healthy, does it keep up, how far behind is it, what share fails?
+    Pipeline       where is the bottleneck?
+    Latency        how long does a record take, and is it the worker's doing?
+    GPU            is the model's device used, and does it have what it needs?
+    Kafka          which partition, which worker, which broker call?
+    Model quality  what does the model say, how sure is it, is it still the same world?
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from grafana_foundation_sdk.builders import dashboard as build
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models import dashboard as model
+from grafana_foundation_sdk.models import units
+
+from deploy.grafana.panels import (
+    BLUE,
+    GREEN,
+    GREY,
+    GROUP,
+    RED,
+    SCOPE,
+    SOURCE,
+    TOPIC,
+    YELLOW,
+    Query,
+    heat,
+    increase,
+    labels_of,
+    lines,
+    number,
+    quantile,
+    quantiles,
+    rate,
+    series,
+    share,
+    states,
+)
+
+OUTPUT = Path(__file__).parents[1] / "helm" / "emotion-worker" / "files" / "dashboard.json"
+RUNBOOKS = "https://github.com/emotion-stream/emotion-stream/blob/main/deploy/runbooks.md"
+WIDTH = 24
+
+LAG = f"max by (topic, partition) ({series('consumer_lag_records')})"
+STANDSTILL = (
+    f"time() - {series('partition_progress_timestamp_seconds')}",
+    f"time() - ({series('last_progress_timestamp_seconds')} > 0)",
+)
+DEAD = f"sum({rate('records_processed_total', outcome='dead_letter')})"
+SETTLED = f"sum({rate('records_processed_total')})"
+BACKLOG = f"group:worker_backlog_seconds:rate5m{{{GROUP}, {TOPIC}}}"
+PADDING = f"sum({rate('tokens_total', kind='padding')})"
+BUSY = rate("model_busy_seconds_total")
+UNSURE = rate("prediction_score_bucket", le="0.5")
+SERVED = series("model_info", 'version!=""')
+
+
+# Rows -----------------------------------------------------------------------------------------
+
+Line = tuple[int, list[tuple[int, Any]]]
+"""Height, and the panels with their widths."""
+
+
+def overview() -> list[Line]:
+    """Is it healthy, does it keep up, how far behind is it, what share fails?"""
+    numbers = [
+        number(
+            "Workers up",
+            """Targets that answer Prometheus, and all that it knows. Of the whole namespace and
+            job: one that never answered has no instance to be chosen by. Alert TargetDown.""",
+            units.Short,
+            Query(f"sum(up{{{GROUP}}})", "up"),
+            Query(f"count(up{{{GROUP}}})", "known"),
+            bad_below=1,
+            quiet="no target",
+        ),
+        number(
+            "Partitions without an owner",
+            """Partitions of the input topics minus those that workers own: nobody labels the
+            records of these. For a moment in a rebalance; else alert GroupLagNoConsumers.""",
+            units.Short,
+            Query(
+                f"clamp_min(sum(max by (namespace, release, topic) ({series('topic_partitions')}))"
+                f" - sum({series('assigned_partitions')}), 0)"
+            ),
+            limits=(1, 1),
+        ),
+        number(
+            "Records per second",
+            "Records that got their output: a label, a dead letter or a forwarded tombstone.",
+            units.RecordsPerSecond,
+            Query(SETTLED),
+        ),
+        number(
+            "Backlog",
+            """Time that the waiting records take at the pace of the last five minutes, from a
+            recording rule; of the slowest group. Infinite: records wait and none is settled. Alert
+            BacklogDrainSlow.""",
+            units.Seconds,
+            Query(
+                f"max(({BACKLOG} >= 0) or"
+                f" 0 * group:worker_consumer_lag_records:sum{{{GROUP}, {TOPIC}}})"
+            ),
+            limits=(60, 300),
+        ),
+        number(
+            "Oldest record without a label",
+            """Age of the oldest record that has no output yet, by its own timestamp: a replay of
+            old records makes it huge, and that is no fault.""",
+            units.Seconds,
+            Query(f"max({series('consumer_lag_seconds')})"),
+        ),
+        number(
+            "Dead letters",
+            "Share of the records that became dead letters. Alert DeadLetterRatioHigh.",
+            units.PercentUnit,
+            Query(share(DEAD, SETTLED)),
+            limits=(0.01, 0.05),
+        ),
+    ]
+    checks = [
+        number(
+            "Longest standstill",
+            """Time since a record was settled, or known that none waited, in the partition and
+            the worker where that is longest. Alert Stalled.""",
+            units.Seconds,
+            Query(f"max({STANDSTILL[0]} or {STANDSTILL[1]})"),
+            limits=(60, 180),
+        ),
+        number(
+            "Restarts",
+            "Starts of workers that kept their names, in the time shown. Alert TargetDown.",
+            units.Short,
+            Query(
+                f"sum(changes(process_start_time_seconds{{{SCOPE}}}[$__range]))",
+                now=True,
+            ),
+            limits=(1, 3),
+        ),
+        number(
+            "Workers without a broker",
+            """Workers to whose last question no broker answered, and those that have not asked
+            yet, since they load their model. They wait, paused, and lose nothing.""",
+            units.Short,
+            Query(f"count({series('broker_reachable')} == 0) or vector(0)"),
+            limits=(1, 1),
+        ),
+        number(
+            "Breakers open",
+            "Workers that hardly read, since most of their input was bad. Alert BreakerOpen.",
+            units.Short,
+            Query(f"sum({series('breaker_open')})"),
+            limits=(1, 1),
+        ),
+        number(
+            "Hanging transactions",
+            """Partitions of the input, output or dead-letter topic whose readers wait for a
+            transaction that never ends. Alert HangingTransaction.""",
+            units.Short,
+            Query(f"max({series('hanging_transactions')})"),
+            limits=(1, 1),
+        ),
+        number(
+            "Expired records",
+            """Records that retention deleted before they were read, in the time shown: they are
+            lost. Alert RecordsExpired.""",
+            units.Short,
+            Query(f"sum(increase({series('records_expired_total')}[$__range]))", now=True),
+            limits=(1, 1),
+        ),
+    ]
+    arriving = (
+        f"clamp_min({SETTLED} + sum(deriv({series('consumer_lag_records')}[$__rate_interval])), 0)"
+    )
+    return [
+        (4, [(4, panel) for panel in numbers]),
+        (4, [(4, panel) for panel in checks]),
+        (8, [
+            (12, lines(
+                "Arriving and settled",
+                """Does it keep up? What producers write (what is settled and the growth of the
+                lag together), what workers read, and what has its output, by outcome.""",
+                units.RecordsPerSecond,
+                Query(arriving, "arriving"),
+                Query(f"sum({rate('records_consumed_total')})", "read"),
+                Query(f"sum by (outcome) ({rate('records_processed_total')})", "{{outcome}}"),
+                colours={"dead_letter": RED, "labelled": GREEN, "tombstone": GREY},
+            )),
+            (12, lines(
+                "Lag",
+                "Records between what is settled and the topic's end, all partitions together.",
+                units.Short,
+                Query(f"sum by (topic) ({LAG})", "{{topic}}"),
+                Query(f"sum({series('in_flight_records')})", "of it in flight"),
+            )),
+        ]),
+        (7, [
+            (12, lines(
+                "Dead letters by reason",
+                "What is wrong with the records that cannot be labelled: README, Wire contract.",
+                units.RecordsPerSecond,
+                Query(f"sum by (reason) ({rate('dead_letters_total')}) > 0", "{{reason}}"),
+                stacked=True,
+            )),
+            (12, states(
+                "Firing alerts",
+                "Alerts of the rules beside this dashboard; their runbooks are linked above.",
+                Query(
+                    f'max by (alertname, severity) (ALERTS{{alertstate="firing", {GROUP}}})',
+                    "{{alertname}} ({{severity}})",
+                ),
+                colours={"/page/": RED, "/warn/": YELLOW},
+            )),
+        ]),
+    ]  # fmt: skip
+
+
+def pipeline() -> list[Line]:
+    """Where is the bottleneck?"""
+    stage = "sum by (stage) ({})".format
+    lengths = """The colour is how many batches had so many."""
+    return [
+        (8, [
+            (8, lines(
+                "How busy each stage is",
+                """Share of the time that a stage works, mean of the workers. Decode, tokenize with
+                stage, model and publish have a thread each: the one near 100 % is the bottleneck.
+                None near it: it waits for records, or for the broker to acknowledge.""",
+                units.PercentUnit,
+                Query(
+                    f"{stage(rate('stage_duration_seconds_sum'))}"
+                    f" / on () group_left () count({series('in_flight_records')})",
+                    "{{stage}}",
+                ),
+            )),
+            (8, lines(
+                "Time of a stage",
+                "95th percentile of one call. Decode and publish take many records at once.",
+                units.Seconds,
+                Query(quantile(0.95, "stage_duration_seconds", "stage"), "{{stage}}"),
+            )),
+            (8, lines(
+                "In flight",
+                """Records that a worker has read and not settled. At its limit (batch.in_flight)
+                it pauses, and the stages behind are the bottleneck; near none, its input is.""",
+                units.Short,
+                Query(f"sum by (instance) ({series('in_flight_records')})", "{{instance}}"),
+                stacked=True,
+            )),
+        ]),
+        (8, [
+            (8, heat("Records of a batch", lengths, units.Short, "batch_records")),
+            (8, heat(
+                "Tokens of a batch", f"With padding. {lengths}", units.Short, "batch_tokens"
+            )),
+            (8, lines(
+                "Wait for a batch",
+                """How long the oldest record of a batch waited since it was read. Above
+                batch.max_wait it waited for the model.""",
+                units.Seconds,
+                *quantiles("batch_wait_seconds"),
+            )),
+        ]),
+        (8, [
+            (8, lines(
+                "Why batches leave",
+                """full: enough records or tokens, as under load. idle: the model had nothing to
+                do. age: batch.max_wait had passed. drain: the worker ends.""",
+                units.OpsPerSecond,
+                Query(f"sum by (reason) ({rate('batch_flush_total')})", "{{reason}}"),
+                stacked=True,
+            )),
+            (8, lines(
+                "Tokens",
+                "Tokens through the model. Padding costs as much as real ones and gives nothing.",
+                units.Short,
+                Query(f"sum by (kind) ({rate('tokens_total')})", "{{kind}} per second"),
+                stacked=True,
+            )),
+            (8, lines(
+                "Padding and cut texts",
+                """Share of padding among the tokens, and of texts that were cut to the model's
+                length: of these the model has not seen the end.""",
+                units.PercentUnit,
+                Query(share(PADDING, f"sum({rate('tokens_total')})"), "padding"),
+                Query(
+                    share(
+                        f"sum({rate('truncated_records_total')})",
+                        f"sum({rate('batch_records_sum')})",
+                    ),
+                    "cut texts",
+                ),
+            )),
+        ]),
+    ]  # fmt: skip
+
+
+def latency() -> list[Line]:
+    """How long does a record take, and is it the worker's doing?"""
+    return [
+        (8, [
+            (12, lines(
+                "Time in the worker",
+                """From read to acknowledged output: the worker's own part, whatever the age of the
+                records. Under a backlog the pipeline is full, and this is the time to get through
+                it. Alert LatencyP99High, at the line and without a backlog.""",
+                units.Seconds,
+                *quantiles("processing_latency_seconds"),
+                limit=5,
+            )),
+            (12, heat(
+                "Time in the worker, all records",
+                "The colour is how many records took so long.",
+                units.Seconds,
+                "processing_latency_seconds",
+            )),
+        ]),
+        (8, [
+            (12, lines(
+                "From event to label",
+                """From the record's own timestamp to its acknowledged output: what a reader of the
+                labels sees. Lag and replays are part of it. Above 15 minutes it is not told.""",
+                units.Seconds,
+                *quantiles("record_latency_seconds"),
+            )),
+            (12, heat(
+                "From event to label, all records",
+                "The colour is how many records took so long.",
+                units.Seconds,
+                "record_latency_seconds",
+            )),
+        ]),
+        (7, [
+            (12, lines(
+                "99th percentile by worker",
+                "Time in the worker. One above the others: a slow node, or another model.",
+                units.Seconds,
+                Query(quantile(0.99, "processing_latency_seconds", "instance"), "{{instance}}"),
+            )),
+            (12, lines(
+                "Records from the future",
+                """Records whose timestamp is later than the worker's clock, so that their latency
+                counts as 0: a producer's or a node's clock is wrong.""",
+                units.RecordsPerSecond,
+                Query(f"sum by (instance) ({rate('clock_skew_records_total')})", "{{instance}}"),
+            )),
+        ]),
+    ]  # fmt: skip
+
+
+def gpu() -> list[Line]:
+    """Is the model's device used, and does it have what it needs?"""
+    return [
+        (8, [
+            (8, lines(
+                "Model busy",
+                """Share of the time that the model runs, on a GPU or a CPU. Low beside a backlog:
+                something else is the bottleneck (alert GpuIdleWithBacklog). Low without one: there
+                is room for more.""",
+                units.PercentUnit,
+                Query(f"sum by (instance) ({BUSY})", "{{instance}}"),
+                limit=0.5,
+                most=1,
+            )),
+            (8, lines(
+                "GPU memory",
+                """Of this process: allocated by tensors, reserved by torch, and the most that was
+                ever allocated. Empty on a CPU.""",
+                units.BytesIEC,
+                Query(
+                    f"sum by (instance, kind) ({series('device_memory_bytes')})",
+                    "{{instance}} {{kind}}",
+                ),
+                quiet="no GPU",
+            )),
+            (8, lines(
+                "Failed calls of the model",
+                """In each step of the graph. oom: no memory, the batch is halved (alert
+                OutOfMemory); device: the GPU itself; other: mostly a record that breaks the model.
+                """,
+                units.Short,
+                Query(f"sum by (kind) ({increase('inference_errors_total')})", "{{kind}}"),
+                bars=True,
+                stacked=True,
+            )),
+        ]),
+        (8, [
+            (8, lines(
+                "Records in a second of the model",
+                """Records that the model gets through while it runs: what the device can do with
+                these texts. Times the share that it runs, it is the throughput.""",
+                units.RecordsPerSecond,
+                Query(
+                    f"sum by (instance) ({rate('batch_records_sum')})"
+                    f" / (sum by (instance) ({BUSY}) > 0)",
+                    "{{instance}}",
+                ),
+            )),
+            (8, lines(
+                "Tokens in a second of the model",
+                "The same in tokens, padding included: it does not depend on the texts' length.",
+                units.Short,
+                Query(
+                    f"sum by (instance) ({rate('tokens_total')})"
+                    f" / (sum by (instance) ({BUSY}) > 0)",
+                    "{{instance}}",
+                ),
+            )),
+            (8, labels_of(
+                "What runs where",
+                "Model, device, precision and program of each worker.",
+                Query(
+                    f"{series('model_info')} * on (namespace, job, instance) group_left (program)"
+                    f' label_replace({series("build_info")}, "program", "$1", "version", "(.*)")',
+                    now=True,
+                ),
+                "instance", "name", "version", "device", "dtype", "program",
+            )),
+        ]),
+    ]  # fmt: skip
+
+
+def kafka() -> list[Line]:
+    """Which partition, which worker, which call of the broker?"""
+    by_partition = "{{topic}}/{{partition}}"
+    return [
+        (8, [
+            (12, lines(
+                "Lag by partition",
+                """Records between the settled offset and the end. One partition above the others:
+                its key is hot, or its worker stands still.""",
+                units.Short,
+                Query(LAG, by_partition),
+            )),
+            (12, lines(
+                "Age of the oldest record by partition",
+                "Of those without an output, by its own timestamp; 0 where nothing waits.",
+                units.Seconds,
+                Query(
+                    f"max by (topic, partition) ({series('consumer_lag_seconds')})", by_partition
+                ),
+            )),
+        ]),
+        (8, [
+            (8, lines(
+                "Standstill by partition",
+                """Time since a record of the partition was settled, or known that none waited.
+                Alert Stalled, at the line.""",
+                units.Seconds,
+                Query(f"min by (topic, partition) ({STANDSTILL[0]})", by_partition),
+                limit=180,
+            )),
+            (8, lines(
+                "Partitions by worker",
+                "How the group shares its input. More workers than partitions: some have none.",
+                units.Short,
+                Query(f"sum by (instance) ({series('assigned_partitions')})", "{{instance}}"),
+                stacked=True,
+            )),
+            (8, lines(
+                "Rebalances",
+                """Partitions given to workers and taken from them, in each step of the graph.
+                lost: the group had given them to another already. Alert RebalanceStorm.""",
+                units.Short,
+                Query(f"sum by (event) ({increase('rebalances_total')})", "{{event}}"),
+                bars=True,
+                stacked=True,
+                colours={"assigned": GREEN, "revoked": YELLOW, "lost": RED},
+            )),
+        ]),
+        (8, [
+            (8, lines(
+                "Commits",
+                """Offset commits, or transactions in exactly-once mode. A failed one repeats, at
+                least once, what was settled since the last; exactly once, nothing.""",
+                units.OpsPerSecond,
+                Query(f"sum by (outcome) ({rate('commits_total')})", "{{outcome}}"),
+                colours={"ok": GREEN, "failed": RED},
+            )),
+            (8, lines(
+                "Failed sends",
+                """By Kafka's error, in each step of the graph. A refused record becomes a dead
+                letter, the others are sent again.""",
+                units.Short,
+                Query(f"sum by (code) ({increase('produce_errors_total')})", "{{code}}"),
+                bars=True,
+                stacked=True,
+                quiet="none",
+            )),
+            (8, lines(
+                "Written by topic",
+                "Acknowledged labels and tombstones, and dead letters.",
+                units.RecordsPerSecond,
+                Query(f"sum by (topic) ({rate('records_produced_total')})", "{{topic}}"),
+            )),
+        ]),
+        (8, [
+            (24, states(
+                "What holds workers up",
+                """No broker answers; the breaker is open, since the input was bad; paused: as much
+                is in flight as may be, or one of the two. Short pauses are the way of a full
+                pipeline.""",
+                Query(f"1 - max by (instance) ({series('broker_reachable')})",
+                      "{{instance}} no broker"),
+                Query(f"max by (instance) ({series('breaker_open')})", "{{instance}} breaker open"),
+                Query(f"max by (instance) ({series('consumer_paused')})", "{{instance}} paused"),
+                colours={"/no broker$/": RED, "/breaker open$/": RED, "/paused$/": YELLOW},
+            )),
+        ]),
+    ]  # fmt: skip
+
+
+def quality() -> list[Line]:
+    """What does the model say, how sure is it, is it still the same world?"""
+    labels = "{{label}}"
+    return [
+        (8, [
+            (12, lines(
+                "Mix of labels",
+                "Share of each label among those given.",
+                units.PercentUnit,
+                Query(
+                    f"sum by (label) ({rate('predictions_total')})"
+                    f" / on () group_left () (sum({rate('predictions_total')}) > 0)",
+                    labels,
+                ),
+                stacked=True,
+                most=1,
+            )),
+            (12, lines(
+                "Drift",
+                """Distance (0 to 1) of the last 1,000 labels of each worker from the mix of the
+                training data; 0 before there are as many, or where the checkpoint does not say.
+                Alert PredictionDrift, at the line, of the group's mean.""",
+                units.PercentUnit,
+                Query(f"max by (instance) ({series('prediction_drift')})", "{{instance}}"),
+                limit=0.2,
+            )),
+        ]),
+        (8, [
+            (8, lines(
+                "Mean score by label",
+                """How sure the model is of the labels that it gives. A falling one: look at its
+                texts.""",
+                units.PercentUnit,
+                Query(
+                    f"sum by (label) ({rate('prediction_score_sum')})"
+                    f" / (sum by (label) ({rate('prediction_score_count')}) > 0)",
+                    labels,
+                ),
+                most=1,
+            )),
+            (8, heat(
+                "Scores, all labels",
+                "The colour is how many labels were given with such a score.",
+                units.PercentUnit,
+                "prediction_score",
+            )),
+            (8, lines(
+                "Unsure labels",
+                "Share of the labels that were given with a score of at most 0.5.",
+                units.PercentUnit,
+                Query(
+                    f"sum by (label) ({UNSURE})"
+                    f" / (sum by (label) ({rate('prediction_score_count')}) > 0)",
+                    labels,
+                ),
+                most=1,
+            )),
+        ]),
+        (7, [
+            (12, lines(
+                "Labels by second",
+                "Each label as it comes: a wave of one of them is news, or a producer.",
+                units.RecordsPerSecond,
+                Query(f"sum by (label) ({rate('predictions_total')})", labels),
+            )),
+            (12, lines(
+                "Workers by model",
+                """How many workers serve which version of the model. Two at once: an upgrade, or
+                alert MixedModels.""",
+                units.Short,
+                Query(
+                    f"count by (name, version) ({SERVED})",
+                    "{{name}} {{version}}",
+                ),
+                stacked=True,
+            )),
+        ]),
+    ]  # fmt: skip
+
+
+ROWS = {
+    "Overview": overview,
+    "Pipeline": pipeline,
+    "Latency": latency,
+    "GPU": gpu,
+    "Kafka": kafka,
+    "Model quality": quality,
+}
+
+
+# The whole ------------------------------------------------------------------------------------
+
+
+def variables() -> list[Any]:
+    """What is looked at."""
+    source = build.DatasourceVariable("datasource").label("Data source").type("prometheus")
+    everything = model.VariableOption(selected=True, text=["All"], value=["$__all"])
+    usual = model.VariableOption(selected=True, text="emotion-worker", value="emotion-worker")
+    # No ".*" for all instances: these are then the ones that read the chosen topics.
+    return [
+        source,
+        _chosen("namespace", "Namespace", "worker_build_info", everything).all_value(".*"),
+        _chosen("job", "Job", 'worker_build_info{namespace=~"$namespace"}', usual)
+        .multi(False)
+        .include_all(False),
+        _chosen(
+            "instance", "Worker", f"worker_records_consumed_total{{{GROUP}, {TOPIC}}}", everything
+        ),
+        _chosen(
+            "topic", "Input topic", f"worker_records_consumed_total{{{GROUP}}}", everything
+        ).all_value(".*"),
+    ]
+
+
+def _chosen(name: str, label: str, of: str, current: model.VariableOption) -> build.QueryVariable:
+    query = {"qryType": 1, "query": f"label_values({of}, {name})", "refId": f"variable-{name}"}
+    return (
+        build.QueryVariable(name)
+        .label(label)
+        .datasource(SOURCE)
+        .query(query)
+        .current(current)
+        .refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED)
+        .sort(model.VariableSort.ALPHABETICAL_ASC)
+        .multi(True)
+        .include_all(True)
+    )
+
+
+def deployments() -> dict[str, tuple[str, str]]:
+    """Annotations: title, and the series that begin with a deployment."""
+
+    def born(labels: str, info: str) -> str:
+        now = f"count by ({labels}) ({info})"
+        before = f"count by ({labels}) (last_over_time({info}[5m] offset 1m))"
+        return f"{now} unless {before}"
+
+    return {
+        "Model deployed": (
+            "{{name}} {{version}}",
+            born("namespace, release, name, version", SERVED),
+        ),
+        "Program deployed": (
+            "emotion-stream {{version}}",
+            born("namespace, release, version", series("build_info")),
+        ),
+    }
+
+
+def made() -> dict[str, Any]:
+    """The dashboard as Grafana reads it."""
+    board = (
+        build.Dashboard("emotion-worker")
+        .uid("emotion-worker")
+        .description(
+            "Text from Kafka, labelled. The input topic chooses its workers; workers that never "
+            "told of one are in 'Workers up' only."
+        )
+        .tags(["emotion-stream", "kafka", "inference"])
+        .readonly()
+        .refresh("30s")
+        .time("now-3h", "now")
+        .timezone("browser")
+        .tooltip(model.DashboardCursorSync.CROSSHAIR)
+        .variables(variables())
+        .link(
+            build.DashboardLink("Runbooks")
+            .type(model.DashboardLinkType.LINK)
+            .icon("doc")
+            .url(RUNBOOKS)
+            .target_blank(True)
+            .tooltip("What each alert means and what to do")
+        )
+    )
+    colours = iter((BLUE, "purple"))
+    for name, (_, expr) in deployments().items():
+        note = build.AnnotationQuery().name(name).datasource(SOURCE).expr(expr)
+        board.annotation(note.icon_color(next(colours)).enable(True).hide(False))
+    identity = iter(range(1, 1_000))
+    top = 0
+    for title, rows in ROWS.items():
+        place = model.GridPos(h=1, w=WIDTH, x=0, y=top)
+        board.with_row(build.Row(title).id(next(identity)).grid_pos(place))
+        top += 1
+        for height, panels in rows():
+            left = 0
+            for width, panel in panels:
+                panel.id(next(identity)).grid_pos(model.GridPos(h=height, w=width, x=left, y=top))
+                board.with_panel(panel)
+                left += width
+            top += height
+    return _told(json.loads(JSONEncoder().encode(board.build())))
+
+
+def _told(board: dict[str, Any]) -> dict[str, Any]:
+    """With what Grafana's Prometheus source reads of an annotation and the builders do not know."""
+    for note in board["annotations"]["list"]:
+        title, _ = deployments()[note["name"]]
+        note |= {
+            "titleFormat": title,
+            "textFormat": note["name"],
+            "tagKeys": "release",
+            "step": "60s",
+        }
+    return board
+
+
+def text() -> str:
+    """The file's content."""
+    return json.dumps(made(), indent=2) + "\n"
+
+
+if __name__ == "__main__":
+    OUTPUT.write_text(text(), encoding="utf-8")
