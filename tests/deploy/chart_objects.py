@@ -49,7 +49,16 @@ def made(values, *, release=NAME, tests=False):
 
 
 def objects(text):
-    return [thing for thing in yaml.load_all(text, Loader=yaml.CSafeLoader) if thing]
+    return [thing for thing in yaml.load_all(text, Loader=_Loader) if thing]
+
+
+class _Loader(yaml.CSafeLoader):
+    """Refuses a key that is there twice: which of the two counts differs from reader to reader."""
+
+    def construct_mapping(self, node, deep=False):  # noqa: FBT002 - PyYAML's
+        keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
+        assert len(keys) == len(set(keys)), f"twice: {sorted(keys)}"
+        return super().construct_mapping(node, deep=deep)
 
 
 def values_of(name):

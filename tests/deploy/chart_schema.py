@@ -4,7 +4,6 @@
 """
 
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -127,7 +126,7 @@ def rendered(example):
         "kind: Kustomization\n"
         f"resources:\n{listed}"
     )
-    return {name: re.sub(r"[ \t]+$", "", text, flags=re.MULTILINE) for name, text in plain.items()}
+    return plain
 
 
 def write():

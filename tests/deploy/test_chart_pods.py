@@ -108,7 +108,7 @@ def test_labels_and_annotations_of_ones_own_do_not_double_the_charts():
         "dashboard": {"enabled": True, "labels": more},
         "podAnnotations": {"checksum/config": "mine"},
     }
-    found = made(merged(MINIMAL, values))  # helm refuses a key that is there twice
+    found = made(merged(MINIMAL, values))
     (monitor,) = of_kind(found, "PodMonitor")
     assert monitor["metadata"]["labels"]["release"] == "theirs"
     assert workload(found)["metadata"]["labels"]["release"] == "mine"

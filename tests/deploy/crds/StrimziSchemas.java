@@ -37,6 +37,12 @@ public class StrimziSchemas {
             ObjectNode schema = MAPPER.createObjectNode().put("type", "object");
             ObjectNode properties = schema.putObject("properties");
             properties.set("spec", object(Class.forName(models + kind + "Spec")));
+            Class<?> type = Class.forName(models + kind);
+            ObjectNode version = properties.putObject("apiVersion").put("type", "string");
+            for (Object each : (List<?>) type.getField("VERSIONS").get(null)) {
+                Object group = type.getField("RESOURCE_GROUP").get(null);
+                version.withArray("enum").add(group + "/" + each);
+            }
             String name = kind.substring(kind.indexOf('.') + 1);
             MAPPER.writeValue(new File(words[0], name + ".json"), schema);
         }

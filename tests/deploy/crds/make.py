@@ -51,16 +51,19 @@ def kinds(path):
     found = yaml.safe_load(path.read_text())
     if found.get("kind") != "CustomResourceDefinition":
         return {path.stem: found}
-    (version,) = found["spec"]["versions"]
-    return {found["spec"]["names"]["kind"]: version["schema"]["openAPIV3Schema"]}
+    spec = found["spec"]
+    (version,) = spec["versions"]
+    schema = version["schema"]["openAPIV3Schema"]
+    name = f"{spec['group']}/{version['name']}"
+    schema["properties"]["apiVersion"] = {"type": "string", "enum": [name]}
+    return {spec["names"]["kind"]: schema}
 
 
 def write(source, paths):
     for path in paths:
         for kind, schema in kinds(path).items():
             schema["properties"].pop("status", None)
-            schema["properties"] |= {"apiVersion": {"type": "string"}, "kind": {"type": "string"}}
-            schema["properties"]["metadata"] = {"type": "object"}
+            schema["properties"] |= {"kind": {"type": "string"}, "metadata": {"type": "object"}}
             made = {"$comment": f"{kind} of {source}, Apache-2.0"} | strict(schema)
             (HERE / f"{kind}.json").write_text(json.dumps(made, separators=(",", ":")) + "\n")
 
