@@ -354,6 +354,30 @@ def test_another_specification_is_another_job_and_the_same_one_is_not():
     assert job_of({"training": {"image": {"tag": "v2"}}}) != name
 
 
+@needs_helm
+def test_a_claim_that_is_read_and_written_is_one_volume_of_the_job():
+    """Two volumes of one claim, one of them read-only: the kubelet mounts one and waits for ever."""
+    values = merged(
+        MINIMAL,
+        {
+            "training": {
+                "enabled": True,
+                "image": {"repository": "emotion-trainer"},
+                "data": {"persistentVolumeClaim": {"claimName": "models", "subPath": "in"}},
+                "output": {"persistentVolumeClaim": {"claimName": "models"}},
+            }
+        },
+    )
+    spec = of_kind(made(values), "Job")[0]["spec"]["template"]["spec"]
+    claims = [each["name"] for each in spec["volumes"] if "persistentVolumeClaim" in each]
+    assert claims == ["output"]
+    mounts = {each["mountPath"]: each for each in spec["containers"][0]["volumeMounts"]}
+    assert mounts["/data"] == {
+        "name": "output", "mountPath": "/data", "readOnly": True, "subPath": "in",
+    }  # fmt: skip
+    assert mounts["/output"] == {"name": "output", "mountPath": "/output"}
+
+
 def our_rules():
     return yaml.safe_load((CHART / "files" / "rules.yaml").read_text())["groups"]
 
