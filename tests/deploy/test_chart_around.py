@@ -356,7 +356,7 @@ def test_another_specification_is_another_job_and_the_same_one_is_not():
 
 @needs_helm
 def test_a_claim_that_is_read_and_written_is_one_volume_of_the_job():
-    """Two volumes of one claim, one of them read-only: the kubelet mounts one and waits for ever."""
+    """Two volumes of one claim, one of them read-only: the kubelet mounts one and waits on."""
     values = merged(
         MINIMAL,
         {
