@@ -4,6 +4,7 @@
 """
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -92,7 +93,7 @@ def helm(*words, values=None, kubernetes=KUBERNETES[1]):
     return subprocess.run(
         ["helm", *words, "--kube-version", kubernetes],
         cwd=CHART,
-        input=None if values is None else yaml.safe_dump(values),
+        input=None if values is None else json.dumps(values),
         capture_output=True,
         text=True,
         check=False,
@@ -115,7 +116,9 @@ def rendered(example):
         name = Path(source).name
         files[name] = (files[name] + "---\n" if name in files else "") + text.strip("\n") + "\n"
     plain = {
-        name: text.replace("managed-by: Helm", "managed-by: kustomize")
+        name: re.sub("^ +$", "", text, flags=re.MULTILINE).replace(
+            "managed-by: Helm", "managed-by: kustomize"
+        )
         for name, text in files.items()
     }
     listed = "".join(f"  - {name}\n" for name in sorted(plain))

@@ -15,6 +15,7 @@ from tests.deploy.chart_objects import (
     mount_of,
     needs_helm,
     of_kind,
+    values_of,
     worker_pod,
     workload,
 )
@@ -71,6 +72,13 @@ def test_without_peers_nobody_comes_in_and_the_checkpoint_is_reached():
     assert download == {"ports": [{"port": 8443, "protocol": "TCP"}]}
     (policy,) = of_kind(manifests("client-certificate"), "NetworkPolicy")
     assert policy["spec"]["egress"][-1] == {"ports": [{"port": 443}]}
+
+
+@needs_helm
+def test_a_checkpoint_is_reached_at_the_port_of_https():
+    values = merged(values_of("cpu"), {"networkPolicy": {"enabled": True}})
+    (policy,) = of_kind(made(values), "NetworkPolicy")
+    assert policy["spec"]["egress"][-1] == {"ports": [{"port": 443, "protocol": "TCP"}]}
 
 
 def test_a_scrape_has_the_identity_that_rules_and_dashboard_go_by():

@@ -1,13 +1,17 @@
-{{/* Where the Secrets' files are: passwords by themselves, since the worker reads that whole folder. */}}
+{{/* Where the Secrets' files are. The worker reads all of the second folder: passwords alone. */}}
 {{- define "emotion-worker.filesDir" -}}/etc/emotion-worker/kafka{{- end }}
 {{- define "emotion-worker.secretsDir" -}}/etc/emotion-worker/secrets{{- end }}
 
 {{/* Whether there are such files. */}}
 {{- define "emotion-worker.hasFiles" -}}
-{{- with .Values.credentials }}{{ if or .ca.secretName .client.secretName .saslToken.secretName }}true{{ end }}{{ end -}}
+{{- with .Values.credentials -}}
+{{- if or .ca.secretName .client.secretName .saslToken.secretName }}true{{ end -}}
+{{- end -}}
 {{- end }}
 {{- define "emotion-worker.hasSecrets" -}}
-{{- with .Values.credentials }}{{ if or .saslPassword.secretName .clientKeyPassword.secretName }}true{{ end }}{{ end -}}
+{{- with .Values.credentials -}}
+{{- if or .saslPassword.secretName .clientKeyPassword.secretName }}true{{ end -}}
+{{- end -}}
 {{- end }}
 
 {{/* The worker's variables: the settings that are given, then what the chart knows. */}}
@@ -174,7 +178,8 @@
   mountPath: /checkpoint
   readOnly: true
   {{- with .Values.checkpoint }}
-  {{- with ternary .persistentVolumeClaim.subPath .image.subPath (ne .persistentVolumeClaim.claimName "") }}
+  {{- $claim := .persistentVolumeClaim }}
+  {{- with ternary $claim.subPath .image.subPath (ne $claim.claimName "") }}
   subPath: {{ . | quote }}
   {{- end }}
   {{- end }}
@@ -195,8 +200,8 @@
 
 {{/* The init container that fetches the checkpoint, where it is to be downloaded. */}}
 {{- define "emotion-worker.initContainers" -}}
-{{- with .Values.checkpoint.download }}
-{{- if .url }}
+{{- with .Values.checkpoint.download -}}
+{{- if .url -}}
 initContainers:
   - name: checkpoint
     image: {{ include "emotion-worker.image" (list $ $.Values.image) | quote }}
@@ -280,7 +285,7 @@ spec:
       ports:
         - name: http
           containerPort: {{ int .Values.settings.http.port }}
-      # Not /readyz: brokers that are away, or a model that loads for long, are no reason to restart.
+      # Not /readyz: brokers that are away, or a model that loads, are no reason to restart.
       startupProbe:
         {{- include "emotion-worker.probe" (list "/livez" .Values.probes.startup) | nindent 8 }}
       livenessProbe:
@@ -288,7 +293,8 @@ spec:
       readinessProbe:
         {{- include "emotion-worker.probe" (list "/readyz" .Values.probes.readiness) | nindent 8 }}
       resources:
-        {{- include "emotion-worker.resources" (list . .Values.resources .Values.gpu.enabled) | nindent 8 }}
+        {{- $gpu := .Values.gpu.enabled }}
+        {{- include "emotion-worker.resources" (list . .Values.resources $gpu) | nindent 8 }}
       securityContext:
         {{- toYaml .Values.containerSecurityContext | nindent 8 }}
       volumeMounts:

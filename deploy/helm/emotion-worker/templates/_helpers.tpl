@@ -10,14 +10,15 @@
 {{- end }}
 
 {{- define "emotion-worker.serviceAccountName" -}}
-{{ .Values.serviceAccount.name | default (ternary (include "emotion-worker.fullname" .) "default" .Values.serviceAccount.create) }}
+{{- $made := include "emotion-worker.fullname" . -}}
+{{- with .Values.serviceAccount }}{{ .name | default (ternary $made "default" .create) }}{{ end -}}
 {{- end }}
 
 {{- define "emotion-worker.workloadKind" -}}
 {{ ternary "StatefulSet" "Deployment" (eq .Values.settings.delivery.guarantee "exactly_once") }}
 {{- end }}
 
-{{/* The most pods that there may be: 2 or more have a disruption budget, and no shared identity. */}}
+{{/* The most pods that there may be: 2 or more have a disruption budget, and no one identity. */}}
 {{- define "emotion-worker.mostReplicas" -}}
 {{ ternary .Values.keda.maxReplicas .Values.replicaCount .Values.keda.enabled | int }}
 {{- end }}
@@ -60,7 +61,8 @@ app.kubernetes.io/part-of: emotion-stream
 {{- define "emotion-worker.image" -}}
 {{- $ := index . 0 -}}
 {{- with index . 1 -}}
-{{ .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ .tag | default $.Chart.AppVersion }}{{ end }}
+{{ .repository }}
+{{- if .digest }}@{{ .digest }}{{ else }}:{{ .tag | default $.Chart.AppVersion }}{{ end }}
 {{- end -}}
 {{- end }}
 
@@ -69,17 +71,18 @@ app.kubernetes.io/part-of: emotion-stream
 {{- $ := index . 0 -}}
 {{- $resources := deepCopy (index . 1) -}}
 {{- if index . 2 -}}
-{{- $limits := merge (dict $.Values.gpu.resource (int $.Values.gpu.count)) ($resources.limits | default dict) -}}
-{{- $_ := set $resources "limits" $limits -}}
+{{- $gpu := dict $.Values.gpu.resource (int $.Values.gpu.count) -}}
+{{- $_ := set $resources "limits" (merge $gpu ($resources.limits | default dict)) -}}
 {{- end -}}
 {{ toYaml $resources }}
 {{- end }}
 
 {{/* Whole threads for the CPUs that are asked for: 1500m are 2. */}}
 {{- define "emotion-worker.cpuThreads" -}}
-{{- $cpu := dig "requests" "cpu" (dig "limits" "cpu" 1 .Values.resources) .Values.resources | toString -}}
-{{- $cores := ternary (divf (trimSuffix "m" $cpu | float64) 1000.0) ($cpu | float64) (hasSuffix "m" $cpu) -}}
-{{ max 1 (ceil $cores | int) }}
+{{- $limit := dig "limits" "cpu" 1 .Values.resources -}}
+{{- $cpu := dig "requests" "cpu" $limit .Values.resources | toString -}}
+{{- $unit := ternary 1000.0 1.0 (hasSuffix "m" $cpu) -}}
+{{ max 1 (divf (trimSuffix "m" $cpu | float64) $unit | ceil | int) }}
 {{- end }}
 
 {{/* What every pod has: (list $ WITH_GPU). */}}

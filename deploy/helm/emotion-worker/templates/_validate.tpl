@@ -1,5 +1,5 @@
 {{/*
-What a schema cannot say: values that do not fit one another. All of it is told at once, a line each.
+What a schema cannot say: values that do not fit one another. All is told at once, a line each.
 The worker refuses the same settings when it starts; here they do not get as far.
 */}}
 {{- define "emotion-worker.validate" -}}
