@@ -3,9 +3,9 @@
 {{- if .Values.fullnameOverride -}}
 {{ .Values.fullnameOverride }}
 {{- else if contains .Chart.Name .Release.Name -}}
-{{ .Release.Name | trunc 44 | trimSuffix "-" }}
+{{ .Release.Name | trunc 44 | trimAll "-" }}
 {{- else -}}
-{{ printf "%s-%s" .Release.Name .Chart.Name | trunc 44 | trimSuffix "-" }}
+{{ printf "%s-%s" .Release.Name .Chart.Name | trunc 44 | trimAll "-" }}
 {{- end -}}
 {{- end }}
 
