@@ -36,7 +36,13 @@ from worker.kafka.writer import Writer
 from worker.metrics import Metrics
 from worker.pipeline import Parts, Pipeline
 from worker.signals import StoppedEarly, StopSignals
-from worker.watchdog import Watchdog, end_at_once, end_without_the_interpreter, stand_down
+from worker.watchdog import (
+    Watchdog,
+    end_at_once,
+    end_without_the_interpreter,
+    limited,
+    stand_down,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -175,7 +181,7 @@ def _serve(settings: Settings, load: Callable[[], Classifier], signals: Signals)
     try:
         desk = TopicDesk(connection=connection(settings))
         topics = _wait_for_topics(desk, settings)
-        classifier = load()
+        classifier, limits = _loaded(settings, load)
         metrics.model_loaded(
             name=classifier.name,
             version=classifier.version,
@@ -184,8 +190,6 @@ def _serve(settings: Settings, load: Callable[[], Classifier], signals: Signals)
             dtype=str(getattr(classifier, "dtype", "none")).removeprefix("torch."),
             shares=classifier.label_shares,
         )
-        limits = batching(settings, classifier)
-        classifier.warm_up(max_records=limits.max_records, max_tokens=limits.max_tokens)
         health.model_ready = True
         pipeline = Pipeline(
             _parts(
@@ -205,6 +209,25 @@ def _serve(settings: Settings, load: Callable[[], Classifier], signals: Signals)
     finally:
         stand_down()
         endpoints.close()
+
+
+def _loaded(settings: Settings, load: Callable[[], Classifier]) -> tuple[Classifier, Batching]:
+    """The model, warm, and the limits in force. The process ends if that takes too long."""
+    deadline = settings.model.load_deadline
+    problem = (
+        f"the model is not loaded and warm after {deadline:g} s: raise model.load_deadline if it "
+        "is only large; else the volume of the checkpoint or the device hangs"
+    )
+
+    def late() -> None:
+        log.error(problem)
+        end_at_once(EXIT_FAILED)
+
+    with limited(deadline, late, last_resort=end_without_the_interpreter):
+        classifier = load()
+        limits = batching(settings, classifier)
+        classifier.warm_up(max_records=limits.max_records, max_tokens=limits.max_tokens)
+    return classifier, limits
 
 
 def _run(pipeline: Pipeline, signals: Signals, health: Health, settings: Settings) -> int:

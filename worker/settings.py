@@ -213,6 +213,8 @@ class ModelSettings(Group):
     deadline: Annotated[float, Ge(1), Le(3600)] = 60.0
     """Longest call of the model: past it the process exits with 1. Several times the slowest batch;
     the default one takes BERT base on a single slow CPU core about 10 s."""
+    load_deadline: Annotated[float, Ge(1), Le(86_400)] = 600.0
+    """Longest loading of the model, its warm-up included: past it the process exits with 1."""
 
 
 class BatchSettings(Group):

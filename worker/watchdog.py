@@ -6,16 +6,18 @@ for none of them, and ends the process: what was not committed is read again by 
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import os
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING, NoReturn
 
 from worker.errors import Fatal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 POLL_DEADLINE = 30.05
 """Seconds for a turn of the poll loop: 30 more than a poll may wait for records. All else in a
@@ -100,6 +102,29 @@ class Watchdog:
         spent = spent + step if call.under_way and before == returned else 0.0
         self._spent[call] = (returned, spent)
         return spent
+
+
+@contextlib.contextmanager
+def limited(
+    seconds: float,
+    late: Callable[[], None],
+    *,
+    last_resort: Callable[[float], None] | None = None,
+) -> Iterator[None]:
+    """Calls ``late``, on a thread of its own, when the block takes longer than so many seconds.
+
+    For what the main thread does itself, so that nobody is left to look. ``last_resort`` is as in
+    ``Watchdog``; ``stand_down`` takes it back.
+    """
+    timer = threading.Timer(seconds, late)
+    timer.daemon = True
+    timer.start()
+    if last_resort is not None:
+        last_resort(seconds + LAST_RESORT)
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def end_without_the_interpreter(seconds: float) -> None:

@@ -293,6 +293,13 @@ def test_a_signal_while_the_model_loads_ends_at_once(worker):
     assert events(process, "stopped_before_start")
 
 
+def test_a_model_that_does_not_load_in_time_ends_the_process_with_one_line(worker):
+    process = worker(stub={"seconds_to_load": 300}, model__load_deadline=2)
+    process.start(ready=False)
+    assert process.wait() == 1
+    assert process.events()[-1]["event"].startswith("the model is not loaded and warm after 2 s: ")
+
+
 def counted(cluster, process):
     """Committed records and outputs; nothing while the broker that was stopped has no leaders."""
     try:

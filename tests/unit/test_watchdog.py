@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+import threading
 
 import pytest
 
 from tests.conftest import ROOT
-from worker.watchdog import LAST_RESORT, LONGEST_STEP, POLL_DEADLINE, Watchdog
+from tests.kafka_helpers import wait_until
+from worker.watchdog import LAST_RESORT, LONGEST_STEP, POLL_DEADLINE, Watchdog, limited
 
 
 class Clock:
@@ -90,6 +92,18 @@ def test_the_last_resort_is_put_off_about_once_a_second(clock):
     watch(watchdog, clock, 10, step=0.01)
     assert 9 <= len(told) <= 11
     assert set(told) == {60.0 + LAST_RESORT}
+
+
+def test_a_block_that_takes_too_long_is_told_and_one_in_time_is_not():
+    late, resorts = threading.Event(), []
+    with limited(0.01, late.set, last_resort=resorts.append):
+        assert late.wait(30)
+    assert resorts == [0.01 + LAST_RESORT]
+    running = threading.active_count()
+    with limited(3_000, late.clear):
+        assert threading.active_count() == running + 1
+    wait_until(lambda: threading.active_count() == running, 30, "the timer is gone")
+    assert late.is_set()
 
 
 HOLDS_THE_LOCK = """
