@@ -385,13 +385,13 @@ class Intake:
         self._metrics.in_flight(behind)
         for lease, account in self._accounts.items():
             position = account.reached or source.position(lease)
-            in_flight = account.accepted > account.settled
+            in_flight = account.accepted - account.settled
             end = self._ends.get(lease.partition)
             lag = 0
             if position is None:
                 lag = 1  # at least: nobody knows yet where it begins
             elif end is not None and (account.reached or not in_flight):
-                lag = max(0, end - position)
+                lag = max(in_flight, end - position)  # the end is of some seconds ago
                 self._metrics.partition_lag(
                     lease.partition, records=lag, seconds=_age(account, lag, now)
                 )

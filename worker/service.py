@@ -181,6 +181,7 @@ def _serve(settings: Settings, load: Callable[[], Classifier], signals: Signals)
     try:
         desk = TopicDesk(connection=connection(settings))
         topics = _wait_for_topics(desk, settings)
+        metrics.broker_reachable(reachable=True)  # from here on 0 is news, also while it loads
         classifier, limits = _loaded(settings, load)
         metrics.model_loaded(
             name=classifier.name,

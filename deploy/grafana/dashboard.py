@@ -147,8 +147,8 @@ def overview() -> list[Line]:
         ),
         number(
             "Workers without a broker",
-            """Workers to whose last question no broker answered, and those that have not asked
-            yet, since they load their model. They wait, paused, and lose nothing.""",
+            """Workers to whose last question no broker answered, or that still wait for their
+            first answer. They wait, paused, and lose nothing.""",
             units.Short,
             Query(f"count({series('broker_reachable')} == 0) or vector(0)"),
             limits=(1, 1),
@@ -225,8 +225,7 @@ def overview() -> list[Line]:
 
 def pipeline() -> list[Line]:
     """Where is the bottleneck?"""
-    stage = "sum by (stage) ({})".format
-    lengths = """The colour is how many batches had so many."""
+    lengths = "The colour is how many batches had so many."
     return [
         (8, [
             (8, lines(
@@ -235,11 +234,7 @@ def pipeline() -> list[Line]:
                 stage, model and publish have a thread each: the one near 100 % is the bottleneck.
                 None near it: it waits for records, or for the broker to acknowledge.""",
                 units.PercentUnit,
-                Query(
-                    f"{stage(rate('stage_duration_seconds_sum'))}"
-                    f" / on () group_left () count({series('in_flight_records')})",
-                    "{{stage}}",
-                ),
+                Query(f"avg by (stage) ({rate('stage_duration_seconds_sum')})", "{{stage}}"),
             )),
             (8, lines(
                 "Time of a stage",
@@ -383,9 +378,9 @@ def gpu() -> list[Line]:
             )),
             (8, lines(
                 "Failed calls of the model",
-                """In each step of the graph. oom: no memory, the batch is halved (alert
-                OutOfMemory); device: the GPU itself; other: mostly a record that breaks the model.
-                """,
+                """In a step of the graph, or four scrapes. oom: no memory, the batch is halved
+                (alert OutOfMemory); device: the GPU itself; other: mostly a record that breaks the
+                model.""",
                 units.Short,
                 Query(f"sum by (kind) ({increase('inference_errors_total')})", "{{kind}}"),
                 bars=True,
@@ -467,8 +462,9 @@ def kafka() -> list[Line]:
             )),
             (8, lines(
                 "Rebalances",
-                """Partitions given to workers and taken from them, in each step of the graph.
-                lost: the group had given them to another already. Alert RebalanceStorm.""",
+                """How often partitions were given to workers and taken from them, in a step of the
+                graph, or four scrapes. lost: the group had given them to another already. Alert
+                RebalanceStorm.""",
                 units.Short,
                 Query(f"sum by (event) ({increase('rebalances_total')})", "{{event}}"),
                 bars=True,
@@ -487,8 +483,8 @@ def kafka() -> list[Line]:
             )),
             (8, lines(
                 "Failed sends",
-                """By Kafka's error, in each step of the graph. A refused record becomes a dead
-                letter, the others are sent again.""",
+                """By Kafka's error, in a step of the graph, or four scrapes. A refused record
+                becomes a dead letter, the others are sent again.""",
                 units.Short,
                 Query(f"sum by (code) ({increase('produce_errors_total')})", "{{code}}"),
                 bars=True,

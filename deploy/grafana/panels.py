@@ -57,7 +57,7 @@ def rate(name: str, **labels: str) -> str:
 
 
 def increase(name: str, **labels: str) -> str:
-    """Its change from one point of the graph to the next, or a little more."""
+    """Its change in a step of the graph, or in four scrapes where that is longer."""
     return f"increase({series(name, **labels)}[$__rate_interval])"
 
 

@@ -148,10 +148,8 @@ def test_the_runbook_names_panels_that_there_are_in_their_rows():
 
 def test_the_runbook_names_events_metrics_and_settings_that_there_are():
     words = set(re.findall(r"`(worker_[a-z_]+|[a-z]+(?:_[a-z]+)+)`", RUNBOOKS.read_text()))
-    code = "".join(path.read_text() for path in (ROOT / "worker").rglob("*.py"))
-    events = set(re.findall(r"log\.\w+\(\s*\"([a-z_]+)\"", code))
     kafkas = {"read_committed"}
-    assert words <= events | promql.known() | set(REASONS) | kafkas
+    assert words <= events() | promql.known() | set(REASONS) | kafkas
     knobs = re.findall(r"`([a-z]+)\.([a-zA-Z_]+)`", RUNBOOKS.read_text())
     named = [(group, knob) for group, knob in knobs if (group, knob) not in NOT_SETTINGS]
     values = yaml.safe_load((RULES.parents[1] / "values.yaml").read_text())
@@ -201,12 +199,18 @@ def sections():
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
+def events():
+    """What the worker logs."""
+    code = "".join(path.read_text() for path in (ROOT / "worker").rglob("*.py"))
+    return set(re.findall(r"log\.\w+\(\s*\"([a-z_]+)\"", code))
+
+
 def panels_named(text):
-    """Titles in italics, with the row where it follows in parentheses."""
+    """Titles in italics, with the row where one follows."""
     prose = re.sub(r"```.*?```|\*\*.*?\*\*", " ", text, flags=re.DOTALL)
     prose = " ".join(prose.split())
     row = "|".join(rows())
-    return re.findall(rf"\*([A-Z][^*]+)\*(?: \(({row})\))?", prose)
+    return re.findall(rf"\*([A-Z][^*]+)\*(?:(?: \(|, )({row})\))?", prose)
 
 
 def anchors(text):

@@ -280,6 +280,17 @@ def test_the_age_of_what_is_not_read_yet_is_not_that_of_an_earlier_backlog(desk)
     assert 0 <= desk.registry.get_sample_value("worker_consumer_lag_seconds", labels) < 60
 
 
+def test_what_was_read_since_the_end_was_told_is_part_of_the_lag(desk):
+    desk.intake.ends({0: 1})
+    desk.turn(record(0))
+    desk.settle(1, 1)
+    desk.turn(record(1), record(2))
+    desk.measure()
+    labels = {"topic": "in", "partition": "0"}
+    assert desk.registry.get_sample_value("worker_consumer_lag_records", labels) == 2
+    assert desk.registry.get_sample_value("worker_consumer_lag_seconds", labels) > 1e6
+
+
 def test_a_consumer_that_brings_nothing_though_records_wait_is_replaced(desk):
     desk.source.positions[LEASE] = 5
     desk.intake.ends({0: 9})
