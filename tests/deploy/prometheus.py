@@ -12,26 +12,31 @@ import yaml
 from tests.kafka_helpers import wait_until
 from tests.worker_process import free_port
 
-SCRAPE = "1s"
-
 
 class Prometheus:
-    """Debian's, scraping every second. Targets are told by a file, as a cluster's are told.
+    """Debian's. Targets are told by a file: it is built without the discovery of Kubernetes.
 
     Args:
         directory: For its data and its log.
         rules: The rule file.
+        every: Seconds between scrapes, and between evaluations.
+        relabel: What is made of the targets' labels.
     """
 
-    def __init__(self, directory, rules):
+    def __init__(self, directory, rules, *, every=1, relabel=()):
         self.port = free_port()
         self._directory = directory
         self._targets = directory / "targets.json"
         self.config = directory / "prometheus.yml"
-        job = {"job_name": "emotion-worker", "file_sd_configs": [{"files": [str(self._targets)]}]}
+        found = {"files": [str(self._targets)], "refresh_interval": "5s"}
+        job = {
+            "job_name": "emotion-worker",
+            "file_sd_configs": [found],
+            "relabel_configs": list(relabel),
+        }
         self.config.write_text(
             yaml.safe_dump({
-                "global": {"scrape_interval": SCRAPE, "evaluation_interval": SCRAPE},
+                "global": {"scrape_interval": f"{every}s", "evaluation_interval": f"{every}s"},
                 "rule_files": [str(rules)],
                 "scrape_configs": [job],
             })
@@ -56,15 +61,18 @@ class Prometheus:
 
     def watch(self, **workers):
         """Scrapes these ports from now on, and no others, under the names of pods."""
-        found = [
+        self.tell(
             {
                 "targets": [f"127.0.0.1:{port}"],
                 "labels": {"namespace": "test", "release": "observed", "instance": name},
             }
             for name, port in workers.items()
-        ]
+        )
+
+    def tell(self, targets):
+        """Scrapes these from now on, and no others; in the form of a target file."""
         new = self._targets.with_suffix(".new")
-        new.write_text(json.dumps(found))
+        new.write_text(json.dumps(list(targets)))
         new.rename(self._targets)
 
     def value(self, expr):
@@ -92,6 +100,14 @@ class Prometheus:
     def rules(self):
         """Every rule, as Prometheus tells of it."""
         return [rule for group in self._ask("rules")["groups"] for rule in group["rules"]]
+
+    def firing(self, release):
+        """Names of the alerts that fire for a release, or for none in particular."""
+        return {
+            each["labels"]["alertname"]
+            for each in self._ask("alerts")["alerts"]
+            if each["state"] == "firing" and each["labels"].get("release", release) == release
+        }
 
     def metrics(self):
         """Names of all that was ever scraped or recorded."""

@@ -4,35 +4,35 @@ import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
 
 from tests.deploy.cluster.kube import is_ready, last_exit, restarts, selector
 from tests.deploy.cluster.scenarios import HANG, changes
-from tests.deploy.cluster.watch import scrape_configs, targets
-from tests.deploy.reading import ROOT
+from tests.deploy.cluster.watch import relabel_configs, targets
+from tests.deploy.prometheus import Prometheus
+from tests.deploy.reading import CHART, ROOT
 
+RULES = CHART / "files" / "rules.yaml"
 MONITOR = ROOT / "deploy" / "rendered" / "production-gpu" / "podmonitor.yaml"
 
 
 def test_promtool_takes_what_is_made_of_a_pod_monitor(tmp_path):
     if shutil.which("promtool") is None:
         pytest.skip("promtool is not installed (Debian: apt-get install prometheus)")
-    (tmp_path / "prometheus.yaml").write_text(yaml.safe_dump({"scrape_configs": configs()}))
+    server = Prometheus(tmp_path, RULES, every=5, relabel=relabelings())
     done = subprocess.run(
-        ["promtool", "check", "config", tmp_path / "prometheus.yaml"],
+        ["promtool", "check", "config", server.config],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_labels_that_the_rules_go_by_come_of_the_pod_monitor():
-    (config,) = configs()
-    made = {each.get("target_label") for each in config["relabel_configs"]}
+    made = {each.get("target_label") for each in relabelings()}
     assert {"job", "instance", "namespace", "pod", "release"} <= made
-    kept = [each for each in config["relabel_configs"] if each.get("action") == "keep"]
+    kept = [each for each in relabelings() if each.get("action") == "keep"]
     assert {each["regex"] for each in kept} >= {"emotion-worker;true", "worker;true", "http"}
 
 
@@ -46,8 +46,7 @@ def test_a_pod_is_found_by_the_labels_of_the_pod_monitor():
     }
     (found,) = targets(pod)
     assert found["targets"] == ["10.0.0.7:8000"]
-    (config,) = configs()
-    for rule in config["relabel_configs"]:
+    for rule in relabelings():
         value = ";".join(found["labels"][name] for name in rule.get("source_labels", []))
         if rule.get("action") == "keep":
             assert re.fullmatch(rule["regex"], value), rule
@@ -95,5 +94,5 @@ def test_without_a_cluster_it_ends_with_one_line(tmp_path):
     assert done.stderr.endswith("no such scenario: no-such\n")
 
 
-def configs():
-    return list(scrape_configs(yaml.safe_load(MONITOR.read_text()), Path("/pods.json"), 8001))
+def relabelings():
+    return relabel_configs(yaml.safe_load(MONITOR.read_text()), 8001)

@@ -441,7 +441,7 @@ def alerts(world: World) -> None:
     with prometheus(monitor, rules, world.cluster, world.directory) as server:
 
         def scraped() -> bool:
-            up = {labels["pod"] for labels, value in server.value(f"up{ours}") if value}
+            up = {labels["pod"] for labels, value in server.now(f"up{ours}") if value}
             return up == set(pods)
 
         wait_until(scraped, 120, "both are scraped", every=1.0)
