@@ -61,7 +61,8 @@ chaos: setup
 readme: setup
 	$(BIN)/python -m tests.tables
 
-# Grafana's dashboard, from its builders.
+# Grafana's dashboard, from its builders. README's pictures of it are drawn by a test:
+#   DRAW=deploy/grafana make test ARGS=tests/deploy/test_observed.py
 dashboard: setup
 	$(BIN)/python -m deploy.grafana.dashboard
 

@@ -574,7 +574,7 @@ def quality() -> list[Line]:
         ]),
         (7, [
             (12, lines(
-                "Labels by second",
+                "Labels per second",
                 "Each label as it comes: a wave of one of them is news, or a producer.",
                 units.RecordsPerSecond,
                 Query(f"sum by (label) ({rate('predictions_total')})", labels),

@@ -86,7 +86,10 @@ def test_a_scrape_has_the_identity_that_rules_and_dashboard_go_by():
     assert monitor["spec"]["jobLabel"] == "app.kubernetes.io/name"  # always emotion-worker
     (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
     assert (endpoint["port"], endpoint["path"]) == ("http", "/metrics")
-    assert {each["targetLabel"]: each["sourceLabels"] for each in endpoint["relabelings"]} == {
+    pending, *named = endpoint["relabelings"]
+    assert (pending["regex"], pending["action"]) == ("Pending", "drop")
+    assert pending["sourceLabels"] == ["__meta_kubernetes_pod_phase"]
+    assert {each["targetLabel"]: each["sourceLabels"] for each in named} == {
         "instance": ["__meta_kubernetes_pod_name"],
         "release": ["__meta_kubernetes_pod_label_app_kubernetes_io_instance"],
     }

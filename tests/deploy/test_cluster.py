@@ -36,7 +36,7 @@ def test_the_labels_that_the_rules_go_by_come_of_the_pod_monitor():
     assert {each["regex"] for each in kept} >= {"emotion-worker;true", "worker;true", "http"}
 
 
-def test_a_pod_is_found_by_the_labels_of_the_pod_monitor():
+def test_a_pod_is_found_by_the_labels_of_the_pod_monitor_once_it_runs():
     labels = yaml.safe_load(MONITOR.read_text())["spec"]["selector"]["matchLabels"]
     container = {"name": "worker", "ports": [{"name": "http", "containerPort": 8000}]}
     pod = {
@@ -46,13 +46,11 @@ def test_a_pod_is_found_by_the_labels_of_the_pod_monitor():
     }
     (found,) = targets(pod)
     assert found["targets"] == ["10.0.0.7:8000"]
-    for rule in relabelings():
-        value = ";".join(found["labels"][name] for name in rule.get("source_labels", []))
-        if rule.get("action") == "keep":
-            assert re.fullmatch(rule["regex"], value), rule
-        elif rule.get("action") == "drop":
-            assert not re.fullmatch(rule["regex"], value), rule
+    assert is_scraped(found["labels"])
     assert list(targets(pod | {"status": {"phase": "Pending"}})) == []
+    # Its image is pulled, or its checkpoint fetched.
+    (found,) = targets(pod | {"status": {"phase": "Pending", "podIP": "10.0.0.7"}})
+    assert not is_scraped(found["labels"])
 
 
 def test_the_selector_is_that_of_the_chart():
@@ -96,3 +94,12 @@ def test_without_a_cluster_it_ends_with_one_line(tmp_path):
 
 def relabelings():
     return relabel_configs(yaml.safe_load(MONITOR.read_text()), 8001)
+
+
+def is_scraped(labels):
+    for rule in relabelings():
+        value = ";".join(labels[name] for name in rule.get("source_labels", []))
+        matches = re.fullmatch(rule.get("regex", ".*"), value) is not None
+        if rule.get("action") in ("keep", "drop") and matches != (rule["action"] == "keep"):
+            return False
+    return True

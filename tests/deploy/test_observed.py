@@ -4,7 +4,7 @@ One worker, a second that joins and leaves, a burst, bad records of every kind. 
 expression of the dashboard finds data, every rule evaluates, no alert fires, and every name in
 rules, dashboard, runbooks and README is one of the scrape's.
 
-DRAW=directory draws the dashboard's rows from it, for the README.
+DRAW=deploy/grafana keeps the pictures that are drawn from it, the README's.
 """
 
 import os
@@ -53,16 +53,24 @@ pytestmark = [
 def checkpoint(tmp_path_factory):
     """A tiny model that has learned its labels, and knows their mix."""
     path = tmp_path_factory.mktemp("model")
-    tiny.dataset(path / "data", rows=240)
-    tiny.base_model(path / "base")
-    command = [
-        sys.executable, "-m", "train", "run", "--dataset", str(path / "data"), "--base-model",
-        str(path / "base"), "--output", str(path / "tiny-bert"), "--epochs", "4",
-        "--learning-rate", "0.01", "--batch-size", "16",
-    ]  # fmt: skip
+    # In one process, which imports torch once.
+    program = """
+import sys
+from pathlib import Path
+from tests import tiny
+from train.__main__ import main
+path = Path(sys.argv[1])
+tiny.dataset(path / "data", rows=240)
+tiny.base_model(path / "base")
+sys.exit(main([
+    "run", f"--dataset={path / 'data'}", f"--base-model={path / 'base'}",
+    f"--output={path / 'tiny-bert'}", "--epochs=4", "--learning-rate=0.01", "--batch-size=16",
+]))
+"""
     done = subprocess.run(
-        command, env=clean_environment(), cwd=ROOT, capture_output=True, text=True, check=False
-    )
+        [sys.executable, "-c", program, str(path)],
+        env=clean_environment(), cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3_000:]
     return path / "tiny-bert"
 
@@ -125,7 +133,7 @@ def through_a_minute(bootstrap, topic, workers, prometheus):
         assert second.stop() == 0
         prometheus.watch(**{"worker-0": first.port})
         lasts(f'worker_assigned_partitions{{instance="worker-0"}} == {PARTITIONS}', 20)
-        lasts('rate(worker_records_consumed_total{instance="worker-0"}[5s]) > 0', 55)
+        lasts('rate(worker_records_consumed_total{instance="worker-0"}[5s]) > 0', 50)
     wait_until(lambda: lag() == 0, 60, "no lag")
     end = time.time()
     status, scrape = first.get("/metrics")
@@ -217,9 +225,8 @@ def test_every_name_is_one_of_the_scrape_and_each_of_these_is_documented(observe
     assert table == ours
 
 
-@pytest.mark.skipif("DRAW" not in os.environ, reason="draws README's pictures: DRAW=directory")
 @pytest.mark.parametrize("row", rows())
-def test_a_row_is_drawn(observed, row):
+def test_a_row_can_be_drawn(observed, row, tmp_path):
     from tests.deploy.draw import draw
 
     def named(target):
@@ -227,7 +234,7 @@ def test_a_row_is_drawn(observed, row):
         tabular = target["format"] == "table"
         return [(labels if tabular else legend(target, labels), points) for labels, points in found]
 
-    directory = Path(os.environ["DRAW"])
+    directory = Path(os.environ.get("DRAW") or tmp_path)
     picture = draw(row, rows()[row], named, empty=WITHOUT_DATA, directory=directory)
     assert picture.stat().st_size < 150_000
 
