@@ -67,6 +67,15 @@ class Cluster:
         helm = ["helm", "-n", self.namespace, "upgrade", "--install", release, str(CHART)]
         _run([*helm, *words], None, 120.0)
 
+    def test(self, release: str) -> None:
+        """`helm test`.
+
+        Raises:
+            CommandError: It failed.
+        """
+        helm = ["helm", "-n", self.namespace, "test", release, "--timeout", "120s"]
+        _run(helm, None, 150.0)
+
     def render(self, release: str, *values: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The objects of the chart, without a cluster."""
         path = self._directory / f"{release}-render.yaml"
