@@ -107,7 +107,7 @@ def own_kafka() -> Iterator[Callable[..., EmbeddedKafka]]:
 
 @pytest.fixture(scope="module")
 def _proxied_kafka() -> Iterator[tuple[str, Any]]:
-    from tests.proxy import Proxy
+    from tests.support.proxy import Proxy
 
     with Proxy() as proxy:
         broker = _start(properties=proxy.broker_properties)
@@ -134,7 +134,7 @@ def topic(kafka: str) -> Iterator[Callable[..., str]]:
 
     Options are those of `create_topic`; `create=False` gives a name only.
     """
-    from tests.kafka_helpers import admin, create_topic
+    from tests.support.kafka_helpers import admin, create_topic
 
     names: list[str] = []
 

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from tests.benchmarks import delivery, throughput, training
-from tests.worker_process import clean_environment
+from tests.support.worker_process import clean_environment
 
 ROOT = Path(__file__).resolve().parents[2]
 

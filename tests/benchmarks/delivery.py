@@ -18,8 +18,8 @@ import time
 
 from confluent_kafka import Consumer, Producer
 
-from tests.kafka_helpers import Message, create_topic, produce
-from tests.worker_process import WorkerProcess
+from tests.support.kafka_helpers import Message, create_topic, produce
+from tests.support.worker_process import WorkerProcess
 from worker.demo.broker import EmbeddedKafka
 
 GUARANTEES = ("at_least_once", "exactly_once")

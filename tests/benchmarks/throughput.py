@@ -20,8 +20,8 @@ from pathlib import Path
 
 import torch
 
-from tests.kafka_helpers import Message, create_topic, produce
-from tests.worker_process import WorkerProcess, clean_environment
+from tests.support.kafka_helpers import Message, create_topic, produce
+from tests.support.worker_process import WorkerProcess, clean_environment
 from worker.demo.broker import EmbeddedKafka
 from worker.model.device import choose_dtype
 

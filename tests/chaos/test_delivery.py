@@ -9,9 +9,9 @@ import random
 import pytest
 from pydantic import ValidationError
 
-from tests.chaos.audit import audit, read_committed
-from tests.chaos.conductor import Conductor, Plan
-from tests.kafka_helpers import create_topic
+from tests.support.audit import audit, read_committed
+from tests.support.conductor import Conductor, Plan
+from tests.support.kafka_helpers import create_topic
 from worker.settings import DeliverySettings
 
 LONG = os.environ.get("CHAOS") == "long"

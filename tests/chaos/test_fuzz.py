@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from kafka.record.memory_records import MemoryRecordsBuilder
 
-from tests.chaos.audit import read_committed
-from tests.chaos.corpus import PATHS, Odd, corpus, good, records
-from tests.fakes import StubClassifier, expected_label, record
-from tests.kafka_helpers import Message, produce
-from tests.worker_process import WorkerProcess
+from tests.support.audit import read_committed
+from tests.support.corpus import PATHS, Odd, corpus, good, records
+from tests.support.fakes import StubClassifier, expected_label, record
+from tests.support.kafka_helpers import Message, produce
+from tests.support.worker_process import WorkerProcess
 from worker.decode import Decoder
 from worker.encode import Encoder
 from worker.errors import REASONS
@@ -116,7 +116,7 @@ NUMBER = "fuzz.n"
 @pytest.fixture(scope="module")
 def fuzzed(kafka):
     """The records, and a topic that holds them; each says its number in its last header."""
-    from tests.kafka_helpers import create_topic, delete_topic
+    from tests.support.kafka_helpers import create_topic, delete_topic
 
     print(f"CHAOS_SEED={SEED}")
     odd = [*corpus(INPUTS - len(EXTREMES), SEED), *EXTREMES]

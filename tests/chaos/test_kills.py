@@ -4,8 +4,15 @@ import json
 import os
 import random
 
-from tests.kafka_helpers import Message, committed, end_offsets, produce, read_all, wait_until
-from tests.worker_process import WorkerProcess
+from tests.support.kafka_helpers import (
+    Message,
+    committed,
+    end_offsets,
+    produce,
+    read_all,
+    wait_until,
+)
+from tests.support.worker_process import WorkerProcess
 
 LONG = os.environ.get("CHAOS") == "long"
 SEED = int(os.environ.get("CHAOS_SEED", random.randrange(2**32)))

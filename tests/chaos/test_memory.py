@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from tests.kafka_helpers import Message, create_topic, produce, wait_until
-from tests.worker_process import WorkerProcess
+from tests.support.kafka_helpers import Message, create_topic, produce, wait_until
+from tests.support.worker_process import WorkerProcess
 
 MEGABYTE = 1 << 20
 ALLOWED = 60 * MEGABYTE

@@ -10,9 +10,9 @@ import time
 
 import pytest
 
-from tests.chaos.audit import read_committed
-from tests.kafka_helpers import committed, wait_until
-from tests.proxy import Api
+from tests.support.audit import read_committed
+from tests.support.kafka_helpers import committed, wait_until
+from tests.support.proxy import Api
 
 LONG = os.environ.get("CHAOS") == "long"
 SEED = int(os.environ.get("CHAOS_SEED", random.randrange(2**32)))

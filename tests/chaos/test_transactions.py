@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from tests.proxy import Api
+from tests.support.proxy import Api
 
 FAULTS = {
     # The outcome is unknown, and the broker has committed.

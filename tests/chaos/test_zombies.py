@@ -7,8 +7,8 @@ import subprocess
 import psutil
 import pytest
 
-from tests.kafka_helpers import admin, wait_until
-from tests.proxy import Api
+from tests.support.kafka_helpers import admin, wait_until
+from tests.support.proxy import Api
 
 SESSION = 6.0
 HELD = [Api.END_TXN, Api.TXN_OFFSET_COMMIT]

@@ -9,8 +9,8 @@ import urllib.request
 
 import yaml
 
-from tests.kafka_helpers import wait_until
-from tests.worker_process import free_port
+from tests.support.kafka_helpers import wait_until
+from tests.support.worker_process import free_port
 
 
 class Prometheus:

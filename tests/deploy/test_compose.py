@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from tests.deploy.reading import CHART, ROOT, dockerfile_stages, settings_of
-from tests.fakes import record
+from tests.support.fakes import record
 from worker.decode import Decoder
 from worker.demo.broker import KAFKA_VERSION
 

@@ -16,7 +16,7 @@ import threading
 import pytest
 
 from tests.deploy.chart_schema import CHART
-from tests.secure_kafka import Certificates
+from tests.support.secure_kafka import Certificates
 
 SCRIPT = CHART / "files" / "fetch_checkpoint.py"
 CHECKPOINT = {"config.json": b"{}", "model.safetensors": b"weights" * 1_000, "report/a.png": b"png"}

@@ -19,15 +19,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests import tiny
 from tests.deploy import promql
 from tests.deploy.board import expressions, filled, panels, rows
 from tests.deploy.prometheus import Prometheus
 from tests.deploy.test_rules import RULES, RUNBOOKS, events, rules
 from tests.deploy.traffic import Traffic
-from tests.kafka_helpers import create_topic, wait_until
+from tests.support import tiny
+from tests.support.kafka_helpers import create_topic, wait_until
+from tests.support.worker_process import WorkerProcess, clean_environment
 from tests.tables import README
-from tests.worker_process import WorkerProcess, clean_environment
 
 ROOT = Path(__file__).resolve().parents[2]
 WITHOUT_DATA = {
@@ -57,7 +57,7 @@ def checkpoint(tmp_path_factory):
     program = """
 import sys
 from pathlib import Path
-from tests import tiny
+from tests.support import tiny
 from train.__main__ import main
 path = Path(sys.argv[1])
 tiny.dataset(path / "data", rows=240)

@@ -7,7 +7,7 @@ import time
 
 from confluent_kafka import Producer
 
-from tests import tiny
+from tests.support import tiny
 
 TICK = 0.1
 LATE = 120

@@ -15,7 +15,7 @@ def checkpoint(tmp_path_factory):
     """EMOTION_CHECKPOINT, or the packaged encoder after an epoch of the demo's sentences."""
     if named := os.environ.get("EMOTION_CHECKPOINT"):
         return Path(named)
-    from tests.worker_process import clean_environment
+    from tests.support.worker_process import clean_environment
 
     path = tmp_path_factory.mktemp("model") / "emotion-minilm"
     command = [

@@ -8,8 +8,8 @@ import pytest
 import torch
 from transformers import pipeline
 
-from tests import tiny
-from tests.fakes import record
+from tests.support import tiny
+from tests.support.fakes import record
 from train import classify, recipe
 from train.__main__ import main
 from worker.classify import Inference

@@ -8,9 +8,9 @@ import sys
 import psutil
 import pytest
 
-from tests import tiny
-from tests.kafka_helpers import admin, wait_until
-from tests.worker_process import clean_environment
+from tests.support import tiny
+from tests.support.kafka_helpers import admin, wait_until
+from tests.support.worker_process import clean_environment
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 pytest.importorskip("rich")

@@ -12,7 +12,7 @@ import psutil
 import pytest
 from kafka import TopicPartition
 
-from tests.kafka_helpers import (
+from tests.support.kafka_helpers import (
     Message,
     add_partitions,
     admin,

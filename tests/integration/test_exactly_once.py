@@ -8,8 +8,8 @@ from collections import Counter
 
 import pytest
 
-from tests.fakes import BREAKS, expected_label
-from tests.kafka_helpers import (
+from tests.support.fakes import BREAKS, expected_label
+from tests.support.kafka_helpers import (
     Message,
     admin,
     committed,
@@ -20,7 +20,7 @@ from tests.kafka_helpers import (
     read_all,
     wait_until,
 )
-from tests.worker_process import WorkerProcess
+from tests.support.worker_process import WorkerProcess
 
 SEED = int(os.environ.get("CHAOS_SEED", random.randrange(2**32)))
 

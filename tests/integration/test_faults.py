@@ -11,8 +11,8 @@ from kafka import KafkaProducer, TopicPartition
 from kafka.admin import AbortTransactionSpec
 from kafka.errors import KafkaError
 
-from tests.fakes import BREAKS, expected_label
-from tests.kafka_helpers import (
+from tests.support.fakes import BREAKS, expected_label
+from tests.support.kafka_helpers import (
     Message,
     admin,
     committed,
@@ -22,7 +22,7 @@ from tests.kafka_helpers import (
     read_all,
     wait_until,
 )
-from tests.worker_process import WorkerProcess
+from tests.support.worker_process import WorkerProcess
 from worker.signals import ECHO_SECONDS
 
 

@@ -6,14 +6,14 @@ import subprocess
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.fakes import BREAKS
-from tests.kafka_helpers import Message, produce
-from tests.worker_process import WorkerProcess
+from tests.support.fakes import BREAKS
+from tests.support.kafka_helpers import Message, produce
+from tests.support.worker_process import WorkerProcess
 
 
 @pytest.fixture(scope="module")
 def scrape(kafka, tmp_path_factory):
-    from tests.kafka_helpers import create_topic
+    from tests.support.kafka_helpers import create_topic
 
     names = {}
     for role in ("input", "output", "dlq"):

@@ -3,8 +3,8 @@
 import time
 import uuid
 
-from tests.kafka_helpers import create_topic, produce, wait_until
-from tests.worker_process import WorkerProcess
+from tests.support.kafka_helpers import create_topic, produce, wait_until
+from tests.support.worker_process import WorkerProcess
 
 PARTITIONS = 2
 

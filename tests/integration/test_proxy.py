@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from kafka import KafkaProducer
 
-from tests.kafka_helpers import create_topic, produce, read_all, wait_until
-from tests.proxy import Api, Proxy
+from tests.support.kafka_helpers import create_topic, produce, read_all, wait_until
+from tests.support.proxy import Api, Proxy
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from tests.kafka_helpers import Message, committed, end_offsets, produce, read_all
-from tests.worker_process import WorkerProcess, clean_environment
+from tests.support.kafka_helpers import Message, committed, end_offsets, produce, read_all
+from tests.support.worker_process import WorkerProcess, clean_environment
 from worker.schema import messages
 
 pytestmark = pytest.mark.slow

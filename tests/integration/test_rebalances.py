@@ -3,9 +3,9 @@
 import json
 import uuid
 
-from tests.kafka_helpers import Message, create_topic, produce, wait_until
-from tests.proxy import Api
-from tests.worker_process import WorkerProcess
+from tests.support.kafka_helpers import Message, create_topic, produce, wait_until
+from tests.support.proxy import Api
+from tests.support.worker_process import WorkerProcess
 
 
 def test_paused_workers_join_once_and_not_for_ever(proxied_kafka, tmp_path):

@@ -16,8 +16,8 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.structs import OffsetAndMetadata
 
-from tests.fakes import expected_label
-from tests.kafka_helpers import (
+from tests.support.fakes import expected_label
+from tests.support.kafka_helpers import (
     Message,
     admin,
     committed,
@@ -28,8 +28,8 @@ from tests.kafka_helpers import (
     read_all,
     wait_until,
 )
-from tests.proxy import Api
-from tests.worker_process import ROOT, WorkerProcess, clean_environment
+from tests.support.proxy import Api
+from tests.support.worker_process import ROOT, WorkerProcess, clean_environment
 from worker.signals import ECHO_SECONDS
 
 SEED = int(os.environ.get("CHAOS_SEED", random.randrange(2**32)))

@@ -10,8 +10,8 @@ import uuid
 import pytest
 
 from tests.conftest import KAFKA_REQUIRED
-from tests.fakes import StubClassifier, expected_label
-from tests.kafka_helpers import (
+from tests.support.fakes import StubClassifier, expected_label
+from tests.support.kafka_helpers import (
     Message,
     committed,
     create_topic,
@@ -20,8 +20,8 @@ from tests.kafka_helpers import (
     read_all,
     wait_until,
 )
-from tests.secure_kafka import KEY_PASSWORD, PASSWORDS, SecureKafka
-from tests.worker_process import ROOT, WorkerProcess
+from tests.support.secure_kafka import KEY_PASSWORD, PASSWORDS, SecureKafka
+from tests.support.worker_process import ROOT, WorkerProcess
 from worker.__main__ import main
 from worker.demo.broker import BrokerError
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.kafka_helpers import Message, committed, produce, wait_until
+from tests.support.kafka_helpers import Message, committed, produce, wait_until
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from tests.fakes import BREAKS, NOT_FINITE, expected_label
-from tests.kafka_helpers import (
+from tests.support.fakes import BREAKS, NOT_FINITE, expected_label
+from tests.support.kafka_helpers import (
     Message,
     add_partitions,
     admin,
@@ -23,7 +23,7 @@ from tests.kafka_helpers import (
     read_all,
     wait_until,
 )
-from tests.worker_process import WorkerProcess
+from tests.support.worker_process import WorkerProcess
 from worker.signals import ECHO_SECONDS
 
 PRESENT = 1_790_000_000_000

@@ -5,7 +5,7 @@ from collections import deque
 import pytest
 from prometheus_client import CollectorRegistry
 
-from tests.fakes import StubClassifier, document
+from tests.support.fakes import StubClassifier, document
 from worker.assemble import Assembler
 from worker.batch import RECOVERY_SECONDS, RECOVERY_STEPS, Budget
 from worker.classify import Inference

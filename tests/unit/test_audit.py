@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.chaos.audit import Seen, audit
-from tests.fakes import expected_label
+from tests.support.audit import Seen, audit
+from tests.support.fakes import expected_label
 
 
 def an_input(offset, partition=0):

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.fakes import encoded
+from tests.support.fakes import encoded
 from worker.batch import RECOVERY_SECONDS, RECOVERY_STEPS, Batcher, Budget, ElasticBudget
 from worker.records import MicroBatch
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import tiny
 from tests.conftest import ROOT
+from tests.support import tiny
 from worker.__main__ import main
 from worker.kafka.clients import Connection
 from worker.settings import Settings

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.fakes import record
+from tests.support.fakes import record
 from worker.deadletters import REDRIVEN, Chooser, Filter, Tally, origin_of, refused, without_time
 from worker.encode import TRUNCATED_VALUE_BYTES, Encoder
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tests.fakes import record
+from tests.support.fakes import record
 from worker.decode import Decoder
 from worker.errors import REASONS
 from worker.records import Document, Rejection, Tombstone

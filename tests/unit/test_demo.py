@@ -161,7 +161,7 @@ class TestStream:
         assert len({message.key for message in sent}) == sentences.USERS
 
     def test_bad_messages_are_bad_for_the_worker_each_for_a_reason_of_its_own(self):
-        from tests.fakes import record
+        from tests.support.fakes import record
         from worker.decode import Decoder
 
         decoder = Decoder(format="json", text_field="text", id_field="id", max_bytes=9_999)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from tests.fakes import record
+from tests.support.fakes import record
 from worker.encode import TRUNCATED_VALUE_BYTES, Encoder
 from worker.errors import REASONS
 from worker.records import Classified, Document, Prediction, Rejection, Tombstone

@@ -7,7 +7,7 @@ from queue import SimpleQueue
 import pytest
 from prometheus_client import CollectorRegistry
 
-from tests.fakes import record
+from tests.support.fakes import record
 from worker.decode import Decoder
 from worker.errors import Transient
 from worker.intake import STALL_SECONDS, Intake, Limits

@@ -6,7 +6,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.fakes import encoded, record
+from tests.support.fakes import encoded, record
 from worker.errors import REASONS
 from worker.metrics import DRIFT_WINDOW, Metrics
 from worker.records import Lease, MicroBatch, Output

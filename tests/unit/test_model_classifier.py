@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from tokenizers import Tokenizer
 from transformers import BertModel
 
-from tests import tiny
+from tests.support import tiny
 from worker.classify import Inference
 from worker.errors import Refused
 from worker.model import classifier as classifiers
@@ -183,7 +183,7 @@ def test_the_manifests_temperature_cools_the_scores(model, copy):
 
 
 def test_it_serves_the_inference_stage(model):
-    from tests.fakes import encoded
+    from tests.support.fakes import encoded
     from worker.records import Encoded, MicroBatch
 
     items = tuple(

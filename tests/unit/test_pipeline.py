@@ -7,7 +7,7 @@ from unittest.mock import MagicMock
 
 import pytest
 
-from tests.fakes import record
+from tests.support.fakes import record
 from worker.errors import Fatal
 from worker.pipeline import BARRIER, Pipeline
 from worker.records import Tombstone

@@ -13,7 +13,7 @@ from kafka.errors import (
     TransactionalIdAuthorizationFailedError,
 )
 
-from tests.unit.transactional import DONE, HANGS, FakeBroker
+from tests.support.transactional import DONE, HANGS, FakeBroker
 from worker.deadletters import Chooser, Filter, Tally
 from worker.errors import Fatal, Refused, Transient
 from worker.kafka import letters, redrive

@@ -6,7 +6,7 @@ import json
 import pytest
 from jsonschema import Draft202012Validator, ValidationError
 
-from tests.fakes import record
+from tests.support.fakes import record
 from worker.decode import Decoder
 from worker.encode import Encoder
 from worker.errors import REASONS

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.secure_kafka import KEY_PASSWORD, Certificates
+from tests.support.secure_kafka import KEY_PASSWORD, Certificates
 from worker.errors import Refused, Transient
 from worker.kafka import examine as examination
 from worker.kafka.clients import Connection

@@ -16,7 +16,7 @@ from kafka.errors import (  # noqa: E402 - importing the client warns on Python 
     TopicAuthorizationFailedError,
 )
 
-from tests.fakes import record  # noqa: E402
+from tests.support.fakes import record  # noqa: E402
 from worker.errors import Fatal  # noqa: E402
 from worker.kafka.sink import Sink  # noqa: E402
 from worker.kafka.topics import Topic  # noqa: E402

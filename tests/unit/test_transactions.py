@@ -20,8 +20,8 @@ from kafka.errors import (  # noqa: E402 - importing the client warns on Python 
     TransactionalIdAuthorizationFailedError,
 )
 
-from tests.fakes import record  # noqa: E402
-from tests.unit.transactional import DONE, HANGS, FakeBroker  # noqa: E402
+from tests.support.fakes import record  # noqa: E402
+from tests.support.transactional import DONE, HANGS, FakeBroker  # noqa: E402
 from worker.errors import Fatal  # noqa: E402
 from worker.kafka import transactions  # noqa: E402
 from worker.kafka.membership import Membership  # noqa: E402

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from tests.conftest import ROOT
-from tests.kafka_helpers import wait_until
+from tests.support.kafka_helpers import wait_until
 from worker.watchdog import LAST_RESORT, LONGEST_STEP, POLL_DEADLINE, Watchdog, limited
 
 

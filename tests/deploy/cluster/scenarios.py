@@ -10,7 +10,7 @@ from typing import Any
 from tests.deploy.cluster.kube import CommandError, last_exit, name_of, restarts, selector
 from tests.deploy.cluster.watch import prometheus
 from tests.deploy.cluster.world import CHECKPOINT, DATA, SkipScenario, World
-from tests.kafka_helpers import wait_until
+from tests.support.kafka_helpers import wait_until
 
 STREAM = 20_000
 RATE = 300.0

@@ -9,8 +9,8 @@ from typing import Any
 
 from confluent_kafka import Producer
 
-from tests.chaos.audit import Verdict, audit, read_committed
-from tests.kafka_helpers import committed, create_topic, end_offsets, wait_until
+from tests.support.audit import Verdict, audit, read_committed
+from tests.support.kafka_helpers import committed, create_topic, end_offsets, wait_until
 
 _QUIET = {"log_level": 2, "error_cb": lambda _: None}  # brokers are away on purpose here
 

@@ -17,7 +17,7 @@ import yaml
 
 from tests.deploy.cluster.kube import Cluster, CommandError
 from tests.deploy.prometheus import Prometheus
-from tests.worker_process import free_port
+from tests.support.worker_process import free_port
 
 
 @contextmanager

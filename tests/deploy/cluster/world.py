@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.deploy.cluster.kube import Cluster, is_ready
 from tests.deploy.cluster.traffic import Traffic
-from tests.kafka_helpers import wait_until
+from tests.support.kafka_helpers import wait_until
 from worker.demo.broker import EmbeddedKafka
 
 CLAIM = "models"

@@ -12,7 +12,7 @@ import torch
 from tokenizers import Tokenizer
 from transformers import pipeline
 
-from tests import tiny
+from tests.support import tiny
 from train import manifest
 from train.__main__ import main
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests import tiny
+from tests.support import tiny
 from train.dataset import Columns, load_for_evaluation, load_for_training
 
 pytestmark = pytest.mark.tweets

@@ -7,7 +7,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 from transformers import pipeline
 
-from tests import tiny
+from tests.support import tiny
 from train import classify
 from train.errors import Refused
 from train.recipe import Machine

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from tests import tiny
+from tests.support import tiny
 from train.__main__ import main
 from train.errors import Refused
 from train.predict import lines

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests import tiny
+from tests.support import tiny
 from train.dataset import Columns, load_for_evaluation, load_for_training
 from train.errors import Refused
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests import tiny
+from tests.support import tiny
 from train import encoder
 from train.errors import Refused
 

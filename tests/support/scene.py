@@ -8,10 +8,17 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.audit import Verdict, audit, read_committed
-from tests.kafka_helpers import Message, committed, create_topic, end_offsets, produce, wait_until
-from tests.proxy import Proxy
-from tests.worker_process import WorkerProcess
+from tests.support.audit import Verdict, audit, read_committed
+from tests.support.kafka_helpers import (
+    Message,
+    committed,
+    create_topic,
+    end_offsets,
+    produce,
+    wait_until,
+)
+from tests.support.proxy import Proxy
+from tests.support.worker_process import WorkerProcess
 
 
 class Scene:

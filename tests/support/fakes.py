@@ -1,8 +1,8 @@
 """Stand-ins that the tests share: values made short, and a model that is instant.
 
-Run as a program (``python -m tests.fakes``) it is a whole worker with that model: the settings
-come from the environment, as for the real one, and what the model does wrong from the variable
-STUB, a JSON object of ``StubClassifier``'s arguments.
+Run as a program (``python -m tests.support.fakes``) it is a whole worker with that model: the
+settings come from the environment, as for the real one, and what the model does wrong from the
+variable STUB, a JSON object of ``StubClassifier``'s arguments.
 """
 
 import ctypes

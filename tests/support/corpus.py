@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from tests.fakes import BREAKS, NOT_FINITE
+from tests.support.fakes import BREAKS, NOT_FINITE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,9 +16,9 @@ from typing import Any, Literal
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from tests.chaos.feeder import _QUIET, Feeder
-from tests.chaos.replica import Replica
-from tests.worker_process import WorkerProcess
+from tests.support.feeder import _QUIET, Feeder
+from tests.support.replica import Replica
+from tests.support.worker_process import WorkerProcess
 from worker.demo.broker import EmbeddedKafka
 
 Kind = Literal["kill", "join", "leave", "stop", "broker"]

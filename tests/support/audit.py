@@ -12,8 +12,8 @@ from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
 
-from tests.fakes import expected_label
-from tests.kafka_helpers import end_offsets, wait_until
+from tests.support.fakes import expected_label
+from tests.support.kafka_helpers import end_offsets, wait_until
 
 _QUIET = {"log_level": 2, "error_cb": lambda _: None}  # brokers are away on purpose here
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from tests.worker_process import WorkerProcess
+from tests.support.worker_process import WorkerProcess
 
 _BACK_OFF = 0.5  # seconds; doubled with every end that came soon, up to the next
 _MOST_BACK_OFF = 8.0

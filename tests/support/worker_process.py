@@ -13,9 +13,9 @@ from pathlib import Path
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.kafka_helpers import wait_until
+from tests.support.kafka_helpers import wait_until
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def free_port():
@@ -68,7 +68,7 @@ class WorkerProcess:
             }
         )
         if checkpoint is None:
-            self.command = [sys.executable, "-m", "tests.fakes", str(seconds_per_batch)]
+            self.command = [sys.executable, "-m", "tests.support.fakes", str(seconds_per_batch)]
         else:
             self.command = [sys.executable, "-m", "worker", "run"]
             self.environment["WORKER_MODEL__CHECKPOINT"] = str(checkpoint)

@@ -25,7 +25,7 @@ from kafka.admin import (
     UserScramCredentialUpsertion,
 )
 
-from tests.kafka_helpers import admin, wait_until
+from tests.support.kafka_helpers import admin, wait_until
 from worker.demo.broker import EmbeddedKafka, _free_ports
 
 PASSWORDS = {
