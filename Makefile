@@ -1,5 +1,5 @@
 # Every target sets up what it needs, and does not redo what is there.
-#   make setup | demo | test | test-quick | check | bench | chaos | readme | dashboard | chart | clean
+#   make setup | demo | test | test-quick | check | bench | chaos | tools | readme | dashboard | chart | clean
 #
 # PYTHON=python3.12    another interpreter (3.11 to 3.13)
 # UV_TORCH_BACKEND=cpu the CPU build of torch: 0.2 GB in place of 5 GB
@@ -10,6 +10,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+TRIED := .tools/.tried
 PYTEST := $(BIN)/python -m pytest
 QUICK := tests/unit -m "not slow and not kafka" -q
 
@@ -17,7 +18,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 	--no-header --no-annotate --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-quick check format bench chaos readme dashboard chart constraints clean
+.PHONY: help setup demo test test-quick tools check format bench chaos readme dashboard chart constraints clean
 
 help:
 	@sed -n '2,7s/^# \{0,1\}//p' Makefile
@@ -35,8 +36,9 @@ $(READY): pyproject.toml constraints.txt train/encoder.txt
 demo: setup
 	@$(BIN)/emotion-worker demo $(ARGS)
 
-test: setup
-	$(PYTEST) --cov --cov-report=term $(ARGS)
+# The whole suite in several processes; its last lines are pytest's summary. In one: ARGS="-n 0".
+test: setup $(TRIED)
+	$(PYTEST) -n auto --dist loadgroup --no-loadscope-reorder --durations=10 $(ARGS)
 
 test-quick: setup
 	$(PYTEST) $(QUICK) $(ARGS)
@@ -56,6 +58,13 @@ bench: setup
 
 chaos: setup
 	CHAOS=long $(PYTEST) tests/chaos -s $(ARGS)
+
+# Programs that the tests need and pip does not bring: Helm, Prometheus and promtool, into .tools.
+tools: setup
+	@$(BIN)/python -m tests.tools && touch $(TRIED)
+
+$(TRIED): tests/tools.py tests/go.txt $(READY)
+	@$(MAKE) --no-print-directory tools
 
 # README's tables of settings and metrics, from the code.
 readme: setup
@@ -78,5 +87,5 @@ constraints: setup
 	$(LOCK) pyproject.toml --extra train -o deploy/docker/requirements-train.lock
 
 clean:
-	rm -rf $(VENV) .demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.*
+	rm -rf $(VENV) .tools .demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.*
 	find worker train tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,23 +1,34 @@
-"""Fixtures that the whole suite shares. Nothing heavy is imported before a test asks for it."""
+"""Fixtures that the whole suite shares. Nothing heavy is imported before a test asks for it.
+
+`make test` runs the suite in several processes. Each has a broker of its own; what is costly to
+make is made once for all (`tests.support.processes`); tests marked `alone` have the machine to
+themselves, at the end.
+"""
 
 import contextlib
 import os
 import signal
 import uuid
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import hypothesis
 import pytest
 
+from tests import tools
+from tests.support.processes import Room, shared_folder
 from worker.demo.broker import BrokerError, EmbeddedKafka
 
 ROOT = Path(__file__).resolve().parents[1]
 _FALSE = {"", "0", "false", "no"}
 # Of `wait_until` and of the proxy's faults: a busy machine's. What was counted is never among them.
 _OUT_OF_TIME = ["not within .* s; last:", "not struck in"]
+_LINUX = hasattr(os, "sched_getaffinity")
+_ROOM = pytest.StashKey[Room]()
+# Fixtures that are made for a module.
+_OF_A_MODULE = {"secure", "common", "fuzzed", "observed", "scrape"}
 IN_CI = os.environ.get("CI", "").lower() not in _FALSE
 KAFKA_REQUIRED = IN_CI or os.environ.get("REQUIRE_KAFKA", "").lower() not in _FALSE
 
@@ -38,6 +49,7 @@ _IGNORED = (
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    tools.use()
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # A shell's background job ignores it, and so would every program that a test interrupts.
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -51,15 +63,73 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         used = set(getattr(item, "fixturenames", ()))
+        if group := _group(item, used):
+            item.add_marker(pytest.mark.xdist_group(group))
         if used & {"kafka", "own_kafka", "proxied_kafka"}:
             item.add_marker("kafka")
             # A wait that ran out is tried once more, and reported; a wrong count never is.
             item.add_marker(pytest.mark.flaky(reruns=1, only_rerun=_OUT_OF_TIME))
         if "tweets" in used:
             item.add_marker("tweets")
+    items.sort(key=_turn)  # --random-order shuffles them after this
+
+
+def _group(item: pytest.Item, used: set[str]) -> str | None:
+    """Tests of one group run in one process, one after the other: they share what is costly."""
+    if item.get_closest_marker("alone"):
+        return "alone"
+    if item.get_closest_marker("torch"):
+        return "torch"
+    return item.module.__name__ if used & _OF_A_MODULE else None
+
+
+def _turn(item: pytest.Item) -> int:
+    """The long ones first, so that no process is left with one at the end; the lone ones last."""
+    marks = {mark.name for mark in item.iter_markers()}
+    if "alone" in marks:
+        return 3
+    if "slow" in marks:
+        return 0
+    return 1 if marks & {"kafka", "torch"} else 2
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """`-n auto`: two processes a core, since most tests wait more than they compute."""
+    return max(2, min(8, 2 * len(os.sched_getaffinity(0)) if _LINUX else os.cpu_count() or 2))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # before the timeout's clock starts
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    if room := item.config.stash.get(_ROOM, None):
+        with room.entered(alone=item.get_closest_marker("alone") is not None):
+            return (yield)
+    return (yield)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        folder = shared_folder(session.config._tmp_path_factory)
+        session.config.stash[_ROOM] = Room(folder)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Before pytest's own summary: what was run twice and why, and what was not run for want of."""
+    for report in terminalreporter.stats.get("rerun", []):
+        reason = str(report.longrepr.reprcrash.message if report.longrepr else "").splitlines()
+        terminalreporter.write_line(f"run twice: {report.nodeid}: {(reason or ['?'])[0]}")
+    skipped = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])]
+    for tool, why in tools.missing().items():
+        count = sum(f"{tools.LACKING}{tool}" in reason for reason in skipped)
+        if count:
+            line = (
+                f"{count} tests not run: there is no {tool} ({why}). Get it with: {tools.COMMAND}"
+            )
+            terminalreporter.write_line(line)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    for mark in item.iter_markers("tool"):
+        tools.require(*mark.args)
     if item.get_closest_marker("gpu"):
         import torch
 
@@ -105,7 +175,7 @@ def own_kafka() -> Iterator[Callable[..., EmbeddedKafka]]:
         cluster.stop()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def _proxied_kafka() -> Iterator[tuple[str, Any]]:
     from tests.support.proxy import Proxy
 
@@ -122,7 +192,7 @@ def proxied_kafka(_proxied_kafka: tuple[str, Any]) -> tuple[str, Any]:
     """A broker behind a proxy that does damage on purpose: `direct, proxy = proxied_kafka`.
 
     `direct` are bootstrap servers past the proxy, `proxy.bootstrap_servers` those through it.
-    One broker for a module's tests; each finds the proxy without faults and counts.
+    One broker for all of a process's tests; each finds the proxy without faults and counts.
     """
     _proxied_kafka[1].clear()
     return _proxied_kafka

@@ -3,7 +3,6 @@
 import copy
 import functools
 import json
-import shutil
 
 import kubernetes_validate
 import pytest
@@ -13,17 +12,18 @@ from kubernetes_validate import utils
 
 from tests.deploy.chart_schema import CHART, EXAMPLES, KUBERNETES, NAME, RENDERED, ROOT, helm
 from tests.deploy.chart_values import VARIANTS
+from tests.tools import require
 
 EVERY_SET = [*EXAMPLES, *VARIANTS]
 WORKLOADS = ("Deployment", "StatefulSet")
 
-needs_helm = pytest.mark.skipif(shutil.which("helm") is None, reason="helm is not on the PATH")
+needs_helm = pytest.mark.tool("helm")
 
 
 def manifests(name):
     """The objects of a set: an example's from deploy/rendered, which needs no helm."""
-    if name not in EXAMPLES and shutil.which("helm") is None:
-        pytest.skip("helm is not on the PATH")
+    if name not in EXAMPLES:
+        require("helm")
     return copy.deepcopy(_manifests(name))
 
 

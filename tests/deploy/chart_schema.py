@@ -12,6 +12,7 @@ from pathlib import Path
 
 import yaml
 
+from tests import tools
 from train.settings import RunSettings
 from worker.settings import Settings
 
@@ -133,9 +134,10 @@ def rendered(example):
 
 
 def write():
+    tools.use()
     SCHEMA.write_text(json.dumps(schema(), indent=2) + "\n")
     if shutil.which("helm") is None:
-        sys.exit("helm is not on the PATH: deploy/rendered was left as it is")
+        sys.exit(f"there is no helm: {tools.COMMAND} fetches it; deploy/rendered was left as it is")
     shutil.rmtree(RENDERED, ignore_errors=True)
     for example in EXAMPLES:
         (RENDERED / example).mkdir(parents=True)

@@ -1,7 +1,6 @@
 """The script for a real cluster, as far as it goes without one."""
 
 import re
-import shutil
 import subprocess
 import sys
 
@@ -18,9 +17,8 @@ RULES = CHART / "files" / "rules.yaml"
 MONITOR = ROOT / "deploy" / "rendered" / "production-gpu" / "podmonitor.yaml"
 
 
+@pytest.mark.tool("promtool")
 def test_promtool_takes_what_is_made_of_a_pod_monitor(tmp_path):
-    if shutil.which("promtool") is None:
-        pytest.skip("promtool is not installed (Debian: apt-get install prometheus)")
     server = Prometheus(tmp_path, RULES, every=5, relabel=relabelings())
     done = subprocess.run(
         ["promtool", "check", "config", server.config],

@@ -189,9 +189,8 @@ def test_prometheus_reads_the_rules_of_the_chart_where_they_are_mounted():
     assert (COMPOSE / targets[config]).resolve() == COMPOSE / "prometheus.yaml"
 
 
+@pytest.mark.tool("promtool")
 def test_promtool_takes_the_configuration(tmp_path):
-    if shutil.which("promtool") is None:
-        pytest.skip("promtool is not installed (Debian: apt-get install prometheus)")
     config = prometheus() | {"rule_files": [str(CHART / "files" / "rules.yaml")]}
     (tmp_path / "prometheus.yaml").write_text(yaml.safe_dump(config))
     done = subprocess.run(

@@ -6,7 +6,6 @@ Whether its expressions find data is in test_observed.py.
 import enum
 import json
 import re
-import shutil
 import subprocess
 import typing
 from collections import Counter
@@ -127,10 +126,7 @@ def test_every_metric_of_the_worker_is_shown():
     assert promql.known() <= shown
 
 
-@pytest.mark.skipif(
-    shutil.which("promtool") is None,
-    reason="promtool is not installed (Debian: apt-get install prometheus)",
-)
+@pytest.mark.tool("promtool")
 def test_every_expression_is_one(tmp_path):
     rules = [
         {"record": f"panel:{number}", "expr": filled(expr)}

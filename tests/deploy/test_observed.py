@@ -9,7 +9,6 @@ DRAW=deploy/grafana keeps the pictures that are drawn from it, the README's.
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -42,10 +41,7 @@ BACKLOG = 1_500
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(
-        shutil.which("prometheus") is None,
-        reason="prometheus is not installed (Debian: apt-get install prometheus)",
-    ),
+    pytest.mark.tool("prometheus"),
 ]
 
 

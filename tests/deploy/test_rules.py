@@ -4,7 +4,6 @@ What the alerts do is in rules/*.yaml, which promtool runs.
 """
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -29,10 +28,7 @@ ALERTS = {
 # In the form of a setting: Kafka's, and a field of the output.
 NOT_SETTINGS = {("retention", "ms"), ("retention", "bytes"), ("model", "version")}
 
-needs_promtool = pytest.mark.skipif(
-    shutil.which("promtool") is None,
-    reason="promtool is not installed (Debian: apt-get install prometheus)",
-)
+needs_promtool = pytest.mark.tool("promtool")
 
 
 def groups():
