@@ -152,7 +152,8 @@ def fuzzed(kafka):
 )
 def test_a_worker_settles_every_record_and_lives(kafka, fuzzed, topic, tmp_path, chosen):
     name, odd = fuzzed
-    out, dlq = topic("out", partitions=4), topic("dlq")
+    kept = {"retention.ms": "-1"}  # of whatever time they are
+    out, dlq = topic("out", partitions=4, config=kept), topic("dlq", config=kept)
     worker = WorkerProcess(
         bootstrap=kafka, directory=tmp_path, group=f"{out}-group",
         input_topic=name, output_topic=out, dlq_topic=dlq, breaker__threshold=1, **chosen,

@@ -9,8 +9,6 @@ DRAW=deploy/grafana keeps the pictures that are drawn from it, the README's.
 
 import os
 import re
-import subprocess
-import sys
 import time
 import uuid
 from pathlib import Path
@@ -23,9 +21,9 @@ from tests.deploy.board import expressions, filled, panels, rows
 from tests.deploy.prometheus import Prometheus
 from tests.deploy.test_rules import RULES, RUNBOOKS, events, rules
 from tests.deploy.traffic import Traffic
-from tests.support import tiny
+from tests.support import models, tiny
 from tests.support.kafka_helpers import create_topic, wait_until
-from tests.support.worker_process import WorkerProcess, clean_environment
+from tests.support.worker_process import WorkerProcess
 from tests.tables import README
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,27 +46,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     """A tiny model that has learned its labels, and knows their mix."""
-    path = tmp_path_factory.mktemp("model")
-    # In one process, which imports torch once.
-    program = """
-import sys
-from pathlib import Path
-from tests.support import tiny
-from train.__main__ import main
-path = Path(sys.argv[1])
-tiny.dataset(path / "data", rows=240)
-tiny.base_model(path / "base")
-sys.exit(main([
-    "run", f"--dataset={path / 'data'}", f"--base-model={path / 'base'}",
-    f"--output={path / 'tiny-bert'}", "--epochs=4", "--learning-rate=0.01", "--batch-size=16",
-]))
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(path)],
-        env=clean_environment(), cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3_000:]
-    return path / "tiny-bert"
+    return models.tiny_models(tmp_path_factory) / "trained"
 
 
 @pytest.fixture(scope="module")

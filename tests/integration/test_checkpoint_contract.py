@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import pipeline
 
-from tests.support import tiny
+from tests.support import models, tiny
 from tests.support.fakes import record
 from train import classify, recipe
 from train.__main__ import main
@@ -18,6 +18,8 @@ from worker.encode import Encoder
 from worker.errors import Refused
 from worker.model.classifier import load
 from worker.records import Encoded, MicroBatch
+
+pytestmark = pytest.mark.torch
 
 TEXTS = [
     *(text for text, _ in tiny.sentences(36, seed=7)),
@@ -37,17 +39,7 @@ def one_thread():
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A checkpoint that `emotion-train run` wrote."""
-    folder = tmp_path_factory.mktemp("contract")
-    tiny.base_model(folder / "base")
-    tiny.dataset(folder / "data", rows=240)
-    arguments = [
-        *("run", "--dataset", str(folder / "data"), "--base-model", str(folder / "base")),
-        *("--output", str(folder / "out"), "--device", "cpu", "--precision", "float32"),
-        *("--batch-size", "16", "--learning-rate", "0.01", "--epochs", "4"),
-        *("--name", "tiny-emotions"),
-    ]
-    assert main(arguments) == 0
-    return folder / "out"
+    return models.tiny_models(tmp_path_factory) / "trained"
 
 
 @pytest.fixture(scope="module")

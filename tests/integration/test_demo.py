@@ -8,7 +8,7 @@ import sys
 import psutil
 import pytest
 
-from tests.support import tiny
+from tests.support import models
 from tests.support.kafka_helpers import admin, wait_until
 from tests.support.worker_process import clean_environment
 
@@ -20,7 +20,7 @@ SECONDS = 180
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    return tiny.checkpoint(tmp_path_factory.mktemp("demo") / "tiny")
+    return models.tiny_models(tmp_path_factory) / "untrained"
 
 
 class Demo:

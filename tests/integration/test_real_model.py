@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jsonschema
@@ -14,7 +15,6 @@ from worker.schema import messages
 
 pytestmark = pytest.mark.slow
 
-PRESENT = 1_790_000_000_000
 CLOSE_CALL = 0.02
 """Labels may differ between precisions and batch mates only where float32's two best are this
 close, and so may at most 1 score in 100: the rest is closer."""
@@ -44,7 +44,7 @@ def gap(checkpoint, text):
 def test_two_thousand_tweets_get_the_labels_that_evaluate_gives(
     kafka, topic, tweets, checkpoint, tmp_path
 ):
-    file = tweets / "validation.jsonl"
+    file, present = tweets / "validation.jsonl", int(time.time() * 1_000)
     offline = predictions(checkpoint, file, tmp_path / "predictions.jsonl")
     names = {
         "input_topic": topic("tweets", partitions=4),
@@ -56,7 +56,7 @@ def test_two_thousand_tweets_get_the_labels_that_evaluate_gives(
             value=json.dumps({"text": row["text"], "id": f"t-{number}"}).encode(),
             key=b"user-%d" % (number % 300),
             headers=(("n", b"%d" % number),),
-            timestamp=PRESENT + number,
+            timestamp=present + number,
         )
         for number, row in enumerate(offline)
     ]

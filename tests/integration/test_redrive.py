@@ -33,7 +33,6 @@ from tests.support.worker_process import ROOT, WorkerProcess, clean_environment
 from worker.signals import ECHO_SECONDS
 
 SEED = int(os.environ.get("CHAOS_SEED", random.randrange(2**32)))
-NOW = int(time.time() * 1_000)
 PARTITIONS = 4
 REASONS = ("invalid_json", "empty_text", "model_failed")
 SMALL = ("--kafka.fetch-max-bytes", "65536")
@@ -45,6 +44,7 @@ class Place:
 
     def __init__(self, direct, proxy, **config):
         self.direct, self.proxy = direct, proxy
+        self.now = int(time.time() * 1_000)
         self.worker_group = f"g-{uuid.uuid4().hex[:8]}"
         self.input, self.dlq = f"{self.worker_group}.in", f"{self.worker_group}.dlq"
         self.group = f"{self.dlq}-redrive"
@@ -57,7 +57,7 @@ class Place:
         told = {
             "dlq.reason": reason, "dlq.message": "why", "dlq.topic": self.input,
             "dlq.partition": number % PARTITIONS, "dlq.offset": number,
-            "dlq.timestamp": NOW - number, **dict(ours),
+            "dlq.timestamp": self.now - number, **dict(ours),
         }  # fmt: skip
         headers = own + tuple((name, str(value).encode()) for name, value in told.items())
         given = {"value": b"\x00value %d" % number, "key": b"k%d" % (number % 50), **options}
@@ -161,7 +161,7 @@ def test_all_are_put_back_as_they_were_and_there_is_nothing_left_to_do(place):
                 ("trace", b"%d" % number), ("trace", b"again"), ("empty", b""),
                 ("dlq.redriven", b"1"),
             ),
-            NOW - number,
+            place.now - number,
         )  # fmt: skip
     # Nothing is left to read, the transactions' markers neither, and a second run does nothing.
     ends = end_offsets(place.direct, place.dlq, "read_committed")
@@ -174,7 +174,7 @@ def test_all_are_put_back_as_they_were_and_there_is_nothing_left_to_do(place):
 def test_what_a_filter_leaves_is_appended_as_it_is_and_found_by_the_next(place):
     hour = 3_600_000
     letters = [
-        place.letter(n, REASONS[n % 3], timestamp=NOW - (n % 5) * hour, partition=n % 2)
+        place.letter(n, REASONS[n % 3], timestamp=place.now - (n % 5) * hour, partition=n % 2)
         for n in range(600)
     ]
     place.produce(letters)
@@ -467,7 +467,7 @@ def test_two_groups_that_share_a_dead_letter_topic_double_nothing(place):
 
 
 def test_offsets_that_the_cluster_may_have_forgotten_are_not_guessed(place):
-    long_ago = NOW - 8 * 86_400_000
+    long_ago = place.now - 8 * 86_400_000
     place.produce([place.letter(n, timestamp=long_ago, partition=0) for n in range(20)])
     place.produce([place.letter(n, partition=1) for n in range(20, 30)])
     for options in ((), ("--dry-run",)):

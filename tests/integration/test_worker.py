@@ -26,8 +26,6 @@ from tests.support.kafka_helpers import (
 from tests.support.worker_process import WorkerProcess
 from worker.signals import ECHO_SECONDS
 
-PRESENT = 1_790_000_000_000
-
 
 @pytest.fixture
 def worker(kafka, topic, tmp_path):
@@ -69,14 +67,14 @@ def assert_all_committed(kafka, worker):
 
 
 def test_every_record_becomes_one_output_like_it(kafka, worker):
-    process = worker()
+    process, present = worker(), int(time.time() * 1_000)
     sent = [
         tweet(
             f"message number {number}",
             number,
             key=None if number % 7 == 0 else b"key-%d" % (number % 50),
             headers=(("trace", b"%d" % number), ("trace", b"again"), ("empty", None)),
-            timestamp=PRESENT + number,
+            timestamp=present + number,
             partition=number % 4,
         )
         for number in range(2_000)

@@ -13,13 +13,15 @@ from structlog.testing import capture_logs
 from tokenizers import Tokenizer
 from transformers import BertModel
 
-from tests.support import tiny
+from tests.support import models, tiny
 from worker.classify import Inference
 from worker.errors import Refused
 from worker.model import classifier as classifiers
 from worker.model import linear
 from worker.model.checkpoint import read
 from worker.model.classifier import InferenceError, load
+
+pytestmark = pytest.mark.torch
 
 TEXTS = [text for text, _ in tiny.sentences(40, seed=9)]
 TOLERANCE = 1e-3
@@ -35,7 +37,7 @@ def one_thread():
 
 @pytest.fixture(scope="module")
 def tiny_path(tmp_path_factory):
-    return tiny.checkpoint(tmp_path_factory.mktemp("model") / "tiny")
+    return models.tiny_models(tmp_path_factory) / "untrained"
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,9 +13,11 @@ import torch
 from tokenizers import Tokenizer
 from transformers import pipeline
 
-from tests.support import tiny
+from tests.support import models, tiny
 from train import manifest
 from train.__main__ import main
+
+pytestmark = pytest.mark.torch
 
 ROOT = Path(__file__).resolve().parents[3]
 NOTEBOOK = ("My first child is born!", "My father died today", "Go and clean up your room")
@@ -43,15 +46,14 @@ def one_thread():
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("training")
-    tiny.base_model(folder / "base")
-    tiny.dataset(folder / "data", rows=240)
+    for name in ("base", "data"):
+        shutil.copytree(models.tiny_models(tmp_path_factory) / name, folder / name)
     return folder
 
 
 @pytest.fixture(scope="module")
-def trained(place) -> Path:
-    assert train(place, "--epochs", "4", "--name", "tiny-emotions") == 0
-    return place / "out"
+def trained(tmp_path_factory) -> Path:
+    return models.tiny_models(tmp_path_factory) / "trained"
 
 
 def listed(folder: Path) -> list[str]:
@@ -72,7 +74,7 @@ def test_a_checkpoint_is_what_the_contract_says(trained):
     assert tokenizer.truncation["max_length"] == tiny.POSITIONS
 
 
-def test_the_manifest_tells_where_the_model_comes_from(trained, place):
+def test_the_manifest_tells_where_the_model_comes_from(trained):
     facts = json.loads((trained / "manifest.json").read_text())
     assert facts["name"] == "tiny-emotions"
     assert facts["version"] == manifest.version(trained)
@@ -84,7 +86,7 @@ def test_the_manifest_tells_where_the_model_comes_from(trained, place):
     assert facts["files"] == manifest.file_digests(trained)
     assert facts["settings"]["learning_rate"] == 0.01
     # A checkpoint travels, and does not tell strangers whose home it was made in.
-    assert str(place) not in "".join(
+    assert str(trained.parent) not in "".join(
         path.read_text() for path in trained.rglob("*") if path.suffix in {".json", ".md"}
     )
 

@@ -1,24 +1,27 @@
 """Loading checkpoints, and labels that do not depend on the company of a text."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 from transformers import pipeline
 
-from tests.support import tiny
+from tests.support import models, tiny
 from train import classify
 from train.errors import Refused
 from train.recipe import Machine
+
+pytestmark = pytest.mark.torch
 
 ON = Machine(device="cpu", name="CPU", precision="float32")
 TEXTS = [text for text, _ in tiny.sentences(60, seed=9)]
 
 
 @pytest.fixture
-def checkpoint(tmp_path):
-    return tiny.checkpoint(tmp_path / "c")
+def checkpoint(tmp_path, tmp_path_factory):
+    return shutil.copytree(models.tiny_models(tmp_path_factory) / "untrained", tmp_path / "c")
 
 
 def edit(path, **changes):

@@ -1,13 +1,13 @@
 """`emotion-train` as a user types it, up to the point where a model would be needed."""
 
 import io
+import shutil
 import subprocess
 import sys
-import time
 
 import pytest
 
-from tests.support import tiny
+from tests.support import models, tiny
 from train.__main__ import main
 from train.errors import Refused
 from train.predict import lines
@@ -43,7 +43,6 @@ def test_help_answers_without_loading_a_library():
         "sys.exit(code or 3 * any(name in sys.modules for name in ('torch', 'datasets')))"
     )
     for arguments in (["--help"], ["run", "--help"], ["evaluate", "-h"], ["predict", "--help"]):
-        began = time.monotonic()
         done = subprocess.run(
             [sys.executable, "-c", script, *arguments],
             cwd=root,
@@ -53,8 +52,6 @@ def test_help_answers_without_loading_a_library():
         )
         assert done.returncode == 0, done.stderr
         assert "emotion-train" in done.stdout
-        # Generous: the machine may be busy. It takes a third of a second on an idle one.
-        assert time.monotonic() - began < 10
 
 
 def test_run_refuses_an_output_that_is_taken_before_it_reads_anything(capsys, tmp_path):
@@ -77,9 +74,9 @@ def test_run_refuses_several_processes(capsys, monkeypatch):
     assert "not built yet" in refused(capsys, "run", "--dataset", "d", "--output", "o")
 
 
-def test_a_work_directory_of_another_run_is_refused(capsys, tmp_path):
+def test_a_work_directory_of_another_run_is_refused(capsys, tmp_path, tmp_path_factory):
     tiny.dataset(tmp_path / "d", rows=12)
-    tiny.base_model(tmp_path / "b")
+    shutil.copytree(models.tiny_models(tmp_path_factory) / "base", tmp_path / "b")
     (tmp_path / "work").mkdir()
     (tmp_path / "work" / "notes.txt").touch()
     arguments = ("run", "--dataset", "d", "--base-model", "b", "--output", "o")

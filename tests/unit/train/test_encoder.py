@@ -2,14 +2,16 @@
 
 import pytest
 
-from tests.support import tiny
+from tests.support import models, tiny
 from train import encoder
 from train.errors import Refused
+
+pytestmark = pytest.mark.torch
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
-    return tiny.base_model(tmp_path_factory.mktemp("base"))
+    return models.tiny_models(tmp_path_factory) / "base"
 
 
 def load(base, max_length=128):

@@ -34,13 +34,13 @@ def test_an_interrupt_that_python_drops_comes_again(number):
     def work():
         Interrupts(number)
         reached.append("the line after the first")
-        time.sleep(10)
+        time.sleep(100)
 
     began = time.monotonic()
     with interruptible(), pytest.raises(KeyboardInterrupt):
         work()
     assert reached
-    assert time.monotonic() - began < 5, "the sleep was slept to its end"
+    assert time.monotonic() - began < 90, "the sleep was slept to its end"
 
 
 def test_other_dropped_exceptions_go_where_they_went(nothing_is_printed):

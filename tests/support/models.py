@@ -1,0 +1,53 @@
+"""Models that several tests use, made once for all test processes, each by a process of its own:
+a test that only needs the files imports no torch."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.processes import once
+from tests.support.worker_process import ROOT, clean_environment
+
+_TINY = """
+import sys
+from pathlib import Path
+from tests.support import tiny
+from train.__main__ import main
+path = Path(sys.argv[1])
+tiny.dataset(path / "data", rows=240)
+tiny.base_model(path / "base")
+tiny.checkpoint(path / "untrained")
+sys.exit(main([
+    "run", f"--dataset={path / 'data'}", f"--base-model={path / 'base'}",
+    f"--output={path / 'trained'}", "--name=tiny-emotions", "--device=cpu", "--precision=float32",
+    "--epochs=4", "--learning-rate=0.01", "--batch-size=16",
+]))
+"""
+
+
+def tiny_models(factory: pytest.TempPathFactory) -> Path:
+    """A folder with `base`, a tiny encoder; `data`, its data set; `trained`, a checkpoint that
+    `emotion-train run` made of the two; and `untrained`, one without a manifest."""
+    return once(factory, "tiny-models", lambda path: _run([sys.executable, "-c", _TINY, str(path)]))
+
+
+def minilm(factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint: the packaged encoder after an epoch of the demo's sentences."""
+
+    def make(path: Path) -> None:
+        _run([
+            sys.executable, "-m", "train", "run", "--dataset", str(ROOT / "train" / "data"),
+            "--base-model", "packaged", "--output", str(path), "--epochs", "1",
+        ])  # fmt: skip
+
+    return once(factory, "emotion-minilm", make)
+
+
+def _run(command: list[str]) -> None:
+    done = subprocess.run(
+        command, env=clean_environment(OMP_NUM_THREADS="1"), cwd=ROOT,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3_000:]
