@@ -3,7 +3,6 @@
 import json
 import os
 import random
-import time
 from collections import Counter
 
 import pytest
