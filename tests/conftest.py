@@ -78,8 +78,8 @@ def _group(item: pytest.Item, used: set[str]) -> str | None:
     """Tests of one group run in one process, one after the other: they share what is costly."""
     if item.get_closest_marker("alone"):
         return "alone"
-    if item.get_closest_marker("torch"):
-        return "torch"
+    if item.get_closest_marker("heavy"):
+        return "heavy"
     return item.module.__name__ if used & _OF_A_MODULE else None
 
 
@@ -90,7 +90,7 @@ def _turn(item: pytest.Item) -> int:
         return 3
     if "slow" in marks:
         return 0
-    return 1 if marks & {"kafka", "torch"} else 2
+    return 1 if marks & {"kafka", "heavy"} else 2
 
 
 def pytest_xdist_auto_num_workers() -> int:

@@ -70,7 +70,7 @@ def test_a_pod_is_read_as_kubernetes_tells_it():
     assert changes([1, 1, 3, 3, 1]) == [1, 3, 1]
 
 
-@pytest.mark.torch
+@pytest.mark.heavy
 def test_what_makes_the_model_hang_finds_what_it_wraps():
     from worker.model import classifier
 

@@ -5,21 +5,22 @@ import shutil
 
 import numpy as np
 import pytest
-import torch
-from transformers import pipeline
 
 from tests.support import models, tiny
 from tests.support.fakes import record
-from train import classify, recipe
+from tests.support.lazy import Lazy
+from train import recipe
 from train.__main__ import main
 from worker.classify import Inference
 from worker.decode import Decoder
 from worker.encode import Encoder
 from worker.errors import Refused
-from worker.model.classifier import load
 from worker.records import Encoded, MicroBatch
 
-pytestmark = pytest.mark.torch
+pytestmark = pytest.mark.heavy
+
+torch, transformers = Lazy("torch"), Lazy("transformers")
+classify, classifier = Lazy("train.classify"), Lazy("worker.model.classifier")
 
 TEXTS = [
     *(text for text, _ in tiny.sentences(36, seed=7)),
@@ -50,7 +51,7 @@ def manifest(trained):
 @pytest.fixture(scope="module")
 def worker(trained):
     """The worker's classifier, as `emotion-worker run` loads it."""
-    return load(path=trained, device="cpu", dtype="float32", threads=1)
+    return classifier.load(path=trained, device="cpu", dtype="float32", threads=1)
 
 
 @pytest.fixture
@@ -94,7 +95,9 @@ def test_the_worker_gives_the_labels_and_scores_of_predict(worker, predicted):
 
 
 def test_plain_transformers_gives_the_same_labels(trained, worker, predicted, manifest):
-    plain = pipeline("text-classification", model=str(trained), top_k=None)(TEXTS, truncation=True)
+    plain = transformers.pipeline("text-classification", model=str(trained), top_k=None)(
+        TEXTS, truncation=True
+    )
     ours = labelled(worker, TEXTS)
     assert [value["label"] for value in ours] == [answers[0]["label"] for answers in plain]
     assert [line["label"] for line in predicted] == [answers[0]["label"] for answers in plain]
@@ -131,7 +134,7 @@ def test_both_cut_a_long_text_at_the_same_token(trained, worker):
 
 def test_without_its_manifest_the_checkpoint_still_labels_alike(trained, worker, tmp_path):
     shutil.copytree(trained, tmp_path / "plain", ignore=shutil.ignore_patterns("manifest.json"))
-    plain = load(path=tmp_path / "plain", device="cpu", dtype="float32", threads=1)
+    plain = classifier.load(path=tmp_path / "plain", device="cpu", dtype="float32", threads=1)
     assert plain.checkpoint.temperature == 1
     assert plain.label_shares is None
     assert [value["label"] for value in labelled(plain, TEXTS)] == [
@@ -148,4 +151,4 @@ def test_a_checkpoint_damaged_on_its_way_is_refused(trained, tmp_path):
     weights[-1] ^= 1  # one bit: it would load, and label
     (copy / "model.safetensors").write_bytes(weights)
     with pytest.raises(Refused, match="damaged"):
-        load(path=copy, device="cpu", dtype="float32", threads=1)
+        classifier.load(path=copy, device="cpu", dtype="float32", threads=1)

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.processes import once
-from tests.support.worker_process import ROOT, clean_environment
+
+ROOT = Path(__file__).resolve().parents[2]
 
 _TINY = """
 import sys
@@ -46,6 +47,8 @@ def minilm(factory: pytest.TempPathFactory) -> Path:
 
 
 def _run(command: list[str]) -> None:
+    from tests.support.worker_process import clean_environment  # imports the client, with warnings
+
     done = subprocess.run(
         command, env=clean_environment(OMP_NUM_THREADS="1"), cwd=ROOT,
         capture_output=True, text=True, check=False,

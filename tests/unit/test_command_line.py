@@ -139,7 +139,7 @@ def test_a_checkpoint_that_is_not_there_is_refused(capsys):
     assert "emotion-train run" in line
 
 
-@pytest.mark.torch
+@pytest.mark.heavy
 @pytest.mark.parametrize("device", ["cuda", "cuda:1"])
 def test_cuda_without_a_gpu_is_refused_and_never_replaced(capsys, tmp_path, device):
     import torch

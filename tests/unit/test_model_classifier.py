@@ -21,7 +21,7 @@ from worker.model import linear
 from worker.model.checkpoint import read
 from worker.model.classifier import InferenceError, load
 
-pytestmark = pytest.mark.torch
+pytestmark = pytest.mark.heavy
 
 TEXTS = [text for text, _ in tiny.sentences(40, seed=9)]
 TOLERANCE = 1e-3

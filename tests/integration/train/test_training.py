@@ -9,15 +9,16 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 from tokenizers import Tokenizer
-from transformers import pipeline
 
 from tests.support import models, tiny
+from tests.support.lazy import Lazy
 from train import manifest
 from train.__main__ import main
 
-pytestmark = pytest.mark.torch
+pytestmark = pytest.mark.heavy
+
+torch, transformers = Lazy("torch"), Lazy("transformers")
 
 ROOT = Path(__file__).resolve().parents[3]
 NOTEBOOK = ("My first child is born!", "My father died today", "Go and clean up your room")
@@ -100,7 +101,7 @@ def test_plain_transformers_gives_the_labels_and_scores_that_predict_gives(train
     texts = [*(text for text, _ in tiny.sentences(60, seed=5)), *NOTEBOOK]
     assert main(["predict", "--checkpoint", str(trained), "--json", *texts]) == 0
     ours = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    plain = pipeline("text-classification", model=str(trained), top_k=None)(texts)
+    plain = transformers.pipeline("text-classification", model=str(trained), top_k=None)(texts)
     temperature = manifest.read(trained).temperature
     for text, mine, theirs in zip(texts, ours, plain, strict=True):
         assert mine["text"] == text
@@ -203,8 +204,6 @@ def test_a_killed_run_goes_on_from_its_last_epoch(place, capsys):
 
 
 def test_no_space_while_training_is_one_line_and_leaves_nothing(place, capsys, monkeypatch):
-    import transformers
-
     def full(*_args, **_options):
         raise OSError(28, os.strerror(28))
 

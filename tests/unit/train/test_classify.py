@@ -5,15 +5,16 @@ import shutil
 
 import numpy as np
 import pytest
-from safetensors.torch import load_file, save_file
-from transformers import pipeline
 
 from tests.support import models, tiny
-from train import classify
+from tests.support.lazy import Lazy
 from train.errors import Refused
 from train.recipe import Machine
 
-pytestmark = pytest.mark.torch
+pytestmark = pytest.mark.heavy
+
+classify, transformers = Lazy("train.classify"), Lazy("transformers")
+safetensors = Lazy("safetensors.torch")
 
 ON = Machine(device="cpu", name="CPU", precision="float32")
 TEXTS = [text for text, _ in tiny.sentences(60, seed=9)]
@@ -31,7 +32,7 @@ def edit(path, **changes):
 
 def test_scores_without_a_manifest_are_those_of_a_plain_pipeline(checkpoint):
     scores = classify.load(checkpoint, on=ON).scores(TEXTS)
-    plain = pipeline("text-classification", model=str(checkpoint), top_k=None)(TEXTS)
+    plain = transformers.pipeline("text-classification", model=str(checkpoint), top_k=None)(TEXTS)
     for row, answers in zip(scores, plain, strict=True):
         expected = {answer["label"]: answer["score"] for answer in answers}
         assert dict(zip(tiny.LABELS, row, strict=True)) == pytest.approx(expected, abs=1e-5)
@@ -95,8 +96,10 @@ def test_damaged_files_are_refused_in_one_line(checkpoint):
 
 def test_a_model_without_a_trained_head_is_refused(checkpoint):
     weights = checkpoint / "model.safetensors"
-    kept = {k: v for k, v in load_file(weights).items() if not k.startswith("classifier")}
-    save_file(kept, weights, metadata={"format": "pt"})
+    kept = {
+        k: v for k, v in safetensors.load_file(weights).items() if not k.startswith("classifier")
+    }
+    safetensors.save_file(kept, weights, metadata={"format": "pt"})
     with pytest.raises(Refused, match=r"no weights for classifier\.bias .*train it first"):
         classify.load(checkpoint, on=ON)
 

@@ -6,7 +6,7 @@ from tests.support import models, tiny
 from train import encoder
 from train.errors import Refused
 
-pytestmark = pytest.mark.torch
+pytestmark = pytest.mark.heavy
 
 
 @pytest.fixture(scope="module")

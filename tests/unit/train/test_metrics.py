@@ -3,17 +3,20 @@
 import numpy as np
 import pytest
 
+from tests.support.lazy import Lazy
 from train.dataset import Split
-from train.metrics import measure
 from train.mistakes import most_confident
 
+pytestmark = pytest.mark.heavy
+
+metrics = Lazy("train.metrics")
 LABELS = ("joy", "anger", "fear")
 LOGITS = np.array([[3.0, 0, 0], [0, 2.0, 0], [5.0, 0, 0], [0, 0, 1.0]])
 TARGETS = (0, 1, 1, 2)
 
 
 def test_figures_are_those_of_the_counts():
-    figures = measure(LOGITS, TARGETS, labels=LABELS, temperature=1.0)
+    figures = metrics.measure(LOGITS, TARGETS, labels=LABELS, temperature=1.0)
     assert figures.accuracy == 0.75
     assert figures.confusion == ((1, 0, 0), (1, 1, 0), (0, 0, 1))
     joy, anger, fear = figures.per_label
@@ -23,13 +26,13 @@ def test_figures_are_those_of_the_counts():
 
 
 def test_a_label_that_never_occurs_neither_fails_nor_counts():
-    figures = measure(LOGITS[:2], (0, 1), labels=LABELS, temperature=1.0)
+    figures = metrics.measure(LOGITS[:2], (0, 1), labels=LABELS, temperature=1.0)
     assert figures.macro_f1 == 1
     assert figures.per_label[2].rows == 0
 
 
 def test_json_has_the_fixed_names():
-    figures = measure(LOGITS, TARGETS, labels=LABELS, temperature=2.0).as_json()
+    figures = metrics.measure(LOGITS, TARGETS, labels=LABELS, temperature=2.0).as_json()
     assert {"accuracy", "macro_f1", "rows", "labels", "ece"} <= set(figures)
     assert list(figures["labels"]) == list(LABELS)
     assert figures["ece"] != figures["ece_uncalibrated"]

@@ -3,11 +3,15 @@
 from pathlib import Path
 
 import pytest
-import torch
 
+from tests.support.lazy import Lazy
 from train import recipe
 from train.errors import Refused
 from train.settings import RunSettings
+
+pytestmark = pytest.mark.heavy
+
+torch = Lazy("torch")
 
 
 def settings(**options) -> RunSettings:

@@ -1,0 +1,15 @@
+"""Modules that are imported when a test first uses them, not when it is collected: each process of
+a test run collects every test, and torch takes seconds."""
+
+import importlib
+from typing import Any
+
+
+class Lazy:
+    """Stands for a module: `torch = Lazy("torch")`."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, attribute: str) -> Any:
+        return getattr(importlib.import_module(self._name), attribute)

@@ -1,0 +1,77 @@
+"""The programs that tests need: what is said where one is not there."""
+
+import json
+import stat
+
+import pytest
+
+from tests import tools
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder for the programs, and an empty PATH."""
+    monkeypatch.setattr(tools, "FOLDER", tmp_path)
+    monkeypatch.setattr(tools, "BIN", tmp_path / "bin")
+    monkeypatch.setattr(tools, "_WHY", tmp_path / "missing.json")
+    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
+    return tmp_path
+
+
+def program(place, name, output):
+    place.mkdir(parents=True, exist_ok=True)
+    file = place / name
+    file.write_text(f"#!/bin/sh\necho '{output}'\n")
+    file.chmod(file.stat().st_mode | stat.S_IXUSR)
+
+
+def test_a_program_that_is_not_there_skips_its_tests_and_says_which(place):
+    with pytest.raises(pytest.skip.Exception, match="there is no helm"):
+        tools.require("helm")
+    program(tools.BIN, "helm", "v3.22.0")
+    tools.use()
+    tools.require("helm")
+
+
+def test_what_is_missing_is_told_with_its_reason(place):
+    (place / "missing.json").write_text(json.dumps({"helm": "go: no such host"}))
+    assert tools.missing() == {
+        "helm": "go: no such host",
+        "promtool": "it was not fetched",
+        "prometheus": "it was not fetched",
+    }
+    program(tools.BIN, "promtool", "promtool, version 2.42.0")
+    tools.use()
+    assert set(tools.missing()) == {"helm", "prometheus"}
+
+
+def test_what_cannot_be_fetched_is_noted_and_no_error(place, monkeypatch, capsys):
+    def fail():
+        raise tools.Unavailable("apt-get: no network")
+
+    monkeypatch.setattr(tools, "_prometheus", fail)
+    monkeypatch.setattr(tools, "_helm", lambda: program(tools.BIN, "helm", "v3.22.0"))
+    assert tools.main() == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert sorted(shown) == [
+        f"{tool} is not to be had here, its tests will be skipped: apt-get: no network"
+        for tool in ("prometheus", "promtool")
+    ]
+    assert tools.missing() == dict.fromkeys(("promtool", "prometheus"), "apt-get: no network")
+
+
+def test_what_is_there_in_the_right_version_is_left_alone(place, monkeypatch):
+    asked = []
+    monkeypatch.setattr(tools, "_helm", lambda: asked.append("helm"))
+    monkeypatch.setattr(tools, "_prometheus", lambda: asked.append("prometheus"))
+    for tool in ("promtool", "prometheus"):
+        program(tools.BIN, tool, f"{tool}, version 2.42.0")
+    program(tools.BIN, "helm", "v4.0.1")
+    assert tools.fetch() == {}
+    assert asked == ["helm"], "another major version is not what the tests are written for"
+
+
+def test_a_command_that_fails_is_told_by_its_last_line(place):
+    command = ["/bin/sh", "-c", "echo first; echo 'the cause ' >&2; exit 3"]
+    with pytest.raises(tools.Unavailable, match=r"^sh: the cause$"):
+        tools._run(command)
