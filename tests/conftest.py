@@ -113,7 +113,10 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Before pytest's own summary: what was run twice and why, and what was not run for want of."""
+    """Before pytest's own summary: coverage, what ran twice and why, what did not run and why."""
+    coverage = getattr(terminalreporter.config.pluginmanager.getplugin("_cov"), "cov_total", None)
+    if coverage is not None:
+        terminalreporter.write_line(f"coverage of lines and branches: {coverage:.1f} %")
     for report in terminalreporter.stats.get("rerun", []):
         reason = str(report.longrepr.reprcrash.message if report.longrepr else "").splitlines()
         terminalreporter.write_line(f"run twice: {report.nodeid}: {(reason or ['?'])[0]}")
