@@ -78,7 +78,7 @@ def _run(options: list[str]) -> int:
 def _check(options: list[str]) -> int:
     from worker import logs, settings  # noqa: PLC0415
 
-    chosen = settings.load(options)
+    chosen = settings.load(options, command="check")
     logs.configure(format=chosen.log.format, level="error")
     _prepare_libraries()
     from worker.kafka.topics import TopicDesk  # noqa: PLC0415
