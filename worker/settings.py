@@ -28,7 +28,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from worker.errors import Refused
 from worker.given import places
 from worker.given.places import Wrong, together
-from worker.given.wording import BYTES, SECONDS, Wanted, listed
+from worker.given.wording import BYTES, SECONDS, Wanted, listed, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,11 +62,12 @@ _ADDRESS = re.compile(_HOST + r"(:(?P<port>[0-9]{1,5}))?")
 
 def _addresses(given: str) -> str:
     """`host`, `host:port` or `[address]:port`, several with commas."""
-    for server in given.split(","):
-        found = _ADDRESS.fullmatch(server.strip())
+    servers = [server.strip() for server in given.split(",")]
+    for server in servers:
+        found = _ADDRESS.fullmatch(server)
         if found is None or int(found["port"] or 1) not in _PORTS:
-            # What stands before an @ may be a password.
-            raise ValueError(f"{server.strip().rpartition('@')[2]!r} is no host:port")
+            part = f"has {shown(server, secret=False)}, which " if servers[1:] else ""
+            raise ValueError(f"{part}is no host:port")
     return given
 
 

@@ -26,7 +26,7 @@ from pydantic_settings import (
 )
 
 from . import flags
-from .wording import NO_SUCH, is_secret, meant, refused, wanted
+from .wording import NO_SUCH, is_secret, meant, refused, shown, wanted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -118,7 +118,7 @@ def read(
     merged: dict[str, Any] = {}
     for place in reversed(places):
         merged = _merged(merged, place.tree)
-    absent = {tuple(name.split(".")) for name in given.valueless}
+    absent = {tuple(name.split(".")) for name in [*given.valueless, *given.unread]}
     try:
         # It has been read: `kind` would read it again, and fail on what is named already.
         settings = kind(_env_file=None, **merged)
@@ -137,11 +137,13 @@ def _command_line(kind: type[BaseSettings], given: flags.Flags) -> tuple[Place, 
     def written(key: str) -> str:
         return given.written.get(key, f"--{key.replace('_', '-')}")
 
-    problems = [
-        f"{written(name)}: a value is missing: {wanted(field)}"
-        for name in given.valueless
-        if (field := _field(kind, tuple(name.split(".")))) is not None
-    ]
+    problems = []
+    for name in [*given.valueless, *given.unread]:
+        field = _field(kind, tuple(name.split(".")))
+        if field is not None:
+            value = " and ".join(shown(item, secret=False) for item in given.unread.get(name, ()))
+            what = f"{value} is not" if value else "a value is missing:"
+            problems.append(f"{written(name)}: {what} {wanted(field)}")
     source = given.source
     source.env_vars, broken = _usable(source.env_vars, _groups(kind, key), written)
     place = Place(

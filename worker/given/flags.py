@@ -49,8 +49,10 @@ class Flags:
     """Option as the user wrote it, by the setting's dotted name."""
     valueless: Sequence[str]
     """Dotted names of settings whose option was given without a value."""
+    unread: Mapping[str, Any]
+    """The same of those whose value is a list that cannot be taken apart."""
     problems: Sequence[str]
-    """One line each, the options without a value left out."""
+    """One line for each word that is no option, or of no use with it."""
     texts: tuple[str, ...]
     """Positional words, where the command takes them."""
 
@@ -108,20 +110,21 @@ def read(
     except _Misread:
         # Not argparse's own words: they may repeat a password.
         line = f"the options cannot be read: see {prog} --help"
-        return Flags(source=source, written={}, valueless=(), problems=[line], texts=())
+        return Flags(source=source, written={}, valueless=(), unread={}, problems=[line], texts=())
     values = vars(parsed)
     found = tuple(values.pop("texts", ()))
     valueless = [name for name, value in values.items() if _lacks(value)]
     values = {name: value for name, value in values.items() if name not in valueless}
     used = [word.partition("=")[0] for word in words]
     written = {options[name].dest: name for name in used if name in options}
-    values, unread = _understood(source, values, written)
-    source(parsed_args=values)
+    unread = {name: value for name, value in values.items() if not _readable(source, name, value)}
+    source(parsed_args={name: value for name, value in values.items() if name not in unread})
     return Flags(
         source=source,
         written=written,
         valueless=valueless,
-        problems=[*problems, *_left_over(left, words, list(options)), *unread],
+        unread=unread,
+        problems=[*problems, *_left_over(left, words, list(options))],
         texts=found,
     )
 
@@ -158,19 +161,15 @@ def _lacks(value: Any) -> bool:
     return value is _ABSENT or (isinstance(value, list) and _ABSENT in value)
 
 
-def _understood(
-    source: CliSettingsSource[Any], values: dict[str, Any], written: Mapping[str, str]
-) -> tuple[dict[str, Any], list[str]]:
-    """The values whose lists the library can take apart, and a line for each of the others."""
-    good, problems = {}, []
-    for name, value in values.items():
-        try:
-            source(parsed_args={name: value})
-        except SettingsError:
-            problems.append(f"{written[name]}: the list cannot be read: is a quote missing?")
-        else:
-            good[name] = value
-    return good, problems
+def _readable(source: CliSettingsSource[Any], name: str, value: Any) -> bool:
+    """Whether the library can take a list apart: an item such as `nan` stops it."""
+    if not isinstance(value, list):
+        return True
+    try:
+        source(parsed_args={name: value})()
+    except SettingsError:
+        return False
+    return True
 
 
 def _left_over(left: Sequence[str], words: Sequence[str], known: Sequence[str]) -> list[str]:

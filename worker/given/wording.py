@@ -81,11 +81,12 @@ def shown(value: Any, *, secret: bool, path: bool = False) -> str:
         return "nothing"
     if isinstance(value, dict | list):
         return "a JSON object" if isinstance(value, dict) else "a JSON array"
-    text = str(value)
+    # What stands before an @ may be a password.
+    text = re.sub(r"[^,/\s]*@", "***@", str(value))
     most = LONGEST_PATH_SHOWN if path else LONGEST_SHOWN
     if len(text) > most or "\n" in text:
         return f"a text of {len(text)} characters"
-    return repr(value)
+    return repr(text if isinstance(value, str) else value)
 
 
 def refused(problem: Any, field: FieldInfo | None, *, secret: bool) -> str:
@@ -119,13 +120,16 @@ def meant(name: str, known: Sequence[str], *, prefix: str = "") -> str:
     """
     plain = {_plain(each.removeprefix(prefix)): each for each in known}
     asked = _plain(name.upper().removeprefix(prefix) if prefix else name)
-    last = [each for key, each in plain.items() if asked and key.endswith(f"_{asked}")]
-    if asked in plain or not last:
-        close = get_close_matches(asked, plain, n=1, cutoff=CLOSE) if asked else []
-        last = [plain[key] for key in close]
-    if not last or len(last) > MOST_SUGGESTIONS:
+    if not asked:
         return ""
-    return f"; did you mean {listed(last)}?"
+    close = get_close_matches(asked, plain, n=1, cutoff=CLOSE)
+    last = [key for key in plain if key.endswith(f"_{asked}")]
+    whole = [key for key in plain if not any(each.startswith(f"{key}_") for each in plain)]
+    first = [key for key in whole if asked.startswith(f"{key}_")]
+    found = close if asked in plain else last or close or first[-1:]
+    if not found or len(found) > MOST_SUGGESTIONS:
+        return ""
+    return f"; did you mean {listed([plain[key] for key in found])}?"
 
 
 def listed(names: Sequence[str], word: str = "or") -> str:
