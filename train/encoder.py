@@ -8,6 +8,7 @@ from typing import Any
 
 from train import hub
 from train.errors import Refused, first_line
+from train.given.checkpoint import nearby
 
 PACKAGED = "packaged"
 """The special `--base-model` that needs no hub: all-MiniLM-L6-v2 from `train/encoder.txt`."""
@@ -116,7 +117,7 @@ def locate(name: str) -> str:
             raise Refused(f"base model {name}: the directory has no config.json")
         return str(path)
     if hub.is_local(name):
-        raise Refused(f"base model {name}: no such directory")
+        raise Refused(f"base model {name}: no such directory{nearby(path)}")
     hub.look_up(name, "model")
     return name
 

@@ -125,9 +125,12 @@ def _demo(options: list[str]) -> int:
 
 
 def _redrive(options: list[str]) -> int:
+    from worker.redrive.options import load  # noqa: PLC0415 - the client takes a second to import
+
+    chosen = load(options)
     from worker.redrive.run import redrive  # noqa: PLC0415
 
-    return redrive(options)
+    return redrive(chosen)
 
 
 def _prepare_libraries() -> None:

@@ -5,19 +5,27 @@
 import filecmp
 import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from pydantic import BaseModel
 
 from tests.conftest import ROOT
+from tests.support import tiny
+from train.__main__ import main as train_main
 from train.cli import parse
 from train.errors import Refused as TrainRefused
 from train.settings import EvaluateSettings, PredictSettings, RunSettings
 from worker import settings
+from worker.demo import setup
 from worker.demo.options import DemoSettings
 from worker.demo.options import load as load_demo
 from worker.errors import Refused
+from worker.given.checkpoint import trouble
 from worker.given.wording import is_secret
+from worker.model import checkpoint
 from worker.redrive.options import RedriveSettings
 from worker.redrive.options import load as load_redrive
 
@@ -341,6 +349,78 @@ def test_help_shows_no_type_of_python(capsys, monkeypatch, command):
     assert not re.search(r"(?m)^  --\S+ .*\b(str|int|float|Path|bool|datetime)\b(  |$)", shown)
 
 
+CHECKPOINTS = [
+    ("bhadresh-savani/bert-base-uncased-emotion", [],
+     "there is no directory bhadresh-savani/bert-base-uncased-emotion: make one with emotion-train run --output; or, if bhadresh-savani/bert-base-uncased-emotion is a model on the hub, which is never asked from here, fetch it with `hf download bhadresh-savani/bert-base-uncased-emotion --local-dir DIR` and give DIR"),
+    ("bert-base-uncased", [],
+     "there is no directory bert-base-uncased: make one with emotion-train run --output; or, if bert-base-uncased is a model on the hub, which is never asked from here, fetch it with `hf download bert-base-uncased --local-dir DIR` and give DIR"),
+    ("checkpoint", [], "there is no directory checkpoint: make one with emotion-train run --output"),
+    ("models/emotoin", ["models/emotion/config.json"],
+     "there is no directory models/emotoin: make one with emotion-train run --output; did you mean models/emotion?"),
+    ("model/config.json", ["model/config.json"],
+     "model/config.json is a file, and a checkpoint is a directory: give model"),
+    ("notes.txt", ["notes.txt"], "notes.txt is a file, and a checkpoint is a directory"),
+    ("empty", ["empty/"], "empty is empty: there is no config.json in it"),
+    ("runs", ["runs/one/config.json", "runs/log.txt"],
+     "runs has no config.json, its folders have: give runs/one"),
+    ("cache", ["cache/snapshots/3f2a/config.json", "cache/refs/main"],
+     "cache has no config.json, its folders have: give cache/snapshots/3f2a"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("given", "files", "line"), CHECKPOINTS)
+def test_a_path_that_is_no_checkpoint_says(tmp_path, given, files, line):
+    for file in files:
+        path = tmp_path / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir() if file.endswith("/") else path.touch()
+    assert trouble(Path(given)) == line
+    with pytest.raises(Refused) as caught:
+        checkpoint.read(Path(given))
+    assert str(caught.value) == f"model.checkpoint: {line}"
+    with pytest.raises(Refused, match="--checkpoint: "):
+        setup.require(load_demo(["--checkpoint", given]))
+
+
+def test_a_directory_with_a_config_is_looked_into(tmp_path):
+    (tmp_path / "config.json").touch()
+    assert trouble(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--dataset", "./dtaa"], "dataset ./dtaa: no such directory; did you mean data?"),
+        (
+            ["--dataset", "data", "--base-model", "./bas"],
+            "base model ./bas: no such directory; did you mean base?",
+        ),
+    ],
+)
+def test_a_misspelt_directory_is_told_with_the_one_that_is_there(capsys, tmp_path, words, line):
+    tiny.dataset(tmp_path / "data", rows=12)
+    (tmp_path / "base").mkdir()
+    capsys.readouterr()
+    assert train_main(["run", "--output", "o", *words]) == 2
+    assert capsys.readouterr().err == f"emotion-train: {line}\n"
+
+
+def test_the_command_prints_each_line_and_ends_with_2(tmp_path):
+    done = subprocess.run(
+        [Path(sys.executable).with_name("emotion-worker"), "redrive", "--dry-rn", "--max=0"],
+        env=os.environ | {"WORKER_HTTP__PORT": "x"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines() == [
+        "emotion-worker: --dry-rn: there is no such option; did you mean --dry-run?",
+        "emotion-worker: WORKER_HTTP__PORT: 'x' is not a whole number from 0 to 65535",
+        "emotion-worker: --max: '0' is not a whole number from 1 up",
+    ]
+
+
 def test_worker_and_trainer_read_and_word_settings_by_the_same_code():
     worker, train = (ROOT / package / "given" for package in ("worker", "train"))
     names = sorted(path.name for path in worker.glob("*.py"))
@@ -357,7 +437,7 @@ def test_worker_and_trainer_say_the_same_of_the_same_mistake(words):
 
     lines = []
     for places in (workers, trainers):
-        with pytest.raises(ValueError, match=".") as caught:
+        with pytest.raises(ValueError, match=r"\w") as caught:
             places.read(RunSettings, ["--output=o", *words.split()], prog="p")
         lines.append(str(caught.value))
     assert lines[0] == lines[1]
