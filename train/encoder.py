@@ -109,6 +109,18 @@ def locate(name: str) -> str:
     Raises:
         Refused: There is no such directory, package or model.
     """
+    here = locate_here(name)
+    if here is None:
+        hub.look_up(name, "model")
+    return here or name
+
+
+def locate_here(name: str) -> str | None:
+    """The directory of a `--base-model`; None where only the hub can know it.
+
+    Raises:
+        Refused: It is spelled as a path and is none, has no configuration, or is not installed.
+    """
     if name == PACKAGED:
         return str(packaged())
     path = Path(name).expanduser()
@@ -118,8 +130,7 @@ def locate(name: str) -> str:
         return str(path)
     if hub.is_local(name):
         raise Refused(f"base model {name}: no such directory{nearby(path)}")
-    hub.look_up(name, "model")
-    return name
+    return None
 
 
 def packaged() -> Path:

@@ -43,6 +43,17 @@ def read_file(path: Path) -> Any:
     )
 
 
+def refuse_missing(name: str) -> None:
+    """Before anything is read.
+
+    Raises:
+        Refused: The dataset is spelled as a path, and nothing is there.
+    """
+    path = Path(name).expanduser()
+    if hub.is_local(name) and not path.exists():
+        raise Refused(f"dataset {name}: no such directory{nearby(path)}")
+
+
 def read_splits(name: str) -> dict[str, Any]:
     """Every split of a directory or of a dataset on the hub.
 
@@ -52,8 +63,7 @@ def read_splits(name: str) -> dict[str, Any]:
     path = Path(name).expanduser()
     if path.is_dir():
         return _read_directory(path)
-    if hub.is_local(name):
-        raise Refused(f"dataset {name}: no such directory{nearby(path)}")
+    refuse_missing(name)
     hub.look_up(name, "dataset")
     try:
         return dict(_loader()(name))

@@ -1,4 +1,4 @@
-"""Why a path is no checkpoint: a name on the hub, a file, an empty directory, one level too high."""
+"""Why a path is no checkpoint: a model's name on the hub, a file, a folder one level too high."""
 
 from __future__ import annotations
 
