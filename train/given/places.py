@@ -7,15 +7,13 @@ validated and its problems are named in the same run.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from dataclasses import dataclass
-from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
@@ -26,6 +24,17 @@ from pydantic_settings import (
 )
 
 from . import flags
+from .tree import (
+    field_of,
+    groups_of,
+    holds,
+    json_object,
+    laid_over,
+    model_of,
+    setting_of,
+    settings_of,
+    without,
+)
 from .wording import NO_SUCH, is_secret, meant, refused, shown, wanted
 
 if TYPE_CHECKING:
@@ -33,10 +42,9 @@ if TYPE_CHECKING:
 
     from pydantic.fields import FieldInfo
 
-S = TypeVar("S", bound=BaseSettings)
-Setting = tuple[str, ...]
-"""Path of a setting in the tree: `("batch", "max_records")`; `()` is the whole of it."""
+    from .tree import Setting
 
+S = TypeVar("S", bound=BaseSettings)
 _NAMED = re.compile(r"\{([a-z_.]+)\}")
 
 
@@ -80,7 +88,7 @@ class Place:
             return self.written(self.key(setting))
         for length in range(len(setting) - 1, 0, -1):
             group, rest = setting[:length], setting[length:]
-            if self.key(group) in self.values and _holds(self.values[self.key(group)], rest):
+            if self.key(group) in self.values and holds(self.values[self.key(group)], rest):
                 return f"{self.written(self.key(group))}: {'.'.join(rest)}"
         return None
 
@@ -117,7 +125,7 @@ def read(
         places, problems = [*places, *others], [*wrong, *problems]
     merged: dict[str, Any] = {}
     for place in reversed(places):
-        merged = _merged(merged, place.tree)
+        merged = laid_over(merged, place.tree)
     absent = {tuple(name.split(".")) for name in [*given.valueless, *given.unread]}
     try:
         # It has been read: `kind` would read it again, and fail on what is named already.
@@ -139,13 +147,13 @@ def _command_line(kind: type[BaseSettings], given: flags.Flags) -> tuple[Place, 
 
     problems = []
     for name in [*given.valueless, *given.unread]:
-        field = _field(kind, tuple(name.split(".")))
+        field = field_of(kind, tuple(name.split(".")))
         if field is not None:
             value = " and ".join(shown(item, secret=False) for item in given.unread.get(name, ()))
             what = f"{value} is not" if value else "a value is missing:"
             problems.append(f"{written(name)}: {what} {wanted(field)}")
     source = given.source
-    source.env_vars, broken = _usable(source.env_vars, _groups(kind, key), written)
+    source.env_vars, broken = _usable(source.env_vars, groups_of(kind, key), written)
     place = Place(
         values=source.env_vars,
         tree=source(),
@@ -161,7 +169,9 @@ def _variables(
 ) -> tuple[list[Place], list[str]]:
     prefix = str(kind.model_config["env_prefix"])
     known = {
-        f"{prefix}{'__'.join(setting)}".upper() for each in variables for setting in _settings(each)
+        f"{prefix}{'__'.join(setting)}".upper()
+        for each in variables
+        for setting in settings_of(each)
     }
     reserved = {folder} if folder else set()
     places: list[Place] = []
@@ -182,7 +192,7 @@ def _variables(
             for name in names
             if name not in unknown and name.upper() not in reserved
         }
-        source.env_vars, broken = _usable(kept, _groups(kind, key), written)
+        source.env_vars, broken = _usable(kept, groups_of(kind, key), written)
         problems.extend(broken)
         places.append(
             Place(
@@ -267,7 +277,7 @@ def _usable(
     values: Mapping[str, Any], groups: frozenset[str], written: Callable[[str], str]
 ) -> tuple[dict[str, Any], list[str]]:
     """The values without whole groups that are no JSON object, and a line for each of those."""
-    broken = [name for name in values if name in groups and _object(values[name]) is None]
+    broken = [name for name in values if name in groups and json_object(values[name]) is None]
     lines = [
         f"{written(name)}: the value (not shown) is not a JSON object; its settings can be given "
         "one by one"
@@ -286,19 +296,19 @@ def _explained(
     lines = []
     faulty = set(absent)
     for problem in error.errors(include_url=False):
-        setting = _setting(problem)
-        field = _field(kind, setting)
+        setting = setting_of(problem)
+        field = field_of(kind, setting)
         if _is_combination(problem, field) or setting in absent:
             continue
         faulty.add(setting)
-        beside = [each[-1] for each in _settings(kind) if each[:-1] == setting[:-1]]
+        beside = [each[-1] for each in settings_of(kind) if each[:-1] == setting[:-1]]
         lines.append(_line(problem, setting, field, places=places, beside=beside))
     # Once more without them: else two topics that are one would be named only in the next run.
     try:
-        kind(_env_file=None, **_without(merged, faulty))
+        kind(_env_file=None, **without(merged, faulty))
     except ValidationError as rest:
         for problem in rest.errors(include_url=False):
-            if _is_combination(problem, _field(kind, _setting(problem))):
+            if _is_combination(problem, field_of(kind, setting_of(problem))):
                 lines += _combinations(problem, faulty, places)
     return lines
 
@@ -324,7 +334,7 @@ def _line(
 
 def _combinations(problem: Any, faulty: set[Setting], places: Sequence[Place]) -> Iterator[str]:
     """The lines of `together`, but for those that speak of a setting whose value is wrong."""
-    group = _setting(problem)
+    group = setting_of(problem)
     for line in str(problem["ctx"]["error"]).splitlines():
         settings = [(*group, *name.split(".")) for name in _NAMED.findall(line)]
         if faulty.isdisjoint(settings):
@@ -345,70 +355,5 @@ def _named(line: str, group: Setting, settings: Sequence[Setting], places: Seque
 
 
 def _is_combination(problem: Any, field: FieldInfo | None) -> bool:
-    whole = not problem["loc"] or _model(field) is not None
+    whole = not problem["loc"] or model_of(field) is not None
     return whole and problem["type"] == "value_error"
-
-
-def _setting(problem: Any) -> Setting:
-    """The setting that pydantic speaks of; which item of a list it was is left out."""
-    return tuple(takewhile(lambda part: isinstance(part, str), problem["loc"]))
-
-
-def _settings(kind: type[BaseModel], above: Setting = ()) -> Iterator[Setting]:
-    """Every group and every setting of a tree."""
-    for name, field in kind.model_fields.items():
-        yield (*above, name)
-        inner = _model(field)
-        if inner is not None:
-            yield from _settings(inner, (*above, name))
-
-
-def _field(kind: type[BaseModel], setting: Setting) -> FieldInfo | None:
-    field = None
-    model: type[BaseModel] | None = kind
-    for name in setting:
-        field = model.model_fields.get(name) if model is not None else None
-        model = _model(field)
-    return field
-
-
-def _model(field: FieldInfo | None) -> type[BaseModel] | None:
-    kind = field.annotation if field is not None else None
-    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
-
-
-def _groups(kind: type[BaseModel], key: Callable[[Setting], str]) -> frozenset[str]:
-    return frozenset(key(each) for each in _settings(kind) if _model(_field(kind, each)))
-
-
-def _object(value: Any) -> dict[str, Any] | None:
-    try:
-        found = json.loads(value)
-    except (TypeError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
-
-
-def _holds(value: Any, setting: Setting) -> bool:
-    """Whether a group that was given as JSON has a setting."""
-    found: Any = _object(value)
-    for name in setting:
-        found = found.get(name) if isinstance(found, dict) else None
-    return found is not None
-
-
-def _merged(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
-    """Both trees; `high` wins."""
-    both = low | high
-    for name in low.keys() & high.keys():
-        if isinstance(low[name], dict) and isinstance(high[name], dict):
-            both[name] = _merged(low[name], high[name])
-    return both
-
-
-def _without(tree: dict[str, Any], faulty: set[Setting], above: Setting = ()) -> dict[str, Any]:
-    return {
-        name: _without(value, faulty, (*above, name)) if isinstance(value, dict) else value
-        for name, value in tree.items()
-        if (*above, name) not in faulty
-    }
