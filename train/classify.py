@@ -17,6 +17,7 @@ from transformers import AutoModelForSequenceClassification, logging
 from train import calibrate, manifest
 from train.encoder import length_limit
 from train.errors import Refused, first_line
+from train.given.checkpoint import trouble
 from train.recipe import Machine
 
 Floats = NDArray[np.float64]
@@ -93,8 +94,8 @@ def load(checkpoint: Path, *, on: Machine) -> Classifier:
     Raises:
         Refused: It is not there, damaged, or no single-label classifier.
     """
-    if not checkpoint.is_dir():
-        raise Refused(f"checkpoint {checkpoint}: no such directory")
+    if wrong := trouble(checkpoint):
+        raise Refused(f"checkpoint: {wrong}")
     for needed in ("config.json", "tokenizer.json"):
         if not (checkpoint / needed).is_file():
             raise Refused(f"checkpoint {checkpoint}: no {needed}")

@@ -8,6 +8,7 @@ from typing import Any
 
 from train import hub
 from train.errors import Refused, first_line
+from train.given.checkpoint import nearby
 
 PACKAGED = "packaged"
 """The special `--base-model` that needs no hub: all-MiniLM-L6-v2 from `train/encoder.txt`."""
@@ -108,6 +109,18 @@ def locate(name: str) -> str:
     Raises:
         Refused: There is no such directory, package or model.
     """
+    here = locate_here(name)
+    if here is None:
+        hub.look_up(name, "model")
+    return here or name
+
+
+def locate_here(name: str) -> str | None:
+    """The directory of a `--base-model`; None where only the hub can know it.
+
+    Raises:
+        Refused: It is spelled as a path and is none, has no configuration, or is not installed.
+    """
     if name == PACKAGED:
         return str(packaged())
     path = Path(name).expanduser()
@@ -116,9 +129,8 @@ def locate(name: str) -> str:
             raise Refused(f"base model {name}: the directory has no config.json")
         return str(path)
     if hub.is_local(name):
-        raise Refused(f"base model {name}: no such directory")
-    hub.look_up(name, "model")
-    return name
+        raise Refused(f"base model {name}: no such directory{nearby(path)}")
+    return None
 
 
 def packaged() -> Path:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from train.errors import Refused, first_line
+from train.given.checkpoint import nearby
 
 # Seconds. A hub that is there answers within one; the libraries' own retries take 23 s with no
 # name service and minutes behind a firewall that drops packets.
@@ -63,7 +64,9 @@ def look_up(name: str, kind: Kind) -> None:
     except GatedRepoError as error:
         raise Refused(f"{kind} {name!r}: the hub asks for its terms to be accepted") from error
     except RepositoryNotFoundError as error:
-        raise Refused(f"{kind} {name!r}: no such directory, nor a {kind} on the hub") from error
+        raise Refused(
+            f"{kind} {name!r}: no such directory, nor a {kind} on the hub{nearby(Path(name))}"
+        ) from error
     except HfHubHTTPError as error:
         raise Refused(f"{kind} {name!r}: the hub refused: {first_line(error)}") from error
     except Exception:  # noqa: BLE001 - no name, no route, no proxy, told to stay offline: all one

@@ -2,9 +2,9 @@
 
 import os
 
-from train import checkpoint, encoder, present, recipe, resume
+from train import checkpoint, encoder, present, recipe, resume, tables
 from train.dataset import Columns, load_for_training
-from train.errors import Refused
+from train.errors import Refused, refuse_together
 from train.settings import RunSettings
 from train.show import Show
 
@@ -17,7 +17,11 @@ def run(settings: RunSettings, show: Show) -> None:
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise Refused("more than one training process (torchrun) is not built yet; run just one")
-    checkpoint.refuse_occupied(settings.output)
+    refuse_together(
+        lambda: checkpoint.refuse_occupied(settings.output),
+        lambda: tables.refuse_missing(settings.dataset),
+        lambda: encoder.locate_here(settings.base_model),
+    )
     corpus = load_for_training(
         settings.dataset, columns=Columns(text=settings.text_column, label=settings.label_column)
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
@@ -20,8 +20,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix="TRAIN_",
         env_file=".env",
-        # The environment is shared by three commands: names that none of them knows are
-        # refused by train.cli, which sees all three.
+        # A misspelt name is refused by train.cli, which knows the names of all three commands.
         extra="ignore",
         frozen=True,
         use_attribute_docstrings=True,
@@ -30,6 +29,18 @@ class Settings(BaseSettings):
         cli_hide_none_type=True,
         cli_shortcuts={"json-file": "json", "as-json": "json", "predictions-file": "predictions"},
     )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the base class's signature
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """`train.cli` reads the places, since it has to know which of them a value is from."""
+        return (init_settings,)
 
 
 class RunSettings(Settings):

@@ -7,6 +7,7 @@ from typing import Any
 
 from train import hub
 from train.errors import Refused, first_line
+from train.given.checkpoint import nearby
 
 FORMATS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
 
@@ -42,6 +43,17 @@ def read_file(path: Path) -> Any:
     )
 
 
+def refuse_missing(name: str) -> None:
+    """Before anything is read.
+
+    Raises:
+        Refused: The dataset is spelled as a path, and nothing is there.
+    """
+    path = Path(name).expanduser()
+    if hub.is_local(name) and not path.exists():
+        raise Refused(f"dataset {name}: no such directory{nearby(path)}")
+
+
 def read_splits(name: str) -> dict[str, Any]:
     """Every split of a directory or of a dataset on the hub.
 
@@ -51,13 +63,15 @@ def read_splits(name: str) -> dict[str, Any]:
     path = Path(name).expanduser()
     if path.is_dir():
         return _read_directory(path)
-    if hub.is_local(name):
-        raise Refused(f"dataset {name}: no such directory")
+    refuse_missing(name)
     hub.look_up(name, "dataset")
     try:
         return dict(_loader()(name))
     except ConnectionError as error:
-        raise Refused(f"dataset {name!r}: the hub is out of reach and no copy is cached") from error
+        raise Refused(
+            f"dataset {name!r}: no such directory, the hub is out of reach and no copy is cached"
+            f"{nearby(path)}"
+        ) from error
     except Exception as error:
         raise _refusal(f"dataset {name!r}", error) from error
 

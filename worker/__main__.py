@@ -78,7 +78,7 @@ def _run(options: list[str]) -> int:
 def _check(options: list[str]) -> int:
     from worker import logs, settings  # noqa: PLC0415
 
-    chosen = settings.load(options)
+    chosen = settings.load(options, command="check")
     logs.configure(format=chosen.log.format, level="error")
     _prepare_libraries()
     from worker.kafka.topics import TopicDesk  # noqa: PLC0415
@@ -125,9 +125,12 @@ def _demo(options: list[str]) -> int:
 
 
 def _redrive(options: list[str]) -> int:
+    from worker.redrive.options import load  # noqa: PLC0415 - the client takes a second to import
+
+    chosen = load(options)
     from worker.redrive.run import redrive  # noqa: PLC0415
 
-    return redrive(options)
+    return redrive(chosen)
 
 
 def _prepare_libraries() -> None:

@@ -8,39 +8,40 @@ Unknown names and out-of-range values are refused at start, one clear line each.
 
 from __future__ import annotations
 
-import os
 import re
 import socket
+from collections import Counter
 from pathlib import Path
-from typing import Annotated, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeVar
 
 from annotated_types import Ge, Gt, Le, MinLen
-from dotenv import dotenv_values
 from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
     SecretStr,
-    ValidationError,
     model_validator,
 )
-from pydantic_settings import (
-    BaseSettings,
-    CliApp,
-    NestedSecretsSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    SettingsError,
-)
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from worker.errors import Refused
+from worker.given import places
+from worker.given.places import Wrong, together
+from worker.given.wording import BYTES, SECONDS, Wanted, listed, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PREFIX = "WORKER_"
 SECRETS_DIR = f"{PREFIX}SECRETS_DIR"
 """Variable with the directory of secret files, each named like the variable it stands for."""
-Name = Annotated[str, MinLen(1), Field(pattern=r"^[a-zA-Z0-9._-]{1,249}$")]
-Seconds = Annotated[float, Gt(0)]
+Name = Annotated[
+    str,
+    MinLen(1),
+    Field(pattern=r"^[a-zA-Z0-9._-]{1,249}$"),
+    Wanted("a topic's name (1 to 249 of a-z, A-Z, 0-9, ., _ and -)"),
+]
 Count = Annotated[int, Ge(1)]
 
 
@@ -61,15 +62,19 @@ _ADDRESS = re.compile(_HOST + r"(:(?P<port>[0-9]{1,5}))?")
 
 def _addresses(given: str) -> str:
     """`host`, `host:port` or `[address]:port`, several with commas."""
-    for server in given.split(","):
-        found = _ADDRESS.fullmatch(server.strip())
+    servers = [server.strip() for server in given.split(",")]
+    for server in servers:
+        found = _ADDRESS.fullmatch(server)
         if found is None or int(found["port"] or 1) not in _PORTS:
-            raise ValueError(f"{server.strip()!r} is no host:port")
+            part = f"has {shown(server, secret=False)}, which " if servers[1:] else ""
+            raise ValueError(f"{part}is no host:port")
     return given
 
 
-ReadableFile = Annotated[Path, AfterValidator(_readable)]
+ReadableFile = Annotated[Path, AfterValidator(_readable), Wanted("a file that can be read")]
 
+
+_TOPICS = ("input", "output", "dlq")
 
 S = TypeVar("S", bound="Settings")
 
@@ -107,75 +112,83 @@ class KafkaSettings(Group):
     """PEM file of that certificate's key."""
     ssl_key_password: SecretStr | None = None
     """Password of an encrypted key."""
-    session_timeout: Annotated[float, Ge(6), Le(300)] = 10.0
+    session_timeout: Annotated[float, Ge(6), Le(300), SECONDS] = 10.0
     """Without a heartbeat for so long a replica counts as dead and its partitions move."""
-    heartbeat_interval: Annotated[float, Ge(0.5), Le(60)] = 3.0
+    heartbeat_interval: Annotated[float, Ge(0.5), Le(60), SECONDS] = 3.0
     """Pause between heartbeats; at most a third of the session timeout."""
     assignment: Literal["cooperative-sticky", "range", "roundrobin", "sticky"] = (
         "cooperative-sticky"
     )
     """How the group shares partitions; the same in all of it. All but the first take every
     partition away from every replica in each rebalance."""
-    max_poll_interval: Annotated[float, Ge(10)] = 300.0
+    max_poll_interval: Annotated[float, Ge(10), SECONDS] = 300.0
     """Longest pause between two polls before the replica leaves the group."""
-    metadata_max_age: Annotated[float, Ge(1), Le(3600)] = 30.0
+    metadata_max_age: Annotated[float, Ge(1), Le(3600), SECONDS] = 30.0
     """How soon added partitions are found, and how often topics are looked at for deletion."""
-    fetch_max_bytes: Annotated[int, Ge(65_536), Le(268_435_456)] = 16_777_216
+    fetch_max_bytes: Annotated[int, Ge(65_536), Le(268_435_456), BYTES] = 16_777_216
     """Most that one fetch brings: bounds what waits in the client's memory."""
-    commit_interval: Annotated[float, Ge(0.01), Le(60)] = 0.1
+    commit_interval: Annotated[float, Ge(0.01), Le(60), SECONDS] = 0.1
     """Pause between commits. A crash repeats what was in flight or settled since the last."""
-    delivery_timeout: Annotated[float, Ge(5), Le(600)] = 120.0
+    delivery_timeout: Annotated[float, Ge(5), Le(600), SECONDS] = 120.0
     """How long an output waits for the broker before a new producer sends it again."""
-    outage_limit: Annotated[float, Ge(1)] = 600.0
+    outage_limit: Annotated[float, Ge(1), SECONDS] = 600.0
     """Without an acknowledgement for so long while outputs wait, or without any answer, the worker
     exits with 1. At start it waits for a broker without limit."""
-    hanging_after: Annotated[float, Ge(1), Le(604_800)] = 900.0
+    hanging_after: Annotated[float, Ge(1), Le(604_800), SECONDS] = 900.0
     """An open transaction that holds readers up for so long is told of. At least the longest
     timeout of any producer: the brokers allow 15 minutes (`transaction.max.timeout.ms`)."""
     compression: Literal["none", "gzip", "lz4", "snappy", "zstd"] = "lz4"
     """Compression of what is produced."""
 
     @model_validator(mode="after")
-    def _fits(self) -> Self:
-        if self.heartbeat_interval * 3 > self.session_timeout:
-            raise ValueError("heartbeat_interval must be at most a third of session_timeout")
+    def _go_together(self) -> Self:
+        together([*self._timing(), *self._login(), *self._encryption()])
         return self
 
-    @model_validator(mode="after")
-    def _security_is_whole(self) -> Self:
+    def _timing(self) -> Iterator[str]:
+        if self.heartbeat_interval * 3 > self.session_timeout:
+            yield (
+                f"{{heartbeat_interval}}: {self.heartbeat_interval:g} is more than a third of "
+                f"{{session_timeout}} ({self.session_timeout:g})"
+            )
+
+    def _login(self) -> Iterator[str]:
         protocol, mechanism = self.security_protocol, self.sasl_mechanism
         if not protocol.startswith("SASL_"):
-            self._refuse(f"security_protocol {protocol}", "sasl_")
+            yield from self._idle(f"{{security_protocol}} {protocol}", "sasl_")
         elif mechanism is None:
-            raise ValueError(f"security_protocol {protocol} needs sasl_mechanism")
+            yield f"{{security_protocol}}: {protocol} needs {{sasl_mechanism}}"
         elif mechanism == "OAUTHBEARER":
-            self._refuse(f"sasl_mechanism {mechanism}", "sasl_username", "sasl_password")
-            self._require(f"sasl_mechanism {mechanism}", "sasl_token_file")
+            yield from self._idle(f"{{sasl_mechanism}} {mechanism}", "sasl_username", "sasl_pass")
+            yield from self._missing(f"{{sasl_mechanism}}: {mechanism}", "sasl_token_file")
         else:
-            self._refuse(f"sasl_mechanism {mechanism}", "sasl_token_file")
-            self._require(f"sasl_mechanism {mechanism}", "sasl_username", "sasl_password")
+            yield from self._idle(f"{{sasl_mechanism}} {mechanism}", "sasl_token_file")
+            yield from self._missing(
+                f"{{sasl_mechanism}}: {mechanism}", "sasl_username", "sasl_password"
+            )
             if mechanism != "PLAIN" and {",", "="} & set(self.sasl_username or ""):
-                raise ValueError("sasl_username: the Kafka client cannot send , or = with SCRAM")
-        if not protocol.endswith("SSL"):
-            self._refuse(f"security_protocol {protocol}", "ssl_")
+                yield "{sasl_username}: the Kafka client cannot send , or = with SCRAM"
+
+    def _encryption(self) -> Iterator[str]:
+        if not self.security_protocol.endswith("SSL"):
+            yield from self._idle(f"{{security_protocol}} {self.security_protocol}", "ssl_")
+            return
         if self.ssl_certfile is not None:
-            self._require("ssl_certfile", "ssl_keyfile")
+            yield from self._missing("{ssl_certfile}:", "ssl_keyfile")
         if self.ssl_keyfile is not None:
-            self._require("ssl_keyfile", "ssl_certfile")
+            yield from self._missing("{ssl_keyfile}:", "ssl_certfile")
         if self.ssl_key_password is not None:
-            self._require("ssl_key_password", "ssl_keyfile")
-        return self
+            yield from self._missing("{ssl_key_password}:", "ssl_keyfile")
 
-    def _refuse(self, because: str, *prefixes: str) -> None:
-        names = [name for name in type(self).model_fields if name.startswith(prefixes)]
-        idle = [name for name in names if getattr(self, name) is not None]
-        if idle:
-            raise ValueError(f"{because} has no use for {', '.join(idle)}")
+    def _idle(self, because: str, *prefixes: str) -> Iterator[str]:
+        for name in type(self).model_fields:
+            if name.startswith(prefixes) and getattr(self, name) is not None:
+                yield f"{{{name}}}: is of no use with {because}"
 
-    def _require(self, because: str, *names: str) -> None:
-        missing = [name for name in names if not getattr(self, name)]
+    def _missing(self, because: str, *names: str) -> Iterator[str]:
+        missing = [f"{{{name}}}" for name in names if not getattr(self, name)]
         if missing:
-            raise ValueError(f"{because} needs {' and '.join(missing)}")
+            yield f"{because} needs {listed(missing, 'and')}"
 
 
 class InputSettings(Group):
@@ -187,7 +200,7 @@ class InputSettings(Group):
     """Path of the text in the object, with dots for nesting (`data.text`)."""
     id_field: Annotated[str, MinLen(1)] = "id"
     """Path of a value that is echoed as `id`; null where it is absent."""
-    max_bytes: Annotated[int, Ge(1), Le(67_108_864)] = 262_144
+    max_bytes: Annotated[int, Ge(1), Le(67_108_864), BYTES] = 262_144
     """Larger values become dead letters (`input_too_large`) without being parsed."""
 
 
@@ -204,16 +217,18 @@ class DlqSettings(Group):
 class ModelSettings(Group):
     checkpoint: Path = Path("checkpoint")
     """Directory that `emotion-train run` wrote, or any single-label Hugging Face classifier."""
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda|cuda:\d+)$")] = "auto"
+    device: Annotated[
+        str, Field(pattern=r"^(auto|cpu|cuda|cuda:\d+)$"), Wanted("one of auto, cpu, cuda, cuda:N")
+    ] = "auto"
     """`auto` (CUDA where there is one), `cuda`, `cuda:N`, `cpu`; CUDA without a GPU is refused."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Precision. `auto`: bfloat16 where the device has it, float16 on older GPUs, else float32."""
     threads: Annotated[int, Ge(1), Le(1024)] | None = None
     """Threads of the model on a CPU. Default: all that the process may use."""
-    deadline: Annotated[float, Ge(1), Le(3600)] = 60.0
+    deadline: Annotated[float, Ge(1), Le(3600), SECONDS] = 60.0
     """Longest call of the model: past it the process exits with 1. Several times the slowest batch;
     the default one takes BERT base on a single slow CPU core about 10 s."""
-    load_deadline: Annotated[float, Ge(1), Le(86_400)] = 600.0
+    load_deadline: Annotated[float, Ge(1), Le(86_400), SECONDS] = 600.0
     """Longest loading of the model, its warm-up included: past it the process exits with 1."""
 
 
@@ -222,11 +237,11 @@ class BatchSettings(Group):
     """Most records in a micro-batch. Default by device: 256 on a CPU, 4096 on a GPU."""
     max_tokens: Annotated[int, Ge(1), Le(16_777_216)] | None = None
     """Most tokens, padding included, in a micro-batch. Default: 2048 on a CPU, 65536 on a GPU."""
-    max_wait: Annotated[float, Ge(0), Le(60)] = 0.05
+    max_wait: Annotated[float, Ge(0), Le(60), SECONDS] = 0.05
     """Longest wait for batch mates while the model is busy; an idle model never waits."""
     in_flight: Count | None = None
     """Most records between the input and an acknowledged output. Default: 8 micro-batches."""
-    in_flight_bytes: Annotated[int, Ge(1_048_576)] = 67_108_864
+    in_flight_bytes: Annotated[int, Ge(1_048_576), BYTES] = 67_108_864
     """The same in bytes of keys, values and headers."""
 
 
@@ -241,7 +256,7 @@ class BreakerSettings(Group):
     @model_validator(mode="after")
     def _can_open(self) -> Self:
         if self.minimum > self.window:
-            raise ValueError("minimum must be at most window")
+            together([f"{{minimum}}: {self.minimum} is more than {{window}} ({self.window})"])
         return self
 
 
@@ -249,12 +264,12 @@ class DeliverySettings(Group):
     guarantee: Literal["at_least_once", "exactly_once"] = "at_least_once"
     """`at_least_once`: a crash may repeat a few labels. `exactly_once`: outputs and offsets in
     transactions; readers of the outputs must be `read_committed`."""
-    transaction_interval: Annotated[float, Ge(0), Le(5)] = 0.1
+    transaction_interval: Annotated[float, Ge(0), Le(5), SECONDS] = 0.1
     """How long outputs are gathered for one transaction while more are under way."""
 
 
 class DrainSettings(Group):
-    deadline: Annotated[float, Ge(1), Le(3600)] = 25.0
+    deadline: Annotated[float, Ge(1), Le(3600), SECONDS] = 25.0
     """From SIGTERM to the end of the process. Missed: exit code 1."""
 
 
@@ -280,15 +295,11 @@ class Settings(BaseSettings):
         env_nested_delimiter="__",
         env_file=".env",
         env_ignore_empty=False,
-        secrets_dir=os.environ.get(SECRETS_DIR) or None,
-        secrets_dir_missing="error",
         nested_model_default_partial_update=True,
         extra="ignore",
         frozen=True,
         cli_kebab_case=True,
-        cli_prog_name="emotion-worker run",
         cli_hide_none_type=True,
-        cli_exit_on_error=False,
         cli_avoid_json=True,
         use_attribute_docstrings=True,
     )
@@ -319,16 +330,14 @@ class Settings(BaseSettings):
     @classmethod
     def settings_customise_sources(
         cls,
-        settings_cls: type[BaseSettings],
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the base class's signature
         init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The usual sources, with secret files for nested names too."""
-        del settings_cls
-        secrets = NestedSecretsSettingsSource(file_secret_settings)
-        return init_settings, env_settings, dotenv_settings, secrets
+        """`load` reads the places, since it has to know which of them a value is from."""
+        return (init_settings,)
 
     @property
     def transactional(self) -> bool:
@@ -347,106 +356,48 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _topics_differ(self) -> Self:
-        names = [self.input.topic, self.output.topic, self.dlq.topic]
-        if len(set(names)) < len(names):
-            raise ValueError(
-                "input.topic, output.topic and dlq.topic must be three topics, "
-                f"got {', '.join(names)}"
-            )
+        topics = {f"{{{name}.topic}}": getattr(self, name).topic for name in _TOPICS}
+        shared = [topic for topic, count in Counter(topics.values()).items() if count > 1]
+        together(
+            [
+                f"{listed([name for name in topics if topics[name] == topic], 'and')}: "
+                f"name one topic, {topic!r}; there must be three topics"
+                for topic in shared
+            ]
+        )
         return self
 
 
-def load(args: list[str]) -> Settings:
+def load(args: list[str], *, command: str = "run") -> Settings:
     """Settings from the command line, the environment, `.env` and secret files.
 
     Args:
         args: Command-line options, without the program and the command.
+        command: That of `emotion-worker`, for `--help`.
 
     Raises:
         Refused: With one line for each unknown name or bad value.
+        SystemExit: Help was asked for, and printed.
     """
-    return load_as(Settings, args)
+    return load_as(Settings, args, command=command)
 
 
-def load_as(kind: type[S], args: list[str]) -> S:
+def load_as(kind: type[S], args: list[str], *, command: str) -> S:
     """The same for a command with options of its own, which come from the command line only.
 
     Args:
         kind: The settings with the options.
         args: Command-line options, without the program and the command.
+        command: That of `emotion-worker`, for `--help`.
 
     Raises:
         Refused: With one line for each unknown name or bad value.
+        SystemExit: Help was asked for, and printed.
     """
     try:
-        unknown = _unknown_names()
-    except (OSError, UnicodeDecodeError) as error:
-        raise Refused(f".env or {SECRETS_DIR} cannot be read: {error}") from error
-    try:
-        settings = CliApp.run(kind, cli_args=args)
-    except ValidationError as error:
-        raise Refused("\n".join([*unknown, *explain(error)])) from error
-    except SettingsError as error:
-        raise Refused("\n".join([*unknown, _without_values(str(error), args)])) from error
-    if unknown:
-        raise Refused("\n".join(unknown))
+        settings, _ = places.read(
+            kind, args, prog=f"emotion-worker {command}", variables=(Settings,), folder=SECRETS_DIR
+        )
+    except Wrong as error:
+        raise Refused(str(error)) from error
     return settings
-
-
-def explain(error: ValidationError) -> list[str]:
-    """One line per problem: the variable, what is wrong, what was given (never a secret)."""
-    lines = []
-    for problem in error.errors(include_url=False):
-        path = [str(part) for part in problem["loc"]]
-        name = PREFIX + "__".join(path).upper() if path else "settings"
-        if path and path[0] not in Settings.model_fields:
-            name = f"--{path[0].replace('_', '-')}"
-        message = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "extra_forbidden":
-            lines.append(f"{name}: there is no such setting")
-            continue
-        given = problem["input"]
-        whole = len(path) == 1 and path[0] in Settings.model_fields  # a group: any of its values
-        secret = whole or any("password" in part for part in path)
-        shown = isinstance(given, str | int | float) and not secret
-        lines.append(f"{name}: {message}" + (f" (got {given!r})" if shown and path else ""))
-    return lines
-
-
-def _without_values(message: str, args: list[str]) -> str:
-    """The message without what follows a misspelt option: it may be a secret.
-
-    Args:
-        message: argparse's, which joins what it does not know by spaces.
-        args: The command line.
-    """
-    head, mark, rest = message.partition("unrecognized arguments: ")
-    if not mark:
-        return message
-    unknown = set(rest.split())
-    options = [
-        arg.partition("=")[0]
-        for arg in args
-        if re.match("--[a-z]", arg) and unknown.intersection(arg.split())
-    ]
-    if options:
-        return head + mark + " ".join(options)
-    if any("password" in arg for arg in args):
-        return f"{head}unrecognized arguments beside a password, not shown: is a value not quoted?"
-    return head + mark + rest.split()[0].partition("=")[0]
-
-
-def _unknown_names() -> list[str]:
-    """Variables with our prefix whose first part is no group: a typo must not pass in silence."""
-    groups = {name.upper() for name in Settings.model_fields}
-    known = {SECRETS_DIR.removeprefix(PREFIX)}
-    secrets = os.environ.get(SECRETS_DIR)
-    files = [file.name for file in Path(secrets).iterdir()] if secrets else []
-    names = {*os.environ, *dotenv_values(".env", interpolate=False), *files}
-    names = {name.upper() for name in names}
-    rests = sorted(name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX))
-    return [
-        f"{PREFIX}{rest}: there is no such setting"
-        for rest in rests
-        if rest not in known and rest.split("__")[0] not in groups
-    ]

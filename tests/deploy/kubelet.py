@@ -2,7 +2,7 @@
 
 import os
 
-from worker.settings import SECRETS_DIR, Settings, load
+from worker.settings import load
 
 
 def settings_in(spec, things, patch, root):
@@ -26,7 +26,6 @@ def settings_in(spec, things, patch, root):
     for name, value in _variables(container, things).items():
         patch.setenv(name, str(root / value[1:]) if value.startswith("/") else value)
     patch.chdir(root)  # no .env
-    patch.setitem(Settings.model_config, "secrets_dir", os.environ.get(SECRETS_DIR))
     return load([])
 
 

@@ -199,7 +199,7 @@ def test_two_demos_in_one_directory_are_refused(demo, checkpoint, tmp_path):
 def test_unknown_options_and_help(demo):
     run = demo("--nope")
     assert run.ended() == 2
-    assert run.output.splitlines()[0].startswith("emotion-worker: unrecognized arguments: --nope")
+    assert run.output.splitlines()[0].startswith("emotion-worker: --nope: there is no such option")
     assert len(run.output.splitlines()) == 1
     shown = demo("--help")
     assert shown.ended() == 0

@@ -97,7 +97,7 @@ def test_wrong_settings_are_refused_one_line_each(capsys, monkeypatch, command):
     assert (code, out) == (2, "")
     assert [line.split(":")[:2] for line in err] == [
         ["emotion-worker", " WORKER_NOPE"],
-        ["emotion-worker", " WORKER_BATCH__MAX_RECORDS"],
+        ["emotion-worker", " --batch.max-records"],
         ["emotion-worker", " WORKER_HTTP__PORT"],
     ]
 

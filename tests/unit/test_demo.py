@@ -281,13 +281,13 @@ class TestOptions:
     @pytest.mark.parametrize(
         ("given", "said"),
         [
-            (["--nope"], "unrecognized arguments: --nope"),
-            (["--rate", "fast"], "--rate 'fast'"),
-            (["--rate", "0"], "--rate '0': input should be greater than 0"),
-            (["--rate", "nan"], "--rate 'nan'"),
-            (["--messages", "0"], "--messages '0'"),
-            (["--messages"], "expected one argument"),
-            (["--bootstrap-servers", ""], "--bootstrap-servers ''"),
+            (["--nope"], "--nope: there is no such option"),
+            (["--rate", "fast"], "--rate: 'fast' is not a number"),
+            (["--rate", "0"], "--rate: '0' is not a number above 0"),
+            (["--rate", "nan"], "--rate: 'nan' is not a number"),
+            (["--messages", "0"], "--messages: '0' is not a whole number"),
+            (["--messages"], "--messages: a value is missing"),
+            (["--bootstrap-servers", ""], "--bootstrap-servers: '' is not host:port"),
         ],
     )
     def test_what_is_wrong_is_refused_in_one_line(self, given, said):

@@ -107,7 +107,7 @@ def test_a_directory_that_is_not_there_is_refused_with_the_command_that_makes_on
 
 def test_a_file_is_no_checkpoint(path):
     path.write_bytes(b"weights")
-    assert "no directory" in refusal(path)
+    assert "is a file, and a checkpoint is a directory" in refusal(path)
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])

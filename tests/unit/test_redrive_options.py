@@ -69,25 +69,26 @@ def test_a_time_may_be_so_long_ago(given, seconds):
 )
 def test_another_time_is_refused_with_what_one_looks_like(given):
     (line,) = refusal(f"--since={given}")
-    assert line.startswith("--since: a time is like 2026-11-22T10:00:00Z")
+    assert line.startswith("--since: ")
+    assert "is not a time like 2026-11-22T10:00:00Z" in line
 
 
 def test_nothing_between_since_and_until_is_refused():
     (line,) = refusal("--since", "1h", "--until", "2h")
-    assert "--since must be before --until" in line
+    assert line == "--since: must be before --until: nothing is between them"
 
 
 def test_each_wrong_option_is_one_line():
     lines = refusal("--reason", "bad_luck", "--max", "0", "--input.topic", "no spaces")
     assert [line.partition(":")[0] for line in lines] == [
-        "WORKER_INPUT__TOPIC", "--reason", "--max",
+        "--input.topic", "--reason", "--max",
     ]  # fmt: skip
-    assert "'invalid_json'" in lines[1]
+    assert "invalid_json" in lines[1]
 
 
 def test_an_unknown_option_is_refused():
     (line,) = refusal("--dry-rn")
-    assert line.endswith("unrecognized arguments: --dry-rn")
+    assert line == "--dry-rn: there is no such option; did you mean --dry-run?"
 
 
 def test_its_own_options_are_no_variables(monkeypatch):

@@ -4,16 +4,13 @@ from pathlib import Path
 from typing import Annotated
 
 from annotated_types import Ge, Gt, Le, MinLen
-from pydantic import Field, ValidationError
-from pydantic_settings import (
-    BaseSettings,
-    CliApp,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    SettingsError,
-)
+from pydantic import Field
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from worker.errors import Refused
+from worker.given import places
+from worker.given.places import Wrong
+from worker.given.wording import Wanted
 
 
 class DemoSettings(BaseSettings):
@@ -24,9 +21,7 @@ class DemoSettings(BaseSettings):
         extra="forbid",
         allow_inf_nan=False,
         cli_kebab_case=True,
-        cli_prog_name="emotion-worker demo",
         cli_hide_none_type=True,
-        cli_exit_on_error=False,
         cli_avoid_json=True,
         cli_implicit_flags="toggle",
         use_attribute_docstrings=True,
@@ -40,7 +35,10 @@ class DemoSettings(BaseSettings):
     """Send until Ctrl-C, then show the summary."""
     checkpoint: Path | None = None
     """Directory of a checkpoint of your own. Default: one that is trained here once (.demo)."""
-    bootstrap_servers: Annotated[str, MinLen(1), Field(pattern=r"\S")] | None = None
+    bootstrap_servers: (
+        Annotated[str, MinLen(1), Field(pattern=r"\S"), Wanted("host:port, several with commas")]
+        | None
+    ) = None
     """A Kafka of your own, `host:port`: its topics are made for the demo, and deleted after it."""
 
     @classmethod
@@ -63,20 +61,6 @@ def load(options: list[str]) -> DemoSettings:
         Refused: With one line for each unknown option or bad value.
     """
     try:
-        return CliApp.run(DemoSettings, cli_args=options)
-    except ValidationError as error:
-        raise Refused("\n".join(_line(problem) for problem in error.errors())) from error
-    except SettingsError as error:
-        raise Refused(f"{_reason(error)} (see emotion-worker demo --help)") from error
-
-
-def _line(problem: object) -> str:
-    assert isinstance(problem, dict)  # noqa: S101 - pydantic types it so, for mypy's sake
-    option = "--" + str(problem["loc"][0]).replace("_", "-")
-    message = str(problem["msg"])
-    return f"{option} {problem['input']!r}: {message[:1].lower()}{message[1:]}"
-
-
-def _reason(error: SettingsError) -> str:
-    """What argparse says, out of the sentence that pydantic-settings puts around them."""
-    return str(error).rpartition("error parsing CLI: ")[2].splitlines()[0]
+        return places.read(DemoSettings, options, prog="emotion-worker demo")[0]
+    except Wrong as error:
+        raise Refused(str(error)) from error

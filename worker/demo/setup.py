@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from worker.demo.children import LOOK_SECONDS, Child, as_json
 from worker.errors import EXIT_REFUSED, Fatal, Refused
+from worker.given.checkpoint import trouble
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,8 +43,10 @@ def require(settings: DemoSettings) -> None:
     needed = dict(_LOCAL)
     if settings.checkpoint is None:
         needed |= _TRAIN
+    elif wrong := trouble(settings.checkpoint):
+        raise Refused(f"--checkpoint: {wrong}")
     elif not (settings.checkpoint / "config.json").is_file():
-        raise Refused(f"--checkpoint {settings.checkpoint}: there is no config.json in it")
+        raise Refused(f"--checkpoint: {settings.checkpoint} has no config.json")
     missing = [name for module, name in needed.items() if importlib.util.find_spec(module) is None]
     if missing:
         raise Refused(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from worker.errors import Refused
+from worker.given.checkpoint import trouble
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,11 +68,9 @@ def read(path: Path) -> Checkpoint:
     Raises:
         Refused: With one line that says what is wrong and what to do.
     """
-    if not path.is_dir():
-        raise Refused(
-            f"model.checkpoint: there is no directory {path}: "
-            "make one with emotion-train run --output"
-        )
+    wrong = trouble(path)
+    if wrong:
+        raise Refused(f"model.checkpoint: {wrong}")
     config = _json(path / "config.json")
     weights = _weights(path)
     if not (path / "tokenizer.json").is_file():

@@ -12,6 +12,7 @@ from pydantic_settings import CliSuppress, SettingsConfigDict
 from worker import settings
 from worker.deadletters import Filter
 from worker.errors import Reason  # noqa: TC001 - pydantic reads the annotation
+from worker.given.places import together
 from worker.settings import (
     BatchSettings,
     BreakerSettings,
@@ -52,7 +53,8 @@ def _moment(given: Any) -> Any:
         moment = datetime.fromisoformat(given.strip())
     except (ValueError, OverflowError):
         raise ValueError(
-            "a time is like 2026-11-22T10:00:00Z, 2026-11-22 10:00 (UTC without a zone) or 2h (ago)"
+            "is not a time like 2026-11-22T10:00:00Z, 2026-11-22 10:00 (UTC without a zone) or 2h "
+            "(ago)"
         ) from None
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
@@ -64,9 +66,7 @@ class RedriveSettings(Settings):
     # Not a docstring: until Python 3.13 its lines keep their indentation.
     __doc__ = HELP
 
-    model_config = SettingsConfigDict(
-        cli_prog_name="emotion-worker redrive", cli_implicit_flags="toggle"
-    )
+    model_config = SettingsConfigDict(cli_implicit_flags="toggle")
 
     # Known, so that a worker's environment serves, and of no use here.
     output: CliSuppress[OutputSettings] = OutputSettings()
@@ -96,7 +96,7 @@ class RedriveSettings(Settings):
     @model_validator(mode="after")
     def _some_time(self) -> Self:
         if self.since is not None and self.until is not None and self.since >= self.until:
-            raise ValueError("--since must be before --until: nothing is between them")
+            together(["{since}: must be before {until}: nothing is between them"])
         return self
 
     @property
@@ -120,7 +120,7 @@ def load(options: list[str]) -> RedriveSettings:
     Raises:
         Refused: With one line for each unknown option or bad value.
     """
-    return settings.load_as(RedriveSettings, options)
+    return settings.load_as(RedriveSettings, options, command="redrive")
 
 
 def _ms(moment: datetime | None) -> int | None:

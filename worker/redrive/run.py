@@ -19,7 +19,6 @@ from worker.errors import (
 )
 from worker.kafka.redrive import Redrive
 from worker.kafka.topics import TopicDesk
-from worker.redrive import options
 from worker.redrive.show import Show
 from worker.redrive.stop import Stop
 from worker.service import connection
@@ -30,16 +29,15 @@ if TYPE_CHECKING:
     from worker.redrive.options import RedriveSettings
 
 
-def redrive(words: list[str]) -> int:
+def redrive(chosen: RedriveSettings) -> int:
     """Puts dead letters back.
 
     Returns:
         The exit code: 0 done, 1 failed, 130 interrupted.
 
     Raises:
-        Refused: Options, settings or topics are unusable.
+        Refused: Topics are unusable.
     """
-    chosen = options.load(words)
     logs.configure(format=chosen.log.format, level="error")
     try:
         with Stop() as stop, ExitStack() as closing:

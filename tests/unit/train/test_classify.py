@@ -118,5 +118,5 @@ def test_a_manifest_of_another_model_is_refused(checkpoint):
 
 
 def test_a_directory_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(Refused, match="no such directory"):
+    with pytest.raises(Refused, match="there is no directory"):
         classify.load(tmp_path / "none", on=ON)

@@ -57,7 +57,8 @@ def test_help_answers_without_loading_a_library():
 def test_run_refuses_an_output_that_is_taken_before_it_reads_anything(capsys, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "theirs").touch()
-    line = refused(capsys, "run", "--dataset", "./nowhere", "--output", "out")
+    tiny.dataset(tmp_path / "d", rows=12)
+    line = refused(capsys, "run", "--dataset", "d", "--output", "out")
     assert "--output out: the directory is not empty" in line
 
 

@@ -1,6 +1,7 @@
 """Hub names without a network: one line, soon."""
 
 import huggingface_hub
+import huggingface_hub.constants
 import pytest
 from huggingface_hub.errors import HFValidationError
 
