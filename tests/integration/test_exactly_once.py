@@ -1,5 +1,6 @@
 """Exactly once on a real Apache Kafka: outputs and offsets in transactions."""
 
+import functools
 import json
 import os
 import random
@@ -156,8 +157,8 @@ def test_a_drain_under_load_hands_over_within_seconds_and_doubles_nothing(kafka,
     first = worker(**SLOW, **session)
     second = worker(like=first, **SLOW, **session)
     names, count = first.topics, 20_000
-    produce(kafka, names["input_topic"], tweets(range(count)))
     with first.start(), second.start():
+        produce(kafka, names["input_topic"], tweets(range(count)))
         first.wait_processed(300)
         second.wait_processed(300)
         assert first.stop() == 0
@@ -173,14 +174,20 @@ def test_replicas_that_come_and_go_lose_and_double_nothing(kafka, worker, guaran
     options = {**SLOW, "kafka__assignment": assignment, "delivery__guarantee": guarantee}
     first = worker(**options)
     names, count = first.topics, 16_000
-    produce(kafka, names["input_topic"], tweets(range(count)))
+    more = iter([range(at, at + 4_000) for at in range(0, count, 4_000)])
     with first.start():
+        produce(kafka, names["input_topic"], tweets(next(more)))
         first.wait_processed(300)
         for _ in range(2):
             other = worker(like=first, **options)
             with other.start():
+                # However long its start took, there is something left for it.
+                owned = functools.partial(other.metric, "worker_assigned_partitions")
+                wait_until(owned, 120, "it has its share")
+                produce(kafka, names["input_topic"], tweets(next(more)))
                 other.wait_processed(200)
                 assert other.stop() == 0
+        produce(kafka, names["input_topic"], tweets(next(more)))
         wait_all_committed(kafka, names)
         print("failed commits:", first.metric("worker_commits_total", outcome="failed"))
         rewound = [e for e in first.events() if e["event"] == "transaction_failed"]
@@ -219,11 +226,14 @@ def test_two_workers_with_one_identity_one_ends_and_says_why(kafka, worker):
     first = worker(**SLOW, kafka__replica_id="twin")
     twin = worker(like=first, **SLOW, kafka__replica_id="twin")
     names, count = first.topics, 20_000
-    produce(kafka, names["input_topic"], tweets(range(count)))
+    produce(kafka, names["input_topic"], tweets(range(count // 2)))
     with first.start():
         first.wait_processed(300)
         with twin.start():
-            assert first.wait(60) == 1
+            # Who was fenced hears of it when it commits: however long the start took, there is
+            # something left to label.
+            produce(kafka, names["input_topic"], tweets(range(count // 2, count)))
+            assert first.wait(120) == 1
             assert "another worker uses the replica identity twin" in first.log() or (
                 "another worker is the group's static member twin" in first.log()
             )

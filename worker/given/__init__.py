@@ -1,5 +1,6 @@
 """Settings as a user gives them, and what is said of wrong ones.
 
-`worker` and `train` each have this package, byte for byte: neither may import the other, and both
-must say the same of the same mistake. A test compares the two.
+`train/given` is a link to this folder: neither program may import the other, both must say the same
+of the same mistake, and two copies would drift. So its modules import one another relatively, and
+nothing else of either program.
 """
