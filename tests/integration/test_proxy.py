@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import socket
+import struct
 import threading
 import time
 import uuid
@@ -133,6 +134,39 @@ def test_a_swallowed_answer_is_asked_for_again_and_doubles_nothing(setup, close)
         waiting.get(timeout=60)
         assert proxy.seen[Api.PRODUCE] == before + 2
     assert values(direct, topic) == [b"one", b"two"]
+
+
+def test_a_fault_is_not_spent_on_a_client_that_is_gone_before_the_answer():
+    """As the requests of a producer that was discarded while one of them was held."""
+
+    def request(correlation):
+        body = struct.pack(">hhih", Api.PRODUCE, 9, correlation, 1) + b"c"
+        return struct.pack(">i", len(body)) + body
+
+    def receive(connection):
+        size = connection.recv(4, socket.MSG_WAITALL)
+        return connection.recv(int.from_bytes(size), socket.MSG_WAITALL)
+
+    with (
+        socket.create_server(("127.0.0.1", 0)) as broker,
+        Proxy(target=broker.getsockname()[1]) as proxy,
+    ):
+        lost = proxy.swallow_response(Api.PRODUCE)
+        with socket.create_connection(("127.0.0.1", proxy.port)) as gone:
+            gone.sendall(request(1))
+            served, _ = broker.accept()
+            assert receive(served)
+        with served:
+            assert served.recv(1) == b"", "the proxy passes on that the client is gone"
+        with socket.create_connection(("127.0.0.1", proxy.port)) as client:
+            client.sendall(request(2))
+            served, _ = broker.accept()
+            with served:
+                assert receive(served)
+                served.sendall(struct.pack(">ii", 4, 2))
+                lost.wait()
+                assert client.recv(1) == b""
+    assert lost.hits == 1
 
 
 def test_a_held_request_waits_outside_and_a_held_answer_inside_the_broker(setup):

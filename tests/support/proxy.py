@@ -98,6 +98,15 @@ class Fault:
         self.matched += 1
         return self.nth <= self.matched < self.nth + self.times
 
+    def _missed(self) -> None:
+        """The connection ended before the answer to a request that it was meant for.
+
+        Such are the last words of a client that is gone, read when a request before them is let
+        go on: without this the fault would be spent, and nobody struck.
+        """
+        if self.kind in {"swallow", "hold_response"}:
+            self.matched -= 1
+
     def _strike(self) -> None:
         self.hits += 1
         self._struck.set()
@@ -327,6 +336,9 @@ class Proxy:
                 pump.cancel()
             broker.transport.abort()
             await asyncio.gather(*pumps, return_exceptions=True)
+            for _, fault in pending.values():
+                if fault is not None:
+                    fault._missed()
 
     async def _requests(
         self,
