@@ -8,7 +8,7 @@ import sys
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from worker.errors import EXIT_DRAINED, EXIT_REFUSED, Refused
+from worker.errors import EXIT_DRAINED, EXIT_REFUSED, Fatal, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,7 +76,13 @@ def _run(options: list[str]) -> int:
             # The digest of the weights gives the interpreter's lock back while it computes.
             reading = beside.submit(checkpoints.read, model.checkpoint)
             # Imported only now: signal handlers stand before torch, which takes seconds.
-            from worker.model.classifier import load  # noqa: PLC0415
+            try:
+                from worker.model.classifier import load  # noqa: PLC0415
+            except (ImportError, OSError) as error:  # OSError: a shared library is missing
+                raise Fatal(
+                    f"the libraries of the model cannot be imported: {error}: install them again, "
+                    "in the versions of constraints.txt"
+                ) from error
 
             laps.lap("import")
             checkpoint = reading.result()

@@ -101,10 +101,10 @@ def _checkpoint(settings: Settings, report: Report) -> Checkpoint:
 
 def _device(settings: Settings, checkpoint: Checkpoint | None, report: Report) -> None:
     """Loads the model; without a checkpoint, only looks whether there is such a device."""
-    from worker.model.device import choose_device  # noqa: PLC0415 - seconds, of torch
-
     wanted = settings.model
     if checkpoint is None:
+        from worker.model.device import choose_device  # noqa: PLC0415 - seconds, of torch
+
         device = choose_device(wanted.device)
         report.ok("device", f"{device}; nothing was computed, for want of a checkpoint")
         return
