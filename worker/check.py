@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from worker.errors import EXIT_DRAINED, EXIT_FAILED, EXIT_REFUSED, Refused, Transient
 from worker.kafka.probe import unreachable
@@ -51,9 +51,9 @@ class Report:
         """2 if a person has to change something, though a broker is away too; 1 if only that."""
         return max(self._codes, default=EXIT_DRAINED)
 
-    def _print(self, line: str, stream: object) -> None:
+    def _print(self, line: str, stream: TextIO) -> None:
         with self._lock:
-            print(line, file=stream, flush=True)  # type: ignore[call-overload]
+            print(line, file=stream, flush=True)
 
 
 def check(settings: Settings) -> int:
