@@ -59,7 +59,7 @@ def _tensors(checkpoint: Checkpoint, device: torch.device) -> dict[str, torch.Te
 
 
 def _by_transformers(checkpoint: Checkpoint, device: torch.device) -> nn.Module:
-    import transformers  # noqa: PLC0415 - 6 CPU seconds, for those checkpoints that need them
+    import transformers  # noqa: PLC0415 - seconds, paid only for those checkpoints that need them
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
