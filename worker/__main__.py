@@ -8,7 +8,7 @@ import sys
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from worker.errors import EXIT_DRAINED, EXIT_FAILED, EXIT_REFUSED, Refused, Transient
+from worker.errors import EXIT_DRAINED, EXIT_REFUSED, Fatal, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,15 +61,39 @@ def _run(options: list[str]) -> int:
     chosen = settings.load(options)
     logs.configure(format=chosen.log.format, level=chosen.log.level)
     _prepare_libraries()
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
+
     from worker.service import serve  # noqa: PLC0415
 
     def load_model() -> Classifier:
-        # Imported only now: signal handlers stand before torch, which takes seconds.
-        from worker.model.classifier import load  # noqa: PLC0415
+        from worker.laps import Laps  # noqa: PLC0415
+        from worker.model import checkpoint as checkpoints  # noqa: PLC0415
 
         model = chosen.model
+        checkpoints.look(model.checkpoint)  # a wrong directory is refused without torch
+        laps = Laps()
+        with ThreadPoolExecutor(1) as beside:
+            # The digest of the weights gives the interpreter's lock back while it computes.
+            reading = beside.submit(checkpoints.read, model.checkpoint)
+            # Imported only now: signal handlers stand before torch, which takes seconds.
+            try:
+                from worker.model.classifier import load  # noqa: PLC0415
+            except (ImportError, OSError) as error:  # OSError: a shared library is missing
+                raise Fatal(
+                    f"the libraries of the model cannot be imported: {error}: install them again, "
+                    "in the versions of constraints.txt"
+                ) from error
+
+            laps.lap("import")
+            checkpoint = reading.result()
+        laps.lap("checkpoint")
         return load(
-            path=model.checkpoint, device=model.device, dtype=model.dtype, threads=model.threads
+            path=model.checkpoint,
+            device=model.device,
+            dtype=model.dtype,
+            threads=model.threads,
+            checkpoint=checkpoint,
+            laps=laps,
         )
 
     return serve(chosen, load=load_model)
@@ -81,32 +105,10 @@ def _check(options: list[str]) -> int:
     chosen = settings.load(options, command="check")
     logs.configure(format=chosen.log.format, level="error")
     _prepare_libraries()
-    from worker.kafka.topics import TopicDesk  # noqa: PLC0415
-    from worker.model.classifier import load  # noqa: PLC0415
-    from worker.service import batching, checked, connection  # noqa: PLC0415
+    print("settings    ok", flush=True)
+    from worker.check import check  # noqa: PLC0415
 
-    print("settings    ok")
-    model = load(
-        path=chosen.model.checkpoint,
-        device=chosen.model.device,
-        dtype=chosen.model.dtype,
-        threads=chosen.model.threads,
-    )
-    limits = batching(chosen, model)
-    dtype = str(model.dtype).removeprefix("torch.")
-    print(f"checkpoint  ok: {model.name} {model.version}, labels {', '.join(model.labels)}")
-    print(f"device      ok: {model.device} in {dtype}, batches of {limits.max_records} records")
-    desk = TopicDesk(connection=connection(chosen))
-    try:
-        topics = checked(desk, chosen)
-    except Transient as error:
-        print(f"emotion-worker: {error}", file=sys.stderr)
-        return EXIT_FAILED
-    finally:
-        desk.close()
-    for topic in (topics.input, topics.output, topics.dlq):
-        print(f"topic       ok: {topic.name}, {topic.partitions} partitions")
-    return EXIT_DRAINED
+    return check(chosen)
 
 
 def _schema(options: list[str]) -> int:

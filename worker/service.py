@@ -1,7 +1,10 @@
 """The worker as a process: start-up in order, signals, exit code.
 
-Signal handlers, then HTTP, then topics, then the model, then the producer, then the group: a cold
-replica never holds partitions, and the probes answer from the first second.
+    signal handlers -> HTTP ─┬─ topics (waits for the cluster)          ─┬─ producer -> group
+                             └─ model: import, weights, gates, warm-up  ─┘
+
+A cold replica never holds partitions, and the probes answer from the first second. What is wrong
+with the topics is told without waiting for the model, and the other way round.
 """
 
 from __future__ import annotations
@@ -33,6 +36,8 @@ from worker.kafka.source import Source
 from worker.kafka.topics import TopicDesk, Topics
 from worker.kafka.transactions import TransactionalSink, transactional_writer
 from worker.kafka.writer import Writer
+from worker.laps import Laps
+from worker.loading import Loading
 from worker.metrics import Metrics
 from worker.pipeline import Parts, Pipeline
 from worker.signals import StoppedEarly, StopSignals
@@ -69,6 +74,15 @@ class Batching:
     in_flight: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """The model, warm; the limits in force; seconds of loading and of warming up."""
+
+    classifier: Classifier
+    limits: Batching
+    laps: Laps
+
+
 class Signals(StopSignals):
     """SIGTERM and SIGINT: the first asks for a drain, the second for the end."""
 
@@ -83,14 +97,25 @@ def serve(settings: Settings, *, load: Callable[[], Classifier]) -> int:
 
     Args:
         settings: All settings.
-        load: Makes the model; any ``Classifier`` can stand in for one.
+        load: Makes the model; any ``Classifier`` can stand in for one. Called on a thread of its
+            own.
 
     Returns:
-        The exit code: 0 drained, 1 failed, 2 refused.
+        The exit code: 0 drained, 1 failed, 2 refused. If the model is still being loaded the
+        process ends here, without the interpreter's own end: that could wait for the import of
+        torch, or crash in it.
     """
+    loading = Loading(lambda: _loaded(settings, load))
+    code = _code(settings, loading)
+    if loading.under_way:
+        end_at_once(code)
+    return code
+
+
+def _code(settings: Settings, loading: Loading[_Loaded]) -> int:
     try:
         with Signals() as signals:
-            return _serve(settings, load, signals)
+            return _serve(settings, loading, signals)
     except StoppedEarly:
         log.info("stopped_before_start")
         return EXIT_DRAINED
@@ -160,7 +185,8 @@ def _security(kafka: KafkaSettings) -> Security:
     )
 
 
-def _serve(settings: Settings, load: Callable[[], Classifier], signals: Signals) -> int:
+def _serve(settings: Settings, loading: Loading[_Loaded], signals: Signals) -> int:
+    start = Laps()
     registry = CollectorRegistry()
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
         collector(registry=registry)
@@ -178,11 +204,15 @@ def _serve(settings: Settings, load: Callable[[], Classifier], signals: Signals)
     )
     endpoints.start()
     log.info("http_listening", host=settings.http.host, port=endpoints.port)
+    loading.start()
     try:
         desk = TopicDesk(connection=connection(settings))
-        topics = _wait_for_topics(desk, settings)
+        topics = _wait_for_topics(desk, settings, loading)
+        start.lap("topics")
         metrics.broker_reachable(reachable=True)  # from here on 0 is news, also while it loads
-        classifier, limits = _loaded(settings, load)
+        loaded = loading.result()
+        start.lap("model")
+        classifier, limits = loaded.classifier, loaded.limits
         metrics.model_loaded(
             name=classifier.name,
             version=classifier.version,
@@ -204,7 +234,15 @@ def _serve(settings: Settings, load: Callable[[], Classifier], signals: Signals)
             )
         )
         signals.started()
-        log.info("worker_started", input=topics.input.name, output=topics.output.name)
+        log.info(
+            "worker_started",
+            input=topics.input.name,
+            output=topics.output.name,
+            topics_seconds=start.seconds["topics"],
+            model_seconds=start.seconds["model"],
+            load_seconds=loaded.laps.seconds["load"],
+            warm_up_seconds=loaded.laps.seconds["warm_up"],
+        )
         pipeline.start()
         return _run(pipeline, signals, health, settings)
     finally:
@@ -212,8 +250,9 @@ def _serve(settings: Settings, load: Callable[[], Classifier], signals: Signals)
         endpoints.close()
 
 
-def _loaded(settings: Settings, load: Callable[[], Classifier]) -> tuple[Classifier, Batching]:
+def _loaded(settings: Settings, load: Callable[[], Classifier]) -> _Loaded:
     """The model, warm, and the limits in force. The process ends if that takes too long."""
+    laps = Laps()
     deadline = settings.model.load_deadline
     problem = (
         f"the model is not loaded and warm after {deadline:g} s: raise model.load_deadline if it "
@@ -226,9 +265,11 @@ def _loaded(settings: Settings, load: Callable[[], Classifier]) -> tuple[Classif
 
     with limited(deadline, late, last_resort=end_without_the_interpreter):
         classifier = load()
+        laps.lap("load")
         limits = batching(settings, classifier)
         classifier.warm_up(max_records=limits.max_records, max_tokens=limits.max_tokens)
-    return classifier, limits
+        laps.lap("warm_up")
+    return _Loaded(classifier, limits, laps)
 
 
 def _run(pipeline: Pipeline, signals: Signals, health: Health, settings: Settings) -> int:
@@ -282,13 +323,14 @@ def _explained(failure: BaseException, settings: Settings) -> BaseException:
     return failure
 
 
-def _wait_for_topics(desk: TopicDesk, settings: Settings) -> Topics:
+def _wait_for_topics(desk: TopicDesk, settings: Settings, loading: Loading[_Loaded]) -> Topics:
     """The topics, as soon as a broker answers.
 
     Raises:
-        Refused: One is missing or cannot serve.
+        Refused: One is missing or cannot serve; or the model was refused meanwhile.
     """
     while True:
+        loading.failed_early()
         try:
             return checked(desk, settings)
         except Transient as error:

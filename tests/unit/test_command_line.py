@@ -20,6 +20,7 @@ from worker.kafka.clients import Connection
 from worker.settings import Settings
 
 COMMAND = str(Path(sys.executable).with_name("emotion-worker"))
+DEAD = ("--kafka.bootstrap-servers", "127.0.0.1:1")
 HEAVY = ("torch", "transformers", "tokenizers", "kafka", "pydantic", "numpy")
 
 
@@ -132,9 +133,11 @@ def test_redrive_without_a_broker_fails_with_one_line(capsys, monkeypatch, optio
 
 
 def test_a_checkpoint_that_is_not_there_is_refused(capsys):
-    code, out, err = told(capsys, "check", "--model.checkpoint", "nowhere")
-    assert (code, out) == (2, "settings    ok\n")
-    (line,) = err
+    code, out, err = told(capsys, "check", *DEAD, "--model.checkpoint", "nowhere")
+    assert code == 2
+    assert out.startswith("settings    ok\n")
+    dead, line = sorted(err, reverse=True)
+    assert dead.startswith("emotion-worker: no broker answers at 127.0.0.1:1: ")
     assert line.startswith("emotion-worker: model.checkpoint: there is no directory nowhere: ")
     assert "emotion-train run" in line
 
@@ -149,10 +152,12 @@ def test_cuda_without_a_gpu_is_refused_and_never_replaced(capsys, tmp_path, devi
     tiny.checkpoint(tmp_path / "tiny")
     capsys.readouterr()
     code, out, err = told(
-        capsys, "check", "--model.checkpoint", str(tmp_path / "tiny"), "--model.device", device
-    )
-    assert (code, out) == (2, "settings    ok\n")
-    (line,) = err
+        capsys, "check", *DEAD, "--model.checkpoint", str(tmp_path / "tiny"),
+        "--model.device", device,
+    )  # fmt: skip
+    assert code == 2
+    assert [line.split()[0] for line in out.splitlines()] == ["settings", "checkpoint"]
+    (line,) = [line for line in err if "no broker answers" not in line]
     assert line.startswith(f"emotion-worker: model.device: {device} was asked for")
     assert "GPU" in line
 
@@ -192,11 +197,78 @@ def test_a_port_in_use_is_refused_before_anything_is_read(worker):
     assert "cannot be bound" in json.loads(line)["event"]
 
 
+def test_a_wrong_checkpoint_is_refused_though_no_broker_is_there_to_wait_for(worker):
+    process = worker(WORKER_HTTP__PORT="0", WORKER_MODEL__CHECKPOINT="nowhere")
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, out) == (2, "")
+    last = json.loads(err.splitlines()[-1])
+    assert (last["level"], last["event"].split(":")[0]) == ("error", "model.checkpoint")
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    "program", ["raise ImportError('libfoo.so.1: cannot open')", "import a_module_of_torch"]
+)
+def test_a_torch_that_cannot_be_imported_ends_the_process_with_one_line(worker, tmp_path, program):
+    (tmp_path / "torch.py").write_text(program)
+    tiny_path = tiny.checkpoint(tmp_path / "tiny")
+    process = worker(
+        WORKER_HTTP__PORT="0", WORKER_MODEL__CHECKPOINT=str(tiny_path), PYTHONPATH=str(tmp_path)
+    )
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, out) == (1, "")
+    assert "Traceback" not in err
+    (line,) = [each for each in map(json.loads, err.splitlines()) if each["level"] == "error"]
+    assert line["event"].startswith("the libraries of the model cannot be imported: ")
+
+
+SLOW_TORCH = """\
+import sys, time
+print('{"event": "importing"}', file=sys.stderr, flush=True)
+time.sleep(3_000)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_in_the_middle_of_an_import_ends_the_process_at_once_with_0(
+    worker, tmp_path, number
+):
+    (tmp_path / "torch.py").write_text(SLOW_TORCH)
+    path = tiny.checkpoint(tmp_path / "tiny")
+    process = worker(
+        WORKER_HTTP__PORT="0", WORKER_MODEL__CHECKPOINT=str(path), PYTHONPATH=str(tmp_path)
+    )
+    while "importing" not in process.stderr.readline():
+        assert process.poll() is None
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (0, "")
+    assert "stopped_before_start" in err.splitlines()[-1]
+    assert "Traceback" not in err
+
+
+def test_an_import_that_never_ends_is_ended_by_the_loads_deadline(worker, tmp_path):
+    (tmp_path / "torch.py").write_text(SLOW_TORCH)
+    path = tiny.checkpoint(tmp_path / "tiny")
+    process = worker(
+        WORKER_HTTP__PORT="0",
+        WORKER_MODEL__CHECKPOINT=str(path),
+        WORKER_MODEL__LOAD_DEADLINE="2",
+        PYTHONPATH=str(tmp_path),
+    )
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, out) == (1, "")
+    assert "the model is not loaded and warm after 2 s: " in err.splitlines()[-1]
+
+
 @pytest.mark.parametrize(("number", "form"), [(signal.SIGTERM, "json"), (signal.SIGINT, "console")])
 def test_without_a_broker_it_waits_alive_and_not_ready_until_a_signal_ends_it_with_0(
-    worker, number, form
+    worker, tmp_path, number, form
 ):
-    process = worker(WORKER_HTTP__PORT="0", WORKER_LOG__FORMAT=form)
+    path = tiny.checkpoint(tmp_path / "tiny")
+    process = worker(
+        WORKER_HTTP__PORT="0", WORKER_LOG__FORMAT=form, WORKER_MODEL__CHECKPOINT=str(path)
+    )
     first = process.stderr.readline()
     assert "http_listening" in first
     port = json.loads(first)["port"] if form == "json" else first.rpartition("port=")[2].split()[0]

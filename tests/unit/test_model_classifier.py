@@ -292,6 +292,67 @@ def test_a_kernel_that_fails_is_not_taken(tiny_path, monkeypatch):
     assert np.array_equal(scores(model, TEXTS), expected)
 
 
+@pytest.mark.parametrize(
+    ("seconds", "kernels", "timings"),
+    [
+        ([1.0, 2.0], "onednn", 2),  # oneDNN is timed first
+        ([2.0, 1.0], "default", 2),
+        ([1.2, 1.0, 1.2, 1.1, 0.9, 1.1], "onednn", 6),  # near: the best of three decides
+        ([1.0, 1.2, 1.1, 1.2, 1.1, 0.9], "default", 6),
+    ],
+)
+def test_the_faster_kernel_is_taken_after_one_timing_where_the_difference_is_clear(
+    tiny_path, monkeypatch, seconds, kernels, timings
+):
+    if not linear.onednn_is_there():
+        pytest.skip("this torch has no oneDNN")
+    model = load_cpu(tiny_path)
+    left = list(seconds)
+    monkeypatch.setattr(model, "_seconds", lambda _: left.pop(0))
+    assert model.choose_kernels() == kernels
+    assert len(seconds) - len(left) == timings
+    products = [one for one in model._model.modules() if type(one) is linear.Product]
+    assert {one.onednn for one in products} == {kernels == "onednn"}
+
+
+def test_every_gate_computes_every_sample(tiny_path, monkeypatch):
+    """In float32 as it was read, in the precision, and by the other kernel."""
+    computed = []
+    launch = classifiers.TorchClassifier.launch
+
+    def seen(model, staged):
+        products = [one for one in model._model.modules() if type(one) is linear.Product]
+        if len(staged[0]) == len(classifiers.SAMPLES):
+            computed.append(products and (products[0].weight.dtype, products[0].onednn))
+        return launch(model, staged)
+
+    monkeypatch.setattr(classifiers.TorchClassifier, "launch", seen)
+    load_cpu(tiny_path)
+    onednn = [(torch.float32, True)] if linear.onednn_is_there() else []
+    assert computed == [[], (torch.float32, False), *onednn]
+
+
+def test_the_weights_are_read_once_whatever_precision_is_taken(delicate, monkeypatch):
+    reads = []
+    network = classifiers.network
+    monkeypatch.setattr(classifiers, "network", lambda *a: reads.append(a) or network(*a))
+    monkeypatch.setattr(
+        classifiers,
+        "choose_dtype",
+        lambda asked, _: torch.bfloat16 if asked == "auto" else getattr(torch, asked),
+    )
+    model = load_cpu(delicate, dtype="auto")
+    assert (model.dtype, len(reads)) == (torch.float32, 1)
+
+
+def test_the_float32_weights_are_given_back_once_a_precision_is_taken(gentle):
+    model = load_cpu(gentle, dtype="bfloat16")
+    product = next(one for one in model._model.modules() if type(one) is linear.Product)
+    assert product._float32 is None
+    with pytest.raises(RuntimeError, match="settled"):
+        model.use_precision(torch.float32, np.zeros((8, 6)))
+
+
 @pytest.fixture(scope="module")
 def gentle(tiny_path, tmp_path_factory):
     """A checkpoint that bears a reduced precision on any device, as trained ones do."""
@@ -336,7 +397,7 @@ def test_auto_falls_back_to_float32_with_a_warning(delicate, monkeypatch):
         monkeypatch.setattr(classifiers, "log", classifiers.structlog.get_logger())
         model = load_cpu(delicate, dtype="auto")
     assert model.dtype == torch.float32
-    # Loaded again, not turned back: what bfloat16 has cut off would be lost.
+    # From the float32 weights, which are kept until now: what bfloat16 has cut off would be lost.
     assert np.abs(scores(model, TEXTS) - expected).max() < TOLERANCE
     warning = next(line for line in logs if line["event"] == "precision_refused")
     assert (warning["log_level"], warning["dtype"], warning["instead"]) == (

@@ -79,6 +79,18 @@ class Connection:
         """
         return _reach(KafkaProducer, self, **options)
 
+    def no_answer(self, seen: list[str]) -> str:
+        """The line for a cluster that does not answer.
+
+        Args:
+            seen: What was found out about each address; may be empty.
+        """
+        return (
+            f"no broker answers at {self.bootstrap_servers}: "
+            "check kafka.bootstrap_servers and that the cluster is up"
+            + (f" ({'; '.join(seen)})" if seen else "")
+        )
+
     def examine(self) -> list[str]:
         """A line for each broker that cannot be asked whether it serves this client.
 
@@ -123,8 +135,4 @@ def _reach(kind: Any, connection: Connection, *, examine: bool = True, **options
         return kind(**connection.common(), **options)
     except (kafka.errors.KafkaTimeoutError, kafka.errors.KafkaConnectionError) as error:
         seen = connection.examine() if examine else []
-        raise Transient(
-            f"no broker answers at {connection.bootstrap_servers}: "
-            "check kafka.bootstrap_servers and that the cluster is up"
-            + (f" ({'; '.join(seen)})" if seen else "")
-        ) from error
+        raise Transient(connection.no_answer(seen)) from error

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 LONGEST = 512
 """Tokens kept of a text where nothing says otherwise; tokenizers may claim 1e30."""
 
+DIGEST_BYTES = 8 << 20
+"""Bytes that are read and digested at a time. Each time the thread needs the interpreter again,
+which another one that imports torch gives back every 5 ms: with the library's 256 KiB the digest of
+400 MB would wait for 8 s."""
+
 OFFSET_POSITIONS = frozenset(
     {
         "roberta",
@@ -44,6 +49,10 @@ class Checkpoint:
     """What a checkpoint says of itself."""
 
     path: Path
+    config: dict[str, Any]
+    """What config.json holds."""
+    weights: tuple[Path, ...]
+    """The safetensors files: one, or the shards."""
     name: str
     version: str
     """12 hexadecimal digits: SHA-256 over weights and tokenizer, or the manifest's."""
@@ -59,6 +68,28 @@ class Checkpoint:
     """Share of each label in the training data, for drift; None without a manifest."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Content:
+    """All of a checkpoint but its weights and its tokenizer."""
+
+    config: dict[str, Any]
+    manifest: dict[str, Any]
+    weights: tuple[Path, ...]
+    labels: tuple[str, ...]
+    temperature: float
+    max_length: int
+    pad_token_id: int
+
+
+def look(path: Path) -> None:
+    """Checks all that is known without reading weights: ``read`` takes their digest.
+
+    Raises:
+        Refused: As ``read`` does.
+    """
+    _content(path)
+
+
 def read(path: Path) -> Checkpoint:
     """Reads a checkpoint's description and checks that this worker can serve it.
 
@@ -68,25 +99,20 @@ def read(path: Path) -> Checkpoint:
     Raises:
         Refused: With one line that says what is wrong and what to do.
     """
-    wrong = trouble(path)
-    if wrong:
-        raise Refused(f"model.checkpoint: {wrong}")
-    config = _json(path / "config.json")
-    weights = _weights(path)
-    if not (path / "tokenizer.json").is_file():
-        raise Refused(f"model.checkpoint: {path} has no tokenizer.json: save a fast tokenizer")
-    labels = _labels(path, config)
-    manifest = _json(path / "manifest.json") if (path / "manifest.json").exists() else {}
-    digests = {file.name: _sha256(file) for file in (*weights, path / "tokenizer.json")}
-    _verify(path, manifest, digests, labels)
+    content = _content(path)
+    config, manifest = content.config, content.manifest
+    digests = {file.name: _sha256(file) for file in (*content.weights, path / "tokenizer.json")}
+    _verify(path, manifest, digests)
     return Checkpoint(
         path=path,
+        config=config,
+        weights=content.weights,
         name=str(manifest.get("name") or path.resolve().name),
         version=str(manifest.get("version") or version_of(digests)),
-        labels=labels,
-        temperature=_temperature(path, manifest),
-        max_length=_max_length(path, config, manifest),
-        pad_token_id=_pad_token_id(path, config),
+        labels=content.labels,
+        temperature=content.temperature,
+        max_length=content.max_length,
+        pad_token_id=content.pad_token_id,
         vocabulary=int(config.get("vocab_size", 2**31)),
         label_shares=manifest.get("label_distribution"),
     )
@@ -96,6 +122,28 @@ def version_of(digests: dict[str, str]) -> str:
     """The version of a checkpoint without a manifest: a digest of its files' digests."""
     lines = "".join(f"{name}:{digest}\n" for name, digest in sorted(digests.items()))
     return hashlib.sha256(lines.encode()).hexdigest()[:12]
+
+
+def _content(path: Path) -> _Content:
+    wrong = trouble(path)
+    if wrong:
+        raise Refused(f"model.checkpoint: {wrong}")
+    config = _json(path / "config.json")
+    weights = _weights(path)
+    if not (path / "tokenizer.json").is_file():
+        raise Refused(f"model.checkpoint: {path} has no tokenizer.json: save a fast tokenizer")
+    labels = _labels(path, config)
+    manifest = _json(path / "manifest.json") if (path / "manifest.json").exists() else {}
+    _shaped(path, manifest, labels)
+    return _Content(
+        config=config,
+        manifest=manifest,
+        weights=weights,
+        labels=labels,
+        temperature=_temperature(path, manifest),
+        max_length=_max_length(path, config, manifest),
+        pad_token_id=_pad_token_id(path, config),
+    )
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -110,16 +158,16 @@ def _json(path: Path) -> dict[str, Any]:
     return data
 
 
-def _weights(path: Path) -> list[Path]:
+def _weights(path: Path) -> tuple[Path, ...]:
     index = path / "model.safetensors.index.json"
     if index.is_file():
         names = sorted(set(_json(index).get("weight_map", {}).values()))
         missing = [name for name in names if not (path / name).is_file()]
         if missing or not names:
             raise Refused(f"model.checkpoint: {path} lacks {', '.join(missing) or 'its shards'}")
-        return [path / name for name in names]
+        return tuple(path / name for name in names)
     if (path / "model.safetensors").is_file():
-        return [path / "model.safetensors"]
+        return (path / "model.safetensors",)
     raise Refused(
         f"model.checkpoint: {path} has no model.safetensors; other formats can run code when "
         "they are loaded and are not read: save it with save_pretrained"
@@ -154,9 +202,7 @@ def _labels(path: Path, config: dict[str, Any]) -> tuple[str, ...]:
     return tuple(ordered)
 
 
-def _verify(
-    path: Path, manifest: dict[str, Any], digests: dict[str, str], labels: tuple[str, ...]
-) -> None:
+def _shaped(path: Path, manifest: dict[str, Any], labels: tuple[str, ...]) -> None:
     shapes = {"files": dict, "labels": list, "label_distribution": dict}
     for name, shape in shapes.items():
         if not isinstance(manifest.get(name) or shape(), shape):
@@ -169,6 +215,11 @@ def _verify(
         raise Refused(
             f"model.checkpoint: label_distribution in manifest.json of {path} is no number"
         )
+    if manifest.get("labels") and tuple(manifest["labels"]) != labels:
+        raise Refused(f"model.checkpoint: config.json and manifest.json of {path} differ in labels")
+
+
+def _verify(path: Path, manifest: dict[str, Any], digests: dict[str, str]) -> None:
     told = manifest.get("files") or {}
     broken = [name for name, digest in digests.items() if told.get(name, digest) != digest]
     if broken:
@@ -176,8 +227,6 @@ def _verify(
             f"model.checkpoint: {', '.join(broken)} in {path} is not what manifest.json says: "
             "the copy is damaged or the file was replaced"
         )
-    if manifest.get("labels") and tuple(manifest["labels"]) != labels:
-        raise Refused(f"model.checkpoint: config.json and manifest.json of {path} differ in labels")
 
 
 def _temperature(path: Path, manifest: dict[str, Any]) -> float:
@@ -212,5 +261,9 @@ def _pad_token_id(path: Path, config: dict[str, Any]) -> int:
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    buffer = memoryview(bytearray(DIGEST_BYTES))
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            digest.update(buffer[:count])
+    return digest.hexdigest()

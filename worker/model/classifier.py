@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import structlog
 import torch
-import transformers
-from tokenizers import Tokenizer
 
 from worker.classify import BatchLimits
 from worker.errors import Refused
+from worker.laps import Laps
 from worker.model import checkpoint as checkpoints
 from worker.model import linear
 from worker.model.device import choose_device, choose_dtype, usable_cpus
+from worker.model.tokenizer import load_tokenizer
+from worker.model.weights import network
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,6 +44,10 @@ SAMPLES = (
 )
 """Texts of many lengths, by which precisions and kernels are compared at start."""
 
+CLEAR = 1.5
+"""How many times faster a kernel must be in one timing for the matter to be settled. On the
+processors that were measured the better one is twice as fast; a busy neighbour moves one timing by
+less than half. Nearer than that, two more timings of each decide."""
 
 CPU_LIMITS = BatchLimits(max_records=256, max_tokens=2_048)
 """Measured with MiniLM: larger batches leave the processor's cache and are slower."""
@@ -80,7 +85,9 @@ class TorchClassifier:
         self.dtype = torch.float32
         """Precision of the matrix products."""
         self._model = model
-        self._tokenizer = _tokenizer(checkpoint)
+        self._by_default: np.ndarray | None = None
+        """``reference()`` in the precision in use, by torch's default kernel."""
+        self._tokenizer = load_tokenizer(checkpoint)
 
     def tokenize(self, texts: Sequence[str]) -> list[tuple[Sequence[int], bool]]:
         """Token ids of each text with special tokens, at most ``max_length``, and if it was cut."""
@@ -184,50 +191,72 @@ class TorchClassifier:
         """Scores of the sample texts, shape (samples, labels)."""
         return self.scores(self.launch(self.stage([ids for ids, _ in self.tokenize(SAMPLES)])))
 
-    def choose_kernels(self) -> str:
-        """On a CPU, measures torch's default matrix product against oneDNN's; keeps the faster."""
-        if self.device.type != "cpu" or not linear.onednn_is_there():
-            return "default"
-        rows = [self._filler(32)] * 32
-        default = self._seconds(rows)
-        expected = self.reference()
-        linear.use_onednn(self._model, use=True)
-        try:
-            close = np.abs(self.reference() - expected).max() <= TOLERANCE
-            faster = self._seconds(rows) < default
-        except InferenceError as error:
-            log.debug("onednn_unusable", error=str(error))
-            close = faster = False
-        linear.use_onednn(self._model, use=close and faster)
-        return "onednn" if close and faster else "default"
+    def replace_products(self) -> None:
+        """Puts layers whose precision and kernel can be chosen in the place of the linear ones."""
+        linear.replace_all(self._model, labels=len(self.labels))
 
     def use_precision(self, dtype: torch.dtype, expected: np.ndarray) -> float:
         """Computes the matrix products in a precision.
 
         Args:
             dtype: The precision.
-            expected: ``reference()`` in float32.
+            expected: ``reference()`` of the model as it was read, in float32.
 
         Returns:
             The largest difference of a score; infinite where the model cannot run so.
         """
-        self._model = _weights(self.checkpoint, self.device)
-        linear.replace_all(self._model, dtype, labels=len(self.labels))
+        linear.use_precision(self._model, dtype)
         self.dtype = dtype
+        self._by_default = None
         try:
-            difference = float(np.abs(self.reference() - expected).max())
+            self._by_default = self.reference()
         except InferenceError as error:
             log.debug("precision_unusable", dtype=str(dtype), error=str(error))
             return float("inf")
+        difference = float(np.abs(self._by_default - expected).max())
         return difference if np.isfinite(difference) else float("inf")
 
+    def settle_precision(self) -> None:
+        """Gives back the memory that another precision would need."""
+        linear.settle(self._model)
+
+    def choose_kernels(self) -> str:
+        """On a CPU, measures torch's default matrix product against oneDNN's; keeps the faster."""
+        if self.device.type != "cpu" or not linear.onednn_is_there():
+            return "default"
+        taken = self._onednn_is_right() and self._onednn_is_faster()
+        linear.use_onednn(self._model, use=taken)
+        return "onednn" if taken else "default"
+
+    def _onednn_is_right(self) -> bool:
+        if self._by_default is None:  # the model cannot run with the layers that have kernels
+            return False
+        linear.use_onednn(self._model, use=True)
+        try:
+            return bool(np.abs(self.reference() - self._by_default).max() <= TOLERANCE)
+        except InferenceError as error:
+            log.debug("onednn_unusable", error=str(error))
+            return False
+
+    def _onednn_is_faster(self) -> bool:
+        rows = [self._filler(32)] * 32
+        best = {True: float("inf"), False: float("inf")}
+        try:
+            for _ in range(3):
+                for onednn in (True, False):  # in turns: a busy moment falls on both
+                    linear.use_onednn(self._model, use=onednn)
+                    best[onednn] = min(best[onednn], self._seconds(rows))
+                if max(best.values()) > CLEAR * min(best.values()):
+                    break
+        except InferenceError as error:
+            log.debug("onednn_unusable", error=str(error))
+            return False
+        return best[True] < best[False]
+
     def _seconds(self, rows: list[list[int]]) -> float:
-        best = float("inf")
-        for _ in range(3):
-            begin = time.perf_counter()
-            self.scores(self.launch(self.stage(rows)))
-            best = min(best, time.perf_counter() - begin)
-        return best
+        begin = time.perf_counter()
+        self.scores(self.launch(self.stage(rows)))
+        return time.perf_counter() - begin
 
     def _filler(self, length: int) -> list[int]:
         # Any token but padding will do: only the shape matters.
@@ -245,7 +274,15 @@ class TorchClassifier:
         return InferenceError("device" if device else "other", text)
 
 
-def load(*, path: Path, device: str, dtype: str, threads: int | None = None) -> TorchClassifier:
+def load(
+    *,
+    path: Path,
+    device: str,
+    dtype: str,
+    threads: int | None = None,
+    checkpoint: Checkpoint | None = None,
+    laps: Laps | None = None,
+) -> TorchClassifier:
     """Loads a checkpoint, checks its precision against float32 and chooses kernels.
 
     Args:
@@ -253,23 +290,30 @@ def load(*, path: Path, device: str, dtype: str, threads: int | None = None) -> 
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
         threads: Threads on a CPU; None takes what the process may use.
+        checkpoint: What ``read(path)`` returned, where it was read before.
+        laps: Gets the seconds of each step, which are logged at the end.
 
     Raises:
         Refused: The checkpoint, the device or the precision is unusable.
     """
-    checkpoint = checkpoints.read(path)
+    laps = laps or Laps()
+    checkpoint = checkpoint or checkpoints.read(path)
     place = choose_device(device)
     precision = choose_dtype(dtype, place)
     if place.type == "cpu":
         torch.set_num_threads(threads or usable_cpus())
     classifier = TorchClassifier(
-        checkpoint=checkpoint, model=_weights(checkpoint, place), device=place
+        checkpoint=checkpoint, model=network(checkpoint, place), device=place
     )
+    laps.lap("weights")
     expected = classifier.reference()
     if not np.isfinite(expected).all():
         raise Refused(f"model.checkpoint: the scores of {path} are not finite in float32")
+    classifier.replace_products()
     _choose_precision(classifier, precision, expected, required=dtype != "auto")
+    laps.lap("precision")
     kernels = classifier.choose_kernels()
+    laps.lap("kernels")
     log.info(
         "model_loaded",
         model=checkpoint.name,
@@ -279,6 +323,8 @@ def load(*, path: Path, device: str, dtype: str, threads: int | None = None) -> 
         dtype=str(classifier.dtype).removeprefix("torch."),
         kernels=kernels,
         max_length=checkpoint.max_length,
+        seconds=laps.seconds,
+        cpu_seconds=laps.cpu_seconds,
     )
     return classifier
 
@@ -292,57 +338,13 @@ def _choose_precision(
         Refused: They do not, and it was asked for by name.
     """
     difference = classifier.use_precision(dtype, expected)
-    if difference <= TOLERANCE:
-        return
-    name = str(dtype).removeprefix("torch.")
-    if required:
-        raise Refused(
-            f"model.dtype: scores in {name} differ from float32 by {difference:.3f}, "
-            f"{TOLERANCE} is accepted: set float32 or auto"
-        )
-    log.warning("precision_refused", dtype=name, difference=difference, instead="float32")
-    classifier.use_precision(torch.float32, expected)
-
-
-def _weights(checkpoint: Checkpoint, device: torch.device) -> torch.nn.Module:
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    try:
-        model, report = transformers.AutoModelForSequenceClassification.from_pretrained(
-            checkpoint.path,
-            dtype=torch.float32,
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-            output_loading_info=True,
-        )
-    except Exception as error:  # transformers raises many kinds for a bad directory
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise Refused(f"model.checkpoint: {checkpoint.path} cannot be loaded: {reason}") from error
-    if report["missing_keys"]:
-        raise Refused(
-            f"model.checkpoint: {checkpoint.path} lacks weights, "
-            f"{min(report['missing_keys'])} among them: it was not fine-tuned"
-        )
-    return _moved(model.eval(), device)
-
-
-def _moved(model: Any, device: torch.device) -> torch.nn.Module:
-    moved: torch.nn.Module = model.to(device)
-    return moved
-
-
-def _tokenizer(checkpoint: Checkpoint) -> Tokenizer:
-    """A private copy: a checkpoint's own may pad everything to a fixed length."""
-    try:
-        tokenizer = Tokenizer.from_file(str(checkpoint.path / "tokenizer.json"))
-    except Exception as error:  # the Rust side raises plain Exception
-        raise Refused(f"model.checkpoint: tokenizer.json cannot be read: {error}") from error
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(checkpoint.max_length)
-    if tokenizer.get_vocab_size() > checkpoint.vocabulary:
-        raise Refused(
-            f"model.checkpoint: the tokenizer of {checkpoint.path} has "
-            f"{tokenizer.get_vocab_size()} tokens, the model {checkpoint.vocabulary}"
-        )
-    return tokenizer
+    if difference > TOLERANCE:
+        name = str(dtype).removeprefix("torch.")
+        if required:
+            raise Refused(
+                f"model.dtype: scores in {name} differ from float32 by {difference:.3f}, "
+                f"{TOLERANCE} is accepted: set float32 or auto"
+            )
+        log.warning("precision_refused", dtype=name, difference=difference, instead="float32")
+        classifier.use_precision(torch.float32, expected)
+    classifier.settle_precision()

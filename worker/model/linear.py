@@ -22,18 +22,37 @@ if TYPE_CHECKING:
 
 
 class Product(nn.Module):
-    """Stands in for an ``nn.Linear``; inference only.
+    """Stands in for an ``nn.Linear``; inference only. It begins in float32.
 
     Args:
         linear: The layer.
-        dtype: Precision of the product. Input of any other is converted; the output has it.
+        exact: It stays float32, whatever precision is used.
     """
 
-    def __init__(self, linear: nn.Linear, dtype: torch.dtype) -> None:
+    def __init__(self, linear: nn.Linear, *, exact: bool = False) -> None:
         super().__init__()
-        self.weight = nn.Parameter(linear.weight.detach().to(dtype), requires_grad=False)
-        self.bias = None if linear.bias is None else linear.bias.detach().to(dtype)
         self.onednn = False
+        self._exact = exact
+        bias = None if linear.bias is None else linear.bias.detach()
+        self._float32: tuple[torch.Tensor, torch.Tensor | None] | None
+        self._float32 = (linear.weight.detach(), bias)
+        self.use(torch.float32)
+
+    def use(self, dtype: torch.dtype) -> None:
+        """Computes the product in this precision from now on.
+
+        Input of any other is converted; the output has it.
+        """
+        if self._float32 is None:
+            raise RuntimeError("the precision of this layer is settled")
+        weight, bias = self._float32
+        dtype = torch.float32 if self._exact else dtype
+        self.weight = nn.Parameter(weight.to(dtype), requires_grad=False)
+        self.bias = None if bias is None else bias.to(dtype)
+
+    def settle(self) -> None:
+        """Gives back the memory of the float32 weights."""
+        self._float32 = None
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         """Shape (..., inputs) to (..., outputs)."""
@@ -44,21 +63,31 @@ class Product(nn.Module):
         return product
 
 
-def replace_all(model: nn.Module, dtype: torch.dtype, *, labels: int) -> None:
+def replace_all(model: nn.Module, *, labels: int) -> None:
     """Replaces every linear layer of a model, in place.
 
     Args:
         model: The model, in float32.
-        dtype: Precision of the products.
         labels: Outputs of the classification head: a layer of that width stays float32, since
             its rounding would be the scores'.
     """
     for name, child in model.named_children():
         if isinstance(child, nn.Linear):
-            exact = child.out_features == labels
-            setattr(model, name, Product(child, torch.float32 if exact else dtype))
+            setattr(model, name, Product(child, exact=child.out_features == labels))
         else:
-            replace_all(child, dtype, labels=labels)
+            replace_all(child, labels=labels)
+
+
+def use_precision(model: nn.Module, dtype: torch.dtype) -> None:
+    """Computes all replaced layers in this precision; not after ``settle``."""
+    for product in _products(model):
+        product.use(dtype)
+
+
+def settle(model: nn.Module) -> None:
+    """The precision is chosen: the memory of the float32 weights is given back."""
+    for product in _products(model):
+        product.settle()
 
 
 def onednn_is_there() -> bool:

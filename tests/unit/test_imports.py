@@ -1,0 +1,59 @@
+"""What a program does not import, by modules: a time limit would measure the machine.
+
+`tests/integration/test_startup.py` looks at whole runs of the worker, with a broker.
+"""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.support import imported, tiny
+from tests.support.worker_process import ROOT, clean_environment
+
+DEAD = ("--kafka.bootstrap-servers", "127.0.0.1:1")
+
+
+def run(*command, code):
+    done = subprocess.run(
+        imported.command(*command), cwd=ROOT, env=clean_environment(), capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+    return imported.modules(done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (0, ["worker", "--help"]),
+        (0, ["worker", "run", "--help"]),
+        (0, ["worker", "schema"]),
+        (1, ["worker", "redrive", *DEAD]),
+        (2, ["worker", "run", "--http.port", "0", "--model.checkpoint", "nowhere", *DEAD]),
+        (0, ["train", "--help"]),
+        (0, ["train", "run", "--help"]),
+    ],
+    ids=lambda value: "-".join(value[:2]) if isinstance(value, list) else "",
+)
+def test_a_command_that_needs_no_model_imports_none_of_its_libraries(code, words):
+    assert not imported.WITHOUT_A_MODEL & run(*words, code=code)
+
+
+def test_a_model_that_is_loaded_and_warm_has_brought_nothing_that_compiles_or_trains(tmp_path):
+    path = tiny.checkpoint(tmp_path / "tiny")
+    program = (
+        "import sys, pathlib\n"
+        "from worker.model.classifier import load\n"
+        f"model = load(path=pathlib.Path({str(path)!r}), device='cpu', dtype='auto', threads=1)\n"
+        "model.warm_up(max_records=16, max_tokens=256)\n"
+        "assert model.reference().shape == (8, 6)\n"
+        "import json; print(json.dumps({'modules': sorted(sys.modules)}))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, env=clean_environment(), capture_output=True,
+        text=True, check=True,
+    )  # fmt: skip
+    found = imported.modules(done.stdout)
+    assert "torch" in found
+    assert not imported.WITH_A_MODEL & found

@@ -1,0 +1,280 @@
+"""Networks of every family against the library's own: the same scores, whoever builds them."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+from structlog.testing import capture_logs
+from transformers import AutoConfig, AutoModelForSequenceClassification
+
+from tests.support import tiny
+from worker.errors import Refused
+from worker.model import encoder
+from worker.model import weights as networks
+from worker.model.checkpoint import read
+from worker.model.classifier import load
+from worker.model.weights import network
+
+CPU = torch.device("cpu")
+CLOSE = 1e-6
+SIZES = {
+    "vocab_size": len(tiny._vocabulary()),
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "max_position_embeddings": 40,
+    "pad_token_id": 0,
+}
+OURS = {
+    "bert": {},
+    "roberta": {"pad_token_id": 1, "type_vocab_size": 1},
+    "xlm-roberta": {"pad_token_id": 1},
+    "camembert": {"pad_token_id": 1},
+    "distilbert": {"hidden_dim": 48},
+}
+THE_LIBRARYS = {
+    "electra": {"embedding_size": 16},
+    "albert": {"embedding_size": 16},
+    "deberta-v2": {"relative_attention": True, "pos_att_type": ["p2c", "c2p"]},
+    "mpnet": {"pad_token_id": 1},
+    "xlnet": {"d_inner": 48, "d_head": 8},
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def logs(monkeypatch):
+    with capture_logs() as lines:
+        monkeypatch.setattr(networks, "log", networks.structlog.get_logger())
+        yield lines
+
+
+def family(path, kind, **settings):
+    """An untrained classifier of a family whose logits differ visibly from text to text."""
+    torch.manual_seed(3)
+    options = SIZES | {"id2label": dict(enumerate(tiny.LABELS))} | settings
+    if kind == "xlnet":  # it has no limit, and refuses one
+        del options["max_position_embeddings"]
+    config = AutoConfig.for_model(kind, **options)
+    model = AutoModelForSequenceClassification.from_config(config)
+    with torch.no_grad():
+        for weights in model.parameters():
+            noise = torch.randn(weights.shape)
+            weights.copy_(noise * 0.3 if weights.dim() > 1 else weights + noise * 0.1)
+    model.save_pretrained(path)
+    tiny._save_tokenizer(path)
+    return path
+
+
+def expected(path, ids, mask):
+    """Logits as the library alone gives them."""
+    model = AutoModelForSequenceClassification.from_pretrained(path, dtype=torch.float32).eval()
+    with torch.inference_mode():
+        return model(input_ids=ids, attention_mask=mask).logits
+
+
+def batch(path, lengths=(3, 17, 9, 20)):
+    """Random ids; a length that is not the longest is padded."""
+    checkpoint = read(path)
+    ids = torch.randint(5, 110, (len(lengths), max(lengths)), generator=torch.manual_seed(1))
+    mask = torch.ones_like(ids)
+    for row, length in enumerate(lengths):
+        ids[row, length:] = checkpoint.pad_token_id
+        mask[row, length:] = 0
+    return ids, mask
+
+
+def difference(path, *, lengths=(3, 17, 9, 20)):
+    """Between our network's logits and the library's, and how far the logits are apart."""
+    model = network(read(path), CPU)
+    ids, mask = batch(path, lengths)
+    with torch.inference_mode():
+        found = model(input_ids=ids, attention_mask=mask).logits
+    wanted = expected(path, ids, mask)
+    assert wanted.std(dim=0).max() > 0.01, "the texts' logits hardly differ: nothing is compared"
+    return (found - wanted).abs().max().item()
+
+
+def built_here(logs):
+    return not any(line["event"] == "loaded_by_transformers" for line in logs)
+
+
+@pytest.mark.parametrize("lengths", [(3, 17, 9, 20), (12, 12, 12)], ids=["padded", "equal"])
+@pytest.mark.parametrize("kind", OURS)
+def test_a_common_family_is_built_here_with_the_librarys_logits(tmp_path, logs, kind, lengths):
+    path = family(tmp_path / kind, kind, **OURS[kind])
+    assert difference(path, lengths=lengths) <= CLOSE
+    assert built_here(logs)
+
+
+@pytest.mark.parametrize("kind", THE_LIBRARYS)
+def test_any_other_family_is_loaded_by_transformers(tmp_path, logs, kind):
+    path = family(tmp_path / kind, kind, **THE_LIBRARYS[kind])
+    assert difference(path) <= CLOSE
+    assert [line["reason"] for line in logs] == [f"model_type {kind}"]
+
+
+@pytest.mark.parametrize("kind", [*OURS, *THE_LIBRARYS])
+def test_the_scores_of_the_loaded_classifier_are_the_librarys(tmp_path, kind):
+    """With the replaced layers, and whichever kernel is chosen: within rounding."""
+    path = family(tmp_path / kind, kind, **(OURS | THE_LIBRARYS)[kind])
+    model = load(path=path, device="cpu", dtype="float32", threads=1)
+    ids, mask = batch(path)
+    found = model.scores(model.launch((ids, mask)))
+    assert np.abs(found - expected(path, ids, mask).softmax(dim=-1).numpy()).max() <= CLOSE
+
+
+def test_a_padding_token_within_a_text_has_the_librarys_position(tmp_path):
+    path = family(tmp_path / "roberta", "roberta", pad_token_id=1)
+    ids, mask = batch(path, (8, 8))
+    ids[0, 3] = 1
+    with torch.inference_mode():
+        found = network(read(path), CPU)(input_ids=ids, attention_mask=mask).logits
+    assert (found - expected(path, ids, mask)).abs().max() <= CLOSE
+
+
+@pytest.fixture
+def path(tmp_path):
+    return family(tmp_path / "bert", "bert")
+
+
+def rename(path, *, without=(), **changes):
+    """Rewrites the weights: each name by each replacement; then those without."""
+    tensors = load_file(path / "model.safetensors")
+    for part, new in changes.items():
+        old = part.replace("_", ".")
+        tensors = {name.replace(old, new): tensor for name, tensor in tensors.items()}
+    kept = {name: tensor for name, tensor in tensors.items() if name not in without}
+    save_file(kept, path / "model.safetensors", metadata={"format": "pt"})
+    return path
+
+
+def test_the_names_of_tensorflows_time_are_the_librarys_to_translate(path, logs):
+    rename(path, LayerNorm_weight="LayerNorm.gamma", LayerNorm_bias="LayerNorm.beta")
+    assert difference(path) <= CLOSE
+    assert not built_here(logs)
+
+
+def test_weights_without_the_models_prefix_are_the_librarys_to_translate(path, logs):
+    rename(path, bert_="")
+    assert difference(path) <= CLOSE
+    assert not built_here(logs)
+
+
+def test_saved_positions_of_old_releases_are_passed_over(path, logs):
+    tensors = load_file(path / "model.safetensors")
+    tensors["bert.embeddings.position_ids"] = torch.arange(40)[None]
+    save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})
+    assert difference(path) <= CLOSE
+    assert built_here(logs)
+
+
+def test_a_tensor_that_is_not_part_of_the_network_is_left_to_transformers(path, logs):
+    tensors = load_file(path / "model.safetensors")
+    tensors["bert.encoder.layer.0.attention.self.distance.weight"] = torch.ones(3, 3)
+    save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})
+    assert difference(path) <= CLOSE
+    assert not built_here(logs)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_weights_that_were_saved_in_half_precision_compute_in_float32(path, logs, dtype):
+    tensors = {name: one.to(dtype) for name, one in load_file(path / "model.safetensors").items()}
+    save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})
+    assert difference(path) <= CLOSE
+    assert built_here(logs)
+
+
+def test_shards_are_read_as_one(path, logs):
+    tensors = load_file(path / "model.safetensors")
+    (path / "model.safetensors").unlink()
+    names = sorted(tensors)
+    parts = {"model-1.safetensors": names[::2], "model-2.safetensors": names[1::2]}
+    for file, part in parts.items():
+        save_file({name: tensors[name] for name in part}, path / file, metadata={"format": "pt"})
+    places = {name: file for file, part in parts.items() for name in part}
+    index = {"weight_map": places, "metadata": {}}
+    (path / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert difference(path) <= CLOSE
+    assert built_here(logs)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "reason"),
+    [
+        ("hidden_act", "gelu_new", "activation gelu_new"),
+        ("is_decoder", True, "is_decoder True"),
+        ("_attn_implementation", "eager", "_attn_implementation eager"),
+        ("quantization_config", {"bits": 8}, "quantization_config"),
+        ("hidden_size", None, "sizes"),
+        ("num_attention_heads", 5, "sizes"),
+        ("vocab_size", 10, "word_embeddings"),
+        ("layer_norm_eps", None, "layer_norm_eps None"),
+        ("model_type", "llama", "model_type llama"),
+    ],
+)
+def test_what_is_not_of_the_ordinary_form_is_not_built_here(path, setting, value, reason):
+    config = json.loads((path / "config.json").read_text())
+    tensors = load_file(path / "model.safetensors")
+    encoder.build(config, tensors, labels=6)
+    with pytest.raises(encoder.Unusual, match=reason):
+        encoder.build(config | {setting: value}, tensors, labels=6)
+    with pytest.raises(encoder.Unusual, match=r"classifier\.weight"):
+        encoder.build(config, tensors, labels=5)
+
+
+def test_another_activation_has_the_librarys_logits(tmp_path, logs):
+    assert difference(family(tmp_path / "relu", "bert", hidden_act="relu")) <= CLOSE
+    assert built_here(logs)
+    assert difference(family(tmp_path / "new", "bert", hidden_act="gelu_new")) <= CLOSE
+    assert not built_here(logs)
+
+
+def test_a_checkpoint_that_lacks_a_tensor_is_refused_by_its_name(path):
+    rename(path, without=("bert.pooler.dense.weight",))
+    with pytest.raises(Refused, match=r"lacks weights, bert.pooler.dense.weight among them"):
+        network(read(path), CPU)
+
+
+def test_an_adapter_beside_the_weights_is_left_to_transformers(path, logs, monkeypatch):
+    (path / "adapter_config.json").write_text("{}")
+    monkeypatch.setattr(networks, "_by_transformers", lambda *_: "the library's")
+    assert network(read(path), CPU) == "the library's"
+
+
+def test_a_model_in_memory_does_not_change_with_its_file(path):
+    model = network(read(path), CPU)
+    ids, mask = batch(path)
+    with torch.inference_mode():
+        before = model(input_ids=ids, attention_mask=mask).logits
+        size = (path / "model.safetensors").stat().st_size
+        with (path / "model.safetensors").open("r+b") as file:
+            file.write(b"\0" * size)
+        assert torch.equal(model(input_ids=ids, attention_mask=mask).logits, before)
+
+
+def test_a_damaged_file_is_refused_without_transformers(path, monkeypatch):
+    monkeypatch.setattr(networks, "_by_transformers", None)
+    data = (path / "model.safetensors").read_bytes()
+    (path / "model.safetensors").write_bytes(data[: len(data) // 2])
+    with pytest.raises(Refused, match="cannot be loaded: ") as caught:
+        network(read(path), CPU)
+    assert "\n" not in str(caught.value)
+
+
+def test_our_families_exist_in_the_library():
+    """A new release may rename one; the comparison above would then compare nothing."""
+    known = transformers.models.auto.modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
+    assert set(encoder.FAMILIES) <= set(known)
+    assert set(encoder.FAMILIES) == set(OURS)

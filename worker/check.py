@@ -1,0 +1,153 @@
+"""`emotion-worker check`: are settings, checkpoint, cluster, topics and device usable?
+
+Everything is asked, so that one run shows everything that is wrong, and each answer is printed when
+it is there:
+
+    main thread      checkpoint (no torch) -> import torch -> device, weights, precision
+    cluster's thread anything listening? -> topics and permissions
+
+What is in order goes to standard output, what is not to standard error.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import TYPE_CHECKING, TextIO
+
+from worker.errors import EXIT_DRAINED, EXIT_FAILED, EXIT_REFUSED, Refused, Transient
+from worker.kafka.probe import unreachable
+from worker.kafka.topics import TopicDesk
+from worker.service import batching, checked, connection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from worker.kafka.clients import Connection
+    from worker.model.checkpoint import Checkpoint
+    from worker.settings import Settings
+
+
+class Report:
+    """The lines that are printed, from any thread, and the exit code that follows from them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._codes: set[int] = set()
+
+    def ok(self, what: str, line: str) -> None:
+        """Something is in order."""
+        self._print(f"{what:<11} ok: {line}", sys.stdout)
+
+    def wrong(self, error: Refused | Transient) -> None:
+        """Something is not."""
+        with self._lock:
+            self._codes.add(EXIT_REFUSED if isinstance(error, Refused) else EXIT_FAILED)
+        for line in str(error).splitlines():
+            self._print(f"emotion-worker: {line}", sys.stderr)
+
+    @property
+    def code(self) -> int:
+        """2 if a person has to change something, though a broker is away too; 1 if only that."""
+        return max(self._codes, default=EXIT_DRAINED)
+
+    def _print(self, line: str, stream: TextIO) -> None:
+        with self._lock:
+            print(line, file=stream, flush=True)
+
+
+def check(settings: Settings) -> int:
+    """Prints a line for each thing that is usable or not; returns the exit code.
+
+    0: all is usable. 1: only that no broker can be reached. 2: something else is wrong.
+    """
+    report = Report()
+    failures: list[BaseException] = []
+
+    def ask_cluster() -> None:
+        try:
+            _cluster(settings, report)
+        except BaseException as error:  # noqa: BLE001 - at a thread's boundary: raised below
+            failures.append(error)
+
+    cluster = threading.Thread(target=ask_cluster, name="cluster", daemon=True)
+    cluster.start()
+    checkpoint = _attempt(lambda: _checkpoint(settings, report), report)
+    _attempt(lambda: _device(settings, checkpoint, report), report)
+    cluster.join()
+    if failures:
+        raise failures[0]
+    return report.code
+
+
+def _attempt(question: Callable[[], Checkpoint | None], report: Report) -> Checkpoint | None:
+    try:
+        return question()
+    except (Refused, Transient) as error:
+        report.wrong(error)
+        return None
+
+
+def _checkpoint(settings: Settings, report: Report) -> Checkpoint:
+    from worker.model.checkpoint import read  # noqa: PLC0415 - on demand, as all of the model's
+    from worker.model.tokenizer import load_tokenizer  # noqa: PLC0415
+
+    checkpoint = read(settings.model.checkpoint)
+    load_tokenizer(checkpoint)
+    labels = ", ".join(checkpoint.labels)
+    report.ok("checkpoint", f"{checkpoint.name} {checkpoint.version}, labels {labels}")
+    return checkpoint
+
+
+def _device(settings: Settings, checkpoint: Checkpoint | None, report: Report) -> None:
+    """Loads the model; without a checkpoint, only looks whether there is such a device."""
+    wanted = settings.model
+    if checkpoint is None:
+        from worker.model.device import choose_device  # noqa: PLC0415 - seconds, of torch
+
+        device = choose_device(wanted.device)
+        report.ok("device", f"{device}; nothing was computed, for want of a checkpoint")
+        return
+    from worker.model.classifier import load  # noqa: PLC0415
+
+    model = load(
+        path=wanted.checkpoint,
+        device=wanted.device,
+        dtype=wanted.dtype,
+        threads=wanted.threads,
+        checkpoint=checkpoint,
+    )
+    limits = batching(settings, model)
+    dtype = str(model.dtype).removeprefix("torch.")
+    report.ok("device", f"{model.device} in {dtype}, batches of {limits.max_records} records")
+
+
+def _cluster(settings: Settings, report: Report) -> None:
+    link = connection(settings)
+    try:
+        link.security.check()
+    except Refused as error:
+        report.wrong(error)
+        return
+    desk = TopicDesk(connection=link)
+    try:
+        _reach(link)
+        topics = checked(desk, settings)
+    except (Refused, Transient) as error:
+        report.wrong(error)
+        return
+    finally:
+        desk.close()
+    for topic in (topics.input, topics.output, topics.dlq):
+        report.ok("topic", f"{topic.name}, {topic.partitions} partitions")
+
+
+def _reach(link: Connection) -> None:
+    """Finds a broker that is not there at once; one that is slow is left to the client.
+
+    Raises:
+        Transient: Nothing listens at any of the addresses.
+    """
+    away = unreachable(link.servers)
+    if away:
+        raise Transient(link.no_answer(away))

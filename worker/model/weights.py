@@ -1,0 +1,93 @@
+"""A checkpoint's network with its weights: float32, on the device.
+
+The common families are built here, in torch alone (``encoder.py``). Everything else is
+transformers' to load, and its import is paid only then: other families, weights under old names,
+adapters, quantized weights, and a checkpoint that lacks a tensor, which it refuses.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import structlog
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from worker.errors import Refused
+from worker.model import encoder
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from worker.model.checkpoint import Checkpoint
+
+log = structlog.get_logger(__name__)
+
+
+def network(checkpoint: Checkpoint, device: torch.device) -> nn.Module:
+    """A module that is called with ``input_ids`` and ``attention_mask`` and returns ``logits``.
+
+    Raises:
+        Refused: The weights cannot be read, or some are missing.
+    """
+    try:
+        if (checkpoint.path / "adapter_config.json").exists():
+            raise encoder.Unusual("an adapter lies beside the weights")
+        encoder.usual(checkpoint.config)
+        return encoder.build(
+            checkpoint.config, _tensors(checkpoint, device), labels=len(checkpoint.labels)
+        )
+    except encoder.Unusual as unusual:
+        log.info("loaded_by_transformers", reason=str(unusual))
+    return _by_transformers(checkpoint, device)
+
+
+def _tensors(checkpoint: Checkpoint, device: torch.device) -> dict[str, torch.Tensor]:
+    tensors: dict[str, torch.Tensor] = {}
+    try:
+        for file in checkpoint.weights:
+            for name, tensor in load_file(file).items():
+                dtype = torch.float32 if tensor.is_floating_point() else tensor.dtype
+                # Copied: the file's own pages would change, or kill the process, with the file.
+                tensors[name] = tensor.to(device, dtype, copy=True)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise Refused(
+            f"model.checkpoint: {checkpoint.path} cannot be loaded: {_first_line(error)}"
+        ) from error
+    return tensors
+
+
+def _by_transformers(checkpoint: Checkpoint, device: torch.device) -> nn.Module:
+    import transformers  # noqa: PLC0415 - seconds, paid only for those checkpoints that need them
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        model, report = transformers.AutoModelForSequenceClassification.from_pretrained(
+            checkpoint.path,
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except Exception as error:  # transformers raises many kinds for a bad directory
+        raise Refused(
+            f"model.checkpoint: {checkpoint.path} cannot be loaded: {_first_line(error)}"
+        ) from error
+    if report["missing_keys"]:
+        raise Refused(
+            f"model.checkpoint: {checkpoint.path} lacks weights, "
+            f"{min(report['missing_keys'])} among them: it was not fine-tuned"
+        )
+    return _moved(model.eval(), device)
+
+
+def _moved(model: Any, device: torch.device) -> nn.Module:
+    moved: nn.Module = model.to(device)
+    return moved
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
