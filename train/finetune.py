@@ -22,6 +22,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from train.dataset import Corpus, Split
 from train.encoder import Encoder
 from train.errors import Refused
+from train.freeze import lower_layers
 from train.history import History, from_log
 from train.metrics import macro_f1
 from train.progress import ProgressReport
@@ -60,25 +61,36 @@ def finetune(
     callbacks: list[Any] = [progress]
     if settings.early_stop:
         callbacks.append(EarlyStoppingCallback(early_stopping_patience=settings.early_stop))
-    trainer = Trainer(
-        model=encoder.model,
-        args=TrainingArguments(**options),
-        data_collator=DataCollatorWithPadding(encoder.tokenizer),
-        train_dataset=rows(encoder, corpus.splits["train"]),
-        # Similar lengths together: the Trainer evaluates in the order given.
-        eval_dataset=rows(encoder, corpus.splits["validation"], by_length=True),
-        compute_metrics=_quality,
-        callbacks=callbacks,
-    )
-    trainer.remove_callback(PrinterCallback)
+    train = rows(encoder, corpus.splits["train"])
+    # Similar lengths together: the Trainer evaluates in the order given.
+    validation = rows(encoder, corpus.splits["validation"], by_length=True)
     resume = get_last_checkpoint(str(folder)) if folder.is_dir() else None
     if resume:
         show.line(f"going on from {Path(resume).name} in {folder}")
-    try:
-        with _memory_refused(settings.batch_size):
+    with (
+        _memory_refused(settings.batch_size),
+        lower_layers(
+            encoder,
+            layers=settings.freeze_layers,
+            token_ids=[*train["input_ids"], *validation["input_ids"]],
+            on=on,
+            show=show,
+        ),
+    ):
+        trainer = Trainer(
+            model=encoder.model,
+            args=TrainingArguments(**options),
+            data_collator=DataCollatorWithPadding(encoder.tokenizer),
+            train_dataset=train,
+            eval_dataset=validation,
+            compute_metrics=_quality,
+            callbacks=callbacks,
+        )
+        trainer.remove_callback(PrinterCallback)
+        try:
             result = trainer.train(resume_from_checkpoint=resume)
-    finally:
-        progress.close()
+        finally:
+            progress.close()
     history = from_log(trainer.state.log_history, result.metrics)
     if not all(math.isfinite(epoch.validation_loss) for epoch in history.epochs):
         raise Refused("the loss is not a number: lower --learning-rate or use --precision float32")

@@ -46,6 +46,7 @@ def describe(
         f"{base.model.num_parameters() / 1e6:.1f} M parameters, {on.device} ({on.name}), "
         f"{on.precision}, {settings.epochs:g} epochs of batches of {settings.batch_size}, "
         f"learning rate {rate:.3g}, seed {settings.seed}"
+        + (f", the lowest {settings.freeze_layers} layers frozen" if settings.freeze_layers else "")
     )
 
 

@@ -82,6 +82,9 @@ class RunSettings(Settings):
     max_length: MaxLength = 128
     """Tokens of a text that are read; longer texts are cut, here and in the worker."""
 
+    freeze_layers: int = Field(default=0, ge=0, le=1000)
+    """Lower layers to leave as they are, embeddings included; their outputs are computed once."""
+
     early_stop: int = Field(default=0, ge=0, le=1000)
     """Epochs without a better validation macro F1 after which training ends; 0 never does."""
 

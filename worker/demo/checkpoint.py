@@ -17,9 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 NAME = "emotion-minilm"
-RECIPE = ("--epochs=5", "--learning-rate=2e-4")
-"""Held-out accuracy 0.67 in under a minute. Measured beside it, once each: 4 epochs at the
-default of 1e-4 gave 0.64, 4 at 3e-4 0.67, 6 at 1.5e-4 0.67."""
+RECIPE = ("--epochs=3", "--learning-rate=5e-4", "--batch-size=64", "--freeze-layers=4")
+"""Four of the six layers frozen: three epochs then cost what one of the whole model does.
+
+Chosen on 1,020 sentences kept out of the training, all in the same time: 4 layers frozen and 3
+epochs 0.774, at half or twice the learning rate 0.767, 3 layers frozen and 2 epochs 0.760. More
+sentences matter more than any of it: 600 give 0.67, 1,200 0.72, 2,800 0.76.
+"""
 STOP_SECONDS = 15.0
 """For the trainer to clear up after itself."""
 

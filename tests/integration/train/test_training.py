@@ -19,6 +19,7 @@ from train.__main__ import main
 pytestmark = pytest.mark.heavy
 
 torch, transformers = Lazy("torch"), Lazy("transformers")
+safetensors = Lazy("safetensors.torch")
 
 ROOT = Path(__file__).resolve().parents[3]
 NOTEBOOK = ("My first child is born!", "My father died today", "Go and clean up your room")
@@ -201,6 +202,48 @@ def test_a_killed_run_goes_on_from_its_last_epoch(place, capsys):
     assert manifest.version(place / "first") == manifest.version(place / "second")
     assert train(place, "--epochs", "3", "--work-dir", str(work), output="third") == 2
     assert "other settings or data" in capsys.readouterr().err
+
+
+def test_frozen_layers_keep_their_weights_and_the_checkpoint_is_whole(place, capsys):
+    options = ("--epochs", "4", "--freeze-layers", "1")
+    assert train(place, *options, output="frozen") == 0
+    printed = capsys.readouterr().out
+    assert "the lowest 1 layers frozen" in printed
+    assert "outputs of the frozen layers for" in printed
+    base = safetensors.load_file(place / "base" / "model.safetensors")
+    saved = safetensors.load_file(place / "frozen" / "model.safetensors")
+    lower = [name for name in base if name.startswith(("embeddings.", "encoder.layer.0."))]
+    assert len(lower) == 21
+    for name in lower:
+        assert torch.equal(base[name], saved[f"bert.{name}"]), name
+    upper = "encoder.layer.1.output.dense.weight"
+    assert not torch.equal(base[upper], saved[f"bert.{upper}"])
+    facts = json.loads((place / "frozen" / "manifest.json").read_text())
+    assert facts["settings"]["freeze_layers"] == 1
+    # The saved files give what the cut model gave, and more than a guess at six labels.
+    measured = facts["metrics"]["validation"]["accuracy"]
+    assert f"accuracy {measured:.4f}" in printed
+    assert measured > 0.3
+
+
+def test_a_killed_run_with_frozen_layers_goes_on_from_its_last_epoch(place, capsys):
+    work = place / "frozen-work"
+    options = ("--epochs", "2", "--freeze-layers", "1", "--work-dir", str(work))
+    assert train(place, *options, output="frozen-first") == 0
+    last = max(work.glob("checkpoint-*"), key=lambda path: int(path.name.partition("-")[2]))
+    shutil.rmtree(last)
+    assert train(place, *options, output="frozen-second") == 0
+    assert "going on from checkpoint-15" in capsys.readouterr().out
+    assert manifest.version(place / "frozen-first") == manifest.version(place / "frozen-second")
+
+
+def test_more_frozen_layers_than_there_are_leave_nothing(place, capsys):
+    before = listed(place)
+    assert train(place, "--freeze-layers", "3", output="too-many") == 2
+    assert capsys.readouterr().err == (
+        f"emotion-train: --freeze-layers 3: base model '{place / 'base'}' has 2 layers\n"
+    )
+    assert listed(place) == before
 
 
 def test_no_space_while_training_is_one_line_and_leaves_nothing(place, capsys, monkeypatch):
