@@ -95,13 +95,14 @@ class Child:
             return self._keeper.wait(grace)
         except subprocess.TimeoutExpired:
             self.kill()
-            self._keeper.wait(KILLED_SECONDS)
             return None
 
     def kill(self) -> None:
-        """SIGKILL to it and to all that it started."""
+        """SIGKILL to it and to all that it started; returns when it is gone."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._keeper.pid, signal.SIGKILL)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._keeper.wait(KILLED_SECONDS)
 
     def wait(self, look: Callable[[], None]) -> int:
         """Its exit code; calls `look`, which may raise, while it runs."""
