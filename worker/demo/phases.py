@@ -26,9 +26,11 @@ BURST_SECONDS = 4.0
 """Each second of it takes two of recovery."""
 LEAD_SECONDS = 4.0
 """Of the last phase before the kill: the successor must find a stream, not a beginning."""
-RESTARTS = 1.5
+RESTARTS = 1.3
 """Start-ups of a worker that the stream goes on for after the kill: one to be without a worker,
 and a part of one in which the successor is seen to catch up."""
+AFTER_SECONDS = 16.0
+"""Longest that it goes on: where a start takes longer, what was sent is enough to catch up with."""
 FEWEST, MOST = 2_000, 100_000
 """Messages in all, where nobody has asked for a number. Fewer prove little; on a fast machine
 more take longer to count than to label."""
@@ -121,7 +123,8 @@ def _timed(wishes: Wishes, capacity: float | None, start_seconds: float) -> list
             _Timed("recovery", calm, backlog / (capacity - calm)),
         ]
     if wishes.kill:
-        phases.append(_Timed("kill", rate, LEAD_SECONDS + RESTARTS * start_seconds))
+        after = min(AFTER_SECONDS, RESTARTS * start_seconds)
+        phases.append(_Timed("kill", rate, LEAD_SECONDS + after))
     return phases
 
 

@@ -91,7 +91,7 @@ def _run(settings: DemoSettings, show: Show, stop: Stop) -> int:
         checkpoint, training = setup.training(settings, show, stop, folder)
         if training is not None:
             stack.enter_context(training)
-        beside = " beside a training" if training is not None else ""
+        beside = " beside the training" if training is not None else ""
         broker = stack.enter_context(setup.kafka(settings, show, stop, folder, beside=beside))
         if training is not None:
             setup.trained(training, show, stop)

@@ -116,7 +116,12 @@ def kafka(
     if settings.bootstrap_servers is not None:
         yield Broker(settings.bootstrap_servers, lambda: None)
         return
-    from worker.demo.broker import KAFKA_VERSION, BrokerError, EmbeddedKafka  # noqa: PLC0415
+    from worker.demo.broker import (  # noqa: PLC0415
+        KAFKA_VERSION,
+        BrokerError,
+        EmbeddedKafka,
+        is_fetched,
+    )
 
     kafka = EmbeddedKafka()
 
@@ -126,7 +131,8 @@ def kafka(
             raise BrokerError(f"Apache Kafka ended in the middle of the stream\n{end}")
 
     try:
-        text = f"Starting Apache Kafka {KAFKA_VERSION} (45 MB, fetched once){beside}"
+        fetch = "" if is_fetched() else " (45 MB, fetched once)"
+        text = f"Starting Apache Kafka {KAFKA_VERSION}{fetch}{beside}"
         with show.step(text) as step:
             with stop.at_once():
                 kafka.start()
@@ -145,7 +151,7 @@ def trained(training: Training, show: Show, stop: Stop) -> None:
     from worker.demo.checkpoint import sentences_folder  # noqa: PLC0415
 
     count = len((sentences_folder() / "train.jsonl").read_bytes().splitlines())
-    with show.step(f"Training a MiniLM classifier on {count:,} sentences (once, a minute)") as step:
+    with show.step(f"Training MiniLM on {count:,} sentences, once") as step:
 
         def look(at: int, of: int, said: str) -> None:
             stop.check()

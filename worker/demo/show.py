@@ -151,7 +151,7 @@ class Step:
         self._detail = detail
         if self._task is not None:
             total = None if share is None else 1.0
-            room = max(0, self._show.console.width - len(self._text) - 34)
+            room = max(0, self._show.console.width - len(self._text) - 32)
             self._bar.update(self._task, total=total, completed=share or 0.0, detail=detail[:room])
 
     def _tick(self) -> None:

@@ -195,14 +195,14 @@ class Watch:
             outage.ready = seconds
         elif outage.ready is None:
             self._settled_before = settled  # the last outputs of the dead one may still come
-            self._doing = f"worker killed with -9: successor starting {seconds:.0f} s"
+            self._doing = f"killed with -9: successor starting {seconds:.0f} s"
         if outage.ready is not None and outage.back is None:
-            self._doing = f"worker killed with -9: successor ready after {outage.ready:.1f} s"
+            self._doing = f"killed with -9: successor ready after {outage.ready:.0f} s"
             if settled > self._settled_before or not self._ledger.waiting:
                 outage.back = seconds
                 screen.event(f"the successor went on {seconds:.1f} s after the kill")
         if outage.back is not None:
-            self._doing = f"successor went on after {outage.back:.1f} s: catching up"
+            self._doing = f"successor catches up, back after {outage.back:.0f} s"
             if not self._ledger.waiting:
                 outage.caught_up = seconds
                 self._doing = f"caught up {seconds:.0f} s after the kill"
