@@ -47,9 +47,9 @@ def demo(options: list[str]) -> int:
     """
     with Stop() as stop:
         try:
-            return _demo(options, stop)
+            code = _demo(options, stop)
         except Interrupted:
-            return _say("interrupted; everything that was started is stopped", EXIT_INTERRUPTED)
+            code = EXIT_INTERRUPTED
         except BrokenPipeError:
             # `| head` has read enough. Else the interpreter complains once more as it flushes.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -60,6 +60,9 @@ def demo(options: list[str]) -> int:
             return _say(str(error), EXIT_FAILED)
         except SystemExit as help_was_printed:
             return int(help_was_printed.code or 0)
+    if code == EXIT_INTERRUPTED:
+        _say("interrupted; everything that was started is stopped", code)
+    return code
 
 
 def _demo(options: list[str], stop: Stop) -> int:
@@ -175,7 +178,7 @@ def _stream(settings: DemoSettings, show: Show, stop: Stop, running: _Running) -
     if interrupted:
         show.commands([summary.again(), *nexts])
         show.line(summary.NO_FAULT)
-        return _say("interrupted; everything that was started is stopped", EXIT_INTERRUPTED)
+        return EXIT_INTERRUPTED
     problem = summary.problem(ledger, worker_code=code)
     if problem is not None:
         raise Fatal(f"{problem} (the worker's log: {running.supervisor.log})")
