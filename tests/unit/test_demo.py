@@ -28,6 +28,7 @@ from worker.demo import (
     scrape,
     sentences,
     setup,
+    show,
     source,
     summary,
     view,
@@ -574,6 +575,52 @@ class TestView:
         assert "sent 1,234 of 2,400  labelled 1,200  dead letters 7  lag 27  98/s" in line
         assert line.isprintable()
         assert "\n" not in view.log_line(START)
+
+
+class TestShow:
+    def test_a_step_in_a_log_goes_on_telling_while_its_caller_is_in_a_long_call(
+        self, capsys, monkeypatch
+    ):
+        monkeypatch.setattr(show, "STEP_SECONDS", 0.01)
+        said = ""
+
+        def twice():
+            nonlocal said
+            said += capsys.readouterr().out
+            return said.count("step 3 of 9") > 1
+
+        with show.Show().step("Training") as step:
+            step.at("step 3 of 9", share=1 / 3)
+            wait_until(twice)
+            step.result = "done"
+        said += capsys.readouterr().out
+        assert said.startswith("Training ...\n")
+        assert "done, " in said.splitlines()[-1]
+
+    def test_a_step_that_fails_says_no_result(self, capsys):
+        shown = show.Show()
+        with pytest.raises(Interrupted), shown.step("Training"):
+            raise Interrupted
+        assert capsys.readouterr().out == "Training ...\n"
+        assert shown.done == []
+
+    def test_the_summary_is_a_table_and_then_names_with_values(self, capsys):
+        show.Show().summary(
+            [("phase", "p50"), ("steady", "9 ms"), ("burst", "1,000 ms")],
+            [("lost", "0"), ("messages in", "2,000")],
+            title="Summary",
+        )
+        assert capsys.readouterr().out.splitlines() == [
+            "",
+            "Summary",
+            "  phase         p50",
+            "  steady       9 ms",
+            "  burst    1,000 ms",
+            "",
+            "  lost         0",
+            "  messages in  2,000",
+            "",
+        ]
 
 
 class TestOptions:

@@ -94,6 +94,7 @@ def _run(settings: DemoSettings, show: Show, stop: Stop) -> int:
         checkpoint, training = setup.training(settings, show, stop, folder)
         if training is not None:
             stack.enter_context(training)
+            stack.push(show.stopping)
         beside = " beside the training" if training is not None else ""
         broker = stack.enter_context(setup.kafka(settings, show, stop, folder, beside=beside))
         if training is not None:

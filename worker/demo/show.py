@@ -124,7 +124,6 @@ class Step:
         self._show = show
         self._text = text
         self._detail = ""
-        self._share: float | None = None
         self._began = time.monotonic()
         self._over = threading.Event()
         self._ticker = threading.Thread(target=self._tick, name="step", daemon=True)
