@@ -224,7 +224,7 @@ def test_the_worker_is_killed_and_a_successor_loses_and_doubles_nothing(demo, ch
     assert run.figure("lost") == "0"
     assert run.figure("doubled") == "0"
     told = next(line for line in run.output.splitlines() if line.startswith("  worker killed"))
-    assert re.search(r"the successor went on after \d+\.\d s, nothing waited after \d+", told)
+    assert re.search(r"labelled after \d+\.\d s and had caught up after \d+", told)
     table = {
         line.split()[0]: line.split()[1:] for line in run.output.splitlines() if line[:2] == "  "
     }
@@ -285,7 +285,7 @@ def test_ctrl_c_late_on_a_terminal_still_sums_up_what_there_was(
     said = run.last_screen()
     assert re.search(r"steady +187 +\d+", said), said
     assert re.search(r"doubled +0 ", said)
-    assert "with -9 after" in said
+    assert "once, with -9, after" in said
     assert "it is no fault" in said
     assert "Traceback" not in run.output
     wait_until(lambda: not alive(children), message=f"the end of {children}")

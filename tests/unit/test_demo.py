@@ -380,12 +380,12 @@ class TestSummary:
         assert "lost" not in early
 
     def test_the_kill_is_told_with_what_it_did(self):
-        told = Outage(sent=1_900, waiting=24, ready=8.0, back=8.9, caught_up=15.04).told()
-        assert told == (
-            "with -9 after 1,900 messages, 24 of them without a label; the successor went on "
-            "after 8.9 s, nothing waited after 15.0 s"
+        whole = Outage(sent=1_900, waiting=24, ready=8.0, back=8.9, caught_up=15.04)
+        assert whole.sentence() == (
+            "once, with -9, after 1,900 messages, 24 of them unlabelled; its successor labelled "
+            "after 8.9 s and had caught up after 15.0 s"
         )
-        assert Outage(sent=1, waiting=0).told().endswith("no successor has labelled yet")
+        assert Outage(sent=1, waiting=0).sentence().endswith("has labelled none yet")
 
     def test_the_commands_that_come_next_name_files_that_are_there(self, monkeypatch):
         root = DATA.parents[1]

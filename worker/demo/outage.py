@@ -20,12 +20,12 @@ class Outage:
     caught_up: float | None = None
     """Nothing waits any more."""
 
-    def told(self) -> str:
-        """The line of the summary."""
-        kill = f"with -9 after {self.sent:,} messages, {self.waiting:,} of them without a label"
+    def sentence(self) -> str:
+        """What happened, for the summary."""
+        kill = f"once, with -9, after {self.sent:,} messages, {self.waiting:,} of them unlabelled"
         if self.back is None:
-            return f"{kill}; no successor has labelled yet"
-        back = f"{kill}; the successor went on after {self.back:.1f} s"
+            return f"{kill}; its successor has labelled none yet"
+        back = f"{kill}; its successor labelled after {self.back:.1f} s"
         if self.caught_up is None:
             return back
-        return f"{back}, nothing waited after {self.caught_up:.1f} s"
+        return f"{back} and had caught up after {self.caught_up:.1f} s"

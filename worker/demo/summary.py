@@ -55,11 +55,11 @@ def rows(
         ("doubled", f"{ledger.doubled:,}   (exactly once, as a read_committed reader counts)"),
     ]
     if outage is not None:
-        found.append(("worker killed", outage.told()))
+        found.append(("worker killed", outage.sentence()))
     return [
         *found,
         ("throughput", _throughput(ledger, capacity)),
-        ("latency", "from the send of a message to a read_committed reader that has its label"),
+        ("latency", "from the send of a message until a read_committed reader has its output"),
         ("accuracy", _accuracy(ledger)),
         ("worker", "drained, exit code 0" if worker_code == 0 else _ending(worker_code)),
     ]
@@ -140,7 +140,7 @@ def _ending(code: int | None) -> str:
 
 def _throughput(ledger: Ledger, capacity: float | None) -> str:
     if capacity is not None:
-        return f"{capacity:,.0f} messages/s at full load, measured first: the other rates follow"
+        return f"{capacity:,.0f} messages/s at full load (measured first: the other rates follow)"
     found = ledger.throughput()
     return "-" if found is None else f"{found:,.0f} messages/s"
 
