@@ -411,6 +411,26 @@ class TestSummary:
         assert dashboard.startswith("CHECKPOINT='/other place/checkpoint' docker compose -f /")
 
 
+class TestOutage:
+    def test_it_notes_the_successors_first_output_and_when_nothing_waits(self):
+        outage = Outage(sent=100, waiting=7, settled=93)
+        assert outage.follow(0.1, ready=False, settled=95, waiting=5) == ""  # the dead one's last
+        assert outage.now(0.1) == "killed with -9: successor starting 0 s"
+        assert outage.follow(6.0, ready=True, settled=95, waiting=200) == ""
+        assert outage.now(6.2) == "killed with -9: successor ready after 6 s"
+        assert "labelled 6.5 s" in outage.follow(6.5, ready=True, settled=96, waiting=210)
+        assert outage.now(7.0) == "successor catches up, back after 6 s"
+        assert outage.follow(7.0, ready=True, settled=150, waiting=180) == ""
+        assert "caught up 9.0 s" in outage.follow(9.0, ready=True, settled=400, waiting=0)
+        assert (outage.ready, outage.back, outage.caught_up) == (6.0, 6.5, 9.0)
+
+    def test_a_successor_that_catches_up_between_two_looks_is_noted(self):
+        outage = Outage(sent=100, waiting=7, settled=93)
+        outage.follow(5.0, ready=False, settled=93, waiting=7)
+        assert "caught up 6.0 s" in outage.follow(6.0, ready=True, settled=100, waiting=0)
+        assert (outage.ready, outage.back, outage.caught_up) == (6.0, 6.0, 6.0)
+
+
 class Broker:
     """A producer that keeps what it is given."""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from worker.demo.ledger import counted_quantile
 from worker.demo.outage import Outage
-from worker.demo.phases import Capacity, names, plan
+from worker.demo.phases import MOST, Capacity, names, plan
 from worker.demo.source import Pace
 from worker.demo.view import Frame, Sample
 from worker.errors import Fatal
@@ -30,8 +30,8 @@ SCRAPE_SECONDS = 0.5
 STALL_SECONDS = 60.0
 """Without any output for so long while messages wait, the worker is stuck."""
 BACKLOG = 5_000
-"""Messages on their way at most where nobody knows how many will come: more wait unsent. It
-bounds the demo's memory, and the time that `--forever` takes to end."""
+"""Messages on their way at most where the rate or the number is not the demo's own choice: more
+wait unsent. It bounds the demo's memory, and the time that `--forever` takes to end."""
 _RATE_SAMPLES = 7
 """Scrapes that the rate looks back on: three seconds."""
 _PAST = 400
@@ -79,7 +79,6 @@ class Watch:
         self._doing = "starting"
         self._total = wishes.messages
         self._killed_at = 0.0
-        self._settled_before = 0
         self._settled: deque[tuple[float, int]] = deque(maxlen=_RATE_SAMPLES)
         self._past: deque[Sample] = deque(maxlen=_PAST)
         self._began = self._moved = self._next_frame = self._next_scrape = time.monotonic()
@@ -133,9 +132,10 @@ class Watch:
 
         self._until(done, screen)
         self._source.take(None)
+        found = capacity.rate()  # now: the last outputs come from a worker with too little to do
         self._until(self._all_settled, screen)
         capacity.saw(self._ledger.settled, now=time.monotonic())
-        self.capacity = capacity.found()
+        self.capacity = found or capacity.found()
         screen.event(f"the worker labels {self.capacity:,.0f} messages a second here")
 
     def _play(self, phase: Phase, screen: Stream) -> None:
@@ -145,7 +145,8 @@ class Watch:
         until = None if phase.messages is None else already + phase.messages
         self._phase, self._doing = phase.name, f"{phase.name} {phase.rate:,.0f}/s"
         screen.event(self._doing)
-        room = BACKLOG if phase.messages is None else max(BACKLOG, phase.messages * 2)
+        # A rate that follows from the capacity may leave the backlog that it is meant to.
+        room = MOST if phase.messages is not None and self._wishes.rate is None else BACKLOG
         self._source.take(Pace(phase=phase.name, rate=phase.rate, until=until, room=lambda: room))
         if phase.kill_after is not None:
             due = already + phase.kill_after
@@ -190,23 +191,16 @@ class Watch:
         outage = self.outage
         if outage is None or outage.caught_up is not None:
             return
-        seconds, settled = now - self._killed_at, self._ledger.settled
-        if outage.ready is None and self._supervisor.ready:
-            outage.ready = seconds
-        elif outage.ready is None:
-            self._settled_before = settled  # the last outputs of the dead one may still come
-            self._doing = f"killed with -9: successor starting {seconds:.0f} s"
-        if outage.ready is not None and outage.back is None:
-            self._doing = f"killed with -9: successor ready after {outage.ready:.0f} s"
-            if settled > self._settled_before or not self._ledger.waiting:
-                outage.back = seconds
-                screen.event(f"the successor went on {seconds:.1f} s after the kill")
-        if outage.back is not None:
-            self._doing = f"successor catches up, back after {outage.back:.0f} s"
-            if not self._ledger.waiting:
-                outage.caught_up = seconds
-                self._doing = f"caught up {seconds:.0f} s after the kill"
-                screen.event(f"caught up {seconds:.1f} s after the kill")
+        seconds = now - self._killed_at
+        new = outage.follow(
+            seconds,
+            ready=self._supervisor.ready,
+            settled=self._ledger.settled,
+            waiting=self._ledger.waiting,
+        )
+        self._doing = outage.now(seconds)
+        if new:
+            screen.event(new)
 
     def _check_moving(self, now: float) -> None:
         settled = self._ledger.settled
