@@ -283,7 +283,8 @@ def test_ctrl_c_late_on_a_terminal_still_sums_up_what_there_was(
     run.type(b"\x03")
     assert run.ended() == 130, run.output
     said = run.last_screen()
-    assert re.search(r"steady +187 +\d+", said), said
+    sent = dict(re.findall(r"^  (steady|kill) +(\d+) ", said, re.MULTILINE))
+    assert int(sent["steady"]) + int(sent["kill"]) == int(re.search(r"messages in +(\d+)", said)[1])
     assert re.search(r"doubled +0 ", said)
     assert "once, with -9, after" in said
     assert "it is no fault" in said

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import shlex
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import worker
+from worker.errors import EXIT_DRAINED
 
 if TYPE_CHECKING:
     from worker.demo.ledger import Ledger, PhaseAccount
     from worker.demo.outage import Outage
 
 MEDIAN, RARE = 0.5, 0.99
+_TERMINATED = 128 + signal.SIGTERM
+"""Of a worker that gets SIGTERM before it catches it, in its first tenths of a second."""
 NO_FAULT = (
     "What make adds now (*** [demo] Error 130, or Interrupt) is how it says that you ended it: "
     "it is no fault."
@@ -61,7 +65,7 @@ def rows(
         ("throughput", _throughput(ledger, capacity)),
         ("latency", "from the send of a message until a read_committed reader has its output"),
         ("accuracy", _accuracy(ledger)),
-        ("worker", "drained, exit code 0" if worker_code == 0 else _ending(worker_code)),
+        ("worker", _ending(worker_code)),
     ]
 
 
@@ -72,7 +76,7 @@ def problem(ledger: Ledger, *, worker_code: int | None) -> str | None:
         said.append(f"{ledger.waiting:,} of {ledger.inputs:,} messages have no output")
     if ledger.doubled:
         said.append(f"{ledger.doubled:,} outputs are doubled")
-    if worker_code != 0:
+    if worker_code != EXIT_DRAINED:
         said.append(f"the worker {_ending(worker_code)}")
     return "; ".join(said) or None
 
@@ -135,7 +139,11 @@ def _near(path: Path) -> str:
 
 
 def _ending(code: int | None) -> str:
-    return "did not drain in time and was killed" if code is None else f"ended with code {code}"
+    if code is None:
+        return "did not drain in time and was killed"
+    if code == _TERMINATED:
+        return "stopped before it had started"
+    return "drained, exit code 0" if code == EXIT_DRAINED else f"ended with code {code}"
 
 
 def _throughput(ledger: Ledger, capacity: float | None) -> str:
