@@ -126,18 +126,18 @@ class TestLedger:
 
     def test_each_phase_has_an_account_of_its_own(self):
         ledger = Ledger(answers={})
-        for offset, (phase, sent, read) in enumerate(
-            [("steady", 0, 10), ("steady", 500, 530), ("burst", 600, 2_600), ("burst", 700, None)]
-        ):
-            ledger.read_input(at(offset), time_ms=sent, phase=phase)
-            if read is not None:
-                label(ledger, offset, time_ms=read)
+        sent = [("steady", 0), ("steady", 500), ("burst", 600), ("burst", 700)]
+        for offset, (phase, time_ms) in enumerate(sent):
+            ledger.read_input(at(offset), time_ms=time_ms, phase=phase)
             ledger.lag_seen(phase)
+        for offset, read in enumerate([10, 530, 2_600]):  # the last one has no output
+            label(ledger, offset, time_ms=read)
+            ledger.lag_seen("burst")
         ledger.lag_seen("recovery")  # which has not begun
         steady, burst = ledger.phases["steady"], ledger.phases["burst"]
         assert list(ledger.phases) == ["steady", "burst"]
-        assert (steady.inputs, steady.settled, steady.peak_lag) == (2, 2, 0)
-        assert (burst.inputs, burst.settled, burst.peak_lag) == (2, 1, 1)
+        assert (steady.inputs, steady.settled, steady.peak_lag) == (2, 2, 2)
+        assert (burst.inputs, burst.settled, burst.peak_lag) == (2, 1, 4)
         assert (steady.quantile(0.5), steady.quantile(0.99)) == (10.0, 30.0)
         assert (burst.quantile(0.5), burst.quantile(0.99)) == (2_000.0, 2_000.0)
         assert (steady.sent_rate(), burst.sent_rate()) == (2.0, 10.0)
@@ -425,6 +425,9 @@ class TestOutage:
         assert (outage.ready, outage.back, outage.caught_up) == (6.0, 6.5, 9.0)
 
     def test_a_successor_that_catches_up_between_two_looks_is_noted(self):
+        outage = Outage(sent=100, waiting=0, settled=100)
+        assert outage.follow(1.0, ready=True, settled=100, waiting=0)
+        assert outage.caught_up == 1.0
         outage = Outage(sent=100, waiting=7, settled=93)
         outage.follow(5.0, ready=False, settled=93, waiting=7)
         assert "caught up 6.0 s" in outage.follow(6.0, ready=True, settled=100, waiting=0)
