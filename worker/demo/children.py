@@ -86,16 +86,26 @@ class Child:
         """Its exit code, 128 + N where signal N ended it; None while it runs."""
         return self._keeper.poll()
 
-    def stop(self, grace: float) -> int | None:
-        """SIGTERM, and SIGKILL after `grace` seconds; its exit code, None if it was killed."""
+    def stop(self, grace: float, *, meanwhile: Callable[[], object] | None = None) -> int | None:
+        """SIGTERM, and SIGKILL after `grace` seconds; its exit code, None if it was killed.
+
+        Args:
+            grace: Seconds.
+            meanwhile: Is called again and again until it has ended.
+        """
         if self.code() is None and self.pid:
             with contextlib.suppress(ProcessLookupError):  # it ended just now
                 os.kill(self.pid, signal.SIGTERM)
-        try:
-            return self._keeper.wait(grace)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            return None
+        deadline = time.monotonic() + grace
+        while (code := self.code()) is None:
+            if time.monotonic() > deadline:
+                self.kill()
+                return None
+            if meanwhile is None:
+                time.sleep(LOOK_SECONDS)
+            else:
+                meanwhile()
+        return code
 
     def kill(self) -> None:
         """SIGKILL to it and to all that it started; returns when it is gone."""

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 END_SECONDS = 60.0
 """For reading what is left in the topics."""
+READ_SECONDS = 0.1
+"""Longest wait for records before looking whether there is more to wait for."""
 INTERRUPTED_SECONDS = 3.0
 """The same after Ctrl-C. A worker that was killed before may have left an open transaction, and
 readers of what is committed wait for its end, which comes after 15 s."""
@@ -161,7 +163,8 @@ def _stream(settings: DemoSettings, show: Show, stop: Stop, running: _Running) -
                     interrupted = True
         with show.step("Draining the worker and reading the topics to their end"):
             source.close()
-            code = running.supervisor.stop()
+            # Read on: what is labelled now would else count as late.
+            code = running.supervisor.stop(lambda: reader.read(READ_SECONDS))
             interrupted = interrupted or stop.heed()
             _read_all(reader, INTERRUPTED_SECONDS if interrupted else END_SECONDS)
     show.summary(
@@ -190,7 +193,7 @@ def _stream(settings: DemoSettings, show: Show, stop: Stop, running: _Running) -
 def _read_all(reader: Reader, seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while reader.behind() and time.monotonic() < deadline:
-        reader.read(0.5)
+        reader.read(READ_SECONDS)
 
 
 def _say(line: str, code: int) -> int:

@@ -10,7 +10,7 @@ from worker.demo.scrape import Scraper
 from worker.errors import EXIT_REFUSED, Fatal, Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
 START_SECONDS = 180.0
@@ -84,9 +84,13 @@ class Supervisor:
         self._child.kill()
         self._start()
 
-    def stop(self) -> int | None:
-        """Drains the present worker; its exit code, None if it had to be killed."""
-        return self._child.stop(STOP_SECONDS)
+    def stop(self, meanwhile: Callable[[], object] | None = None) -> int | None:
+        """Drains the present worker; its exit code, None if it had to be killed.
+
+        Args:
+            meanwhile: Is called again and again until it has ended.
+        """
+        return self._child.stop(STOP_SECONDS, meanwhile=meanwhile)
 
     def _start(self) -> None:
         self._number += 1
