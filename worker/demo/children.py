@@ -75,7 +75,8 @@ class Child:
                 stdout=subprocess.PIPE,
                 stderr=output,
                 cwd=directory,
-                env=environment(variables),
+                # torch makes its cache's folder in the temporary directory, and leaves it there.
+                env=environment({"TORCHINDUCTOR_CACHE_DIR": str(directory / "torch"), **variables}),
                 start_new_session=True,
             )
         assert self._keeper.stdout is not None  # noqa: S101 - stdout=PIPE, for mypy
