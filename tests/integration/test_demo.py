@@ -1,7 +1,12 @@
 """The real demo, as `make demo` runs it, with a checkpoint of seconds in place of its own."""
 
 import contextlib
+import os
+import pty
+import re
+import select
 import signal
+import socket
 import subprocess
 import sys
 
@@ -78,6 +83,90 @@ def demo(tmp_path):
             print(each.output)
 
 
+class Terminal:
+    """A demo on a terminal of its own, which it controls: what is typed there reaches all."""
+
+    def __init__(self, directory, *options):
+        self.output = ""
+        self.pid, self._terminal = pty.fork()
+        if self.pid == 0:
+            environment = clean_environment(TMPDIR=str(directory), TERM="xterm")
+            os.chdir(directory)
+            os.execve(
+                sys.executable,
+                [sys.executable, "-m", "worker", "demo", *map(str, options)],
+                environment,
+            )
+
+    def read_until(self, words):
+        """Reads on until the words were written, wherever on the screen."""
+        while words not in self.output:
+            assert self._read(), f"no {words!r}:\n{self.output[-3_000:]}"
+
+    def type(self, text):
+        os.write(self._terminal, text)
+
+    def children(self):
+        return psutil.Process(self.pid).children(recursive=True)
+
+    def ended(self):
+        """The exit code, once everything that it wrote is read."""
+        while self._read():
+            pass
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+    def last_screen(self):
+        """What was written after the live view, without colours."""
+        text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.output.rpartition("\x1b[?1049l")[2])
+        return text.replace("\r", "")
+
+    def _read(self):
+        if not select.select([self._terminal], [], [], SECONDS)[0]:
+            raise AssertionError(f"it writes nothing:\n{self.output[-3_000:]}")
+        try:
+            data = os.read(self._terminal, 65_536)
+        except OSError:  # Linux's word for the end
+            data = b""
+        self.output += data.decode(errors="replace")
+        return data
+
+    def close(self):
+        os.close(self._terminal)
+
+
+@pytest.fixture
+def terminal(tmp_path):
+    started = []
+
+    def start(*options):
+        started.append(Terminal(tmp_path, *options))
+        return started[-1]
+
+    yield start
+    for each in started:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for process in [*each.children(), psutil.Process(each.pid)]:
+                process.kill()
+        with contextlib.suppress(ChildProcessError):  # it was waited for
+            os.waitpid(each.pid, 0)
+        each.close()
+
+
+def ports(processes):
+    """Those that the processes listen on."""
+    return {
+        connection.laddr.port
+        for process in processes
+        for connection in process.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN
+    }
+
+
+def is_open(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 @pytest.fixture
 def demo_topics(kafka):
     """The topics that demos have made since the test began; what is left of them goes after it."""
@@ -118,6 +207,116 @@ def test_every_message_gets_its_output_and_nothing_is_left(demo, checkpoint, tmp
     assert "of 180 held-out sentences" in run.output
     assert "Traceback" not in run.output
     assert len(children) >= 3  # the worker, Java and their keepers
+    assert not alive(children)
+    assert {path.name for path in tmp_path.iterdir()} == {".demo", ".env"}
+
+
+@pytest.mark.usefixtures("_broker")
+def test_the_worker_is_killed_and_a_successor_loses_and_doubles_nothing(demo, checkpoint, tmp_path):
+    run = demo("--messages", 600, "--checkpoint", checkpoint)
+    run.read_until("the worker is killed with -9")
+    children = run.children()
+    assert run.ended() == 0, run.output
+    assert "Traceback" not in run.output
+    assert run.figure("messages in") == "600"
+    assert run.figure("labelled") == "596"
+    assert run.figure("dead-lettered") == "4"
+    assert run.figure("lost") == "0"
+    assert run.figure("doubled") == "0"
+    told = next(line for line in run.output.splitlines() if line.startswith("  worker killed"))
+    assert re.search(r"labelled after \d+\.\d s and had caught up after \d+", told)
+    table = {
+        line.split()[0]: line.split()[1:] for line in run.output.splitlines() if line[:2] == "  "
+    }
+    named = ["measure", "steady", "burst", "recovery", "kill"]
+    assert sum(int(table[name][0].replace(",", "")) for name in named) == 600
+    assert float(table["burst"][1].replace(",", "")) > 2 * float(
+        table["steady"][1].replace(",", "")
+    )
+    first, second = (
+        (tmp_path / ".demo" / name).read_text() for name in ("worker.log", "worker-2.log")
+    )
+    assert '"drained"' not in first
+    assert '"drained"' in second
+    assert not alive(children)
+
+
+@pytest.mark.usefixtures("_broker")
+@pytest.mark.parametrize(
+    ("moment", "own_checkpoint"),
+    [
+        ("Starting Apache Kafka", True),
+        ("Training MiniLM", False),
+        ("Starting the worker", True),
+        ("measuring what", True),
+    ],
+)
+def test_ctrl_c_on_a_terminal_leaves_nothing_but_its_folder(
+    terminal, checkpoint, tmp_path, moment, own_checkpoint
+):
+    run = terminal(*(["--checkpoint", checkpoint] if own_checkpoint else []))
+    run.read_until(moment)
+    children = run.children()
+    listening = ports(children)
+    run.type(b"\x03")
+    assert run.ended() == 130, run.output
+    said = run.last_screen()
+    assert "Summary so far" in said
+    assert "emotion-worker demo" in said.partition("Next")[2]
+    assert "it is no fault" in said
+    assert said.count("interrupted;") == 1
+    assert "Traceback" not in run.output
+    wait_until(lambda: not alive(children), message=f"the end of {children}")
+    assert not [port for port in listening if is_open(port)]
+    assert {path.name for path in tmp_path.iterdir()} == {".demo"}
+    assert not list(tmp_path.glob(".demo/.checkpoint.partial-*"))
+
+
+@pytest.mark.parametrize("moment", ["successor starting", "Draining the worker"])
+def test_ctrl_c_late_on_a_terminal_still_sums_up_what_there_was(
+    terminal, checkpoint, kafka, demo_topics, *, tmp_path, moment
+):
+    run = terminal("--messages", 400, "--rate", 100, "--kill", "--checkpoint", checkpoint,
+                   "--bootstrap-servers", kafka)  # fmt: skip
+    run.read_until(moment)
+    children = run.children()
+    run.type(b"\x03")
+    assert run.ended() == 130, run.output
+    said = run.last_screen()
+    sent = dict(re.findall(r"^  (steady|kill) +(\d+) ", said, re.MULTILINE))
+    assert int(sent["steady"]) + int(sent["kill"]) == int(re.search(r"messages in +(\d+)", said)[1])
+    assert re.search(r"doubled +0 ", said)
+    assert "once, with -9, after" in said
+    assert "it is no fault" in said
+    assert "Traceback" not in run.output
+    wait_until(lambda: not alive(children), message=f"the end of {children}")
+    assert {path.name for path in tmp_path.iterdir()} == {".demo"}
+    wait_until(lambda: not demo_topics(), message="deletion of the topics")
+
+
+@pytest.mark.usefixtures("_broker")
+@pytest.mark.parametrize(
+    ("dies", "said"),
+    [
+        ("java", "Apache Kafka ended in the middle of the stream"),
+        ("python", "the worker ended with code 137 in the middle of the stream"),
+    ],
+)
+def test_what_ends_by_itself_in_the_middle_is_one_line_and_leaves_nothing(
+    demo, checkpoint, tmp_path, dies, said
+):
+    run = demo("--messages", 20_000, "--rate", 100, "--checkpoint", checkpoint)
+    run.read_until("sent", "labelled")
+    children = run.children()
+    (victim,) = (
+        each for each in children
+        if dies in each.name() and "-S" not in each.cmdline()  # which marks the keepers
+    )  # fmt: skip
+    victim.kill()
+    assert run.ended() == 1, run.output
+    assert run.output.count(said) == 1
+    assert run.output.splitlines()[-1].startswith(f"emotion-worker: {said}")
+    assert "Traceback" not in run.output
     assert not alive(children)
     assert not list(tmp_path.glob("emotion-kafka-*"))
 

@@ -1,10 +1,13 @@
 """The demo's pure parts: its stream, its count, its picture, its options."""
 
 import contextlib
+import dataclasses
 import importlib.util
 import io
 import json
+import math
 import random
+import shlex
 import signal
 from collections import Counter
 from pathlib import Path
@@ -17,8 +20,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from worker.demo import checkpoint, options, scrape, sentences, setup, summary, view
+from tests.support.kafka_helpers import wait_until
+from worker.demo import (
+    checkpoint,
+    options,
+    phases,
+    scrape,
+    sentences,
+    setup,
+    show,
+    source,
+    summary,
+    view,
+)
 from worker.demo.ledger import Ledger, Position, Shown, counted_quantile
+from worker.demo.outage import Outage
 from worker.demo.sentences import Sentence, Sentences
 from worker.demo.stop import Interrupted, Stop
 from worker.errors import Refused
@@ -104,9 +120,33 @@ class TestLedger:
             ledger.read_input(at(offset), time_ms=offset)
             label(ledger, offset, time_ms=offset + offset % 50)
         assert ledger._partitions[0].waiting == ledger._partitions[0].early == {}
-        assert len(ledger._latencies) == 50
+        assert len(ledger.phases[""].latencies) == 50
         assert len(ledger.recent) <= 1_000
         assert len(ledger.shown) <= 64
+
+    def test_each_phase_has_an_account_of_its_own(self):
+        ledger = Ledger(answers={})
+        sent = [("steady", 0), ("steady", 500), ("burst", 600), ("burst", 700)]
+        for offset, (phase, time_ms) in enumerate(sent):
+            ledger.read_input(at(offset), time_ms=time_ms, phase=phase)
+            ledger.lag_seen(phase)
+        for offset, read in enumerate([10, 530, 2_600]):  # the last one has no output
+            label(ledger, offset, time_ms=read)
+            ledger.lag_seen("burst")
+        ledger.lag_seen("recovery")  # which has not begun
+        steady, burst = ledger.phases["steady"], ledger.phases["burst"]
+        assert list(ledger.phases) == ["steady", "burst"]
+        assert (steady.inputs, steady.settled, steady.peak_lag) == (2, 2, 2)
+        assert (burst.inputs, burst.settled, burst.peak_lag) == (2, 1, 4)
+        assert (steady.quantile(0.5), steady.quantile(0.99)) == (10.0, 30.0)
+        assert (burst.quantile(0.5), burst.quantile(0.99)) == (2_000.0, 2_000.0)
+        assert (steady.sent_rate(), burst.sent_rate()) == (2.0, 10.0)
+
+    def test_an_output_counts_in_the_phase_of_its_input_in_whatever_order_they_are_read(self):
+        ledger = Ledger(answers={})
+        label(ledger, 0, time_ms=90)
+        ledger.read_input(at(0), time_ms=20, phase="steady")
+        assert ledger.phases["steady"].quantile(0.5) == 70.0
 
     def test_throughput_is_outputs_from_the_first_input_to_the_last_output(self):
         ledger = Ledger(answers={})
@@ -192,6 +232,263 @@ def _json(value):
     return found if isinstance(found, dict) else {}
 
 
+def wishes(**changed):
+    given = {"messages": None, "rate": None, "burst": True, "kill": True, "forever": False}
+    return phases.Wishes(**{**given, **changed})
+
+
+CAPACITIES = [20.0, 47.0, 90.0, 300.0, 1_000.0, 5_000.0, 20_000.0]
+
+
+class TestPhases:
+    @pytest.mark.parametrize("capacity", CAPACITIES)
+    def test_steady_is_half_of_the_capacity_and_the_burst_twice(self, capacity):
+        found = phases.plan(wishes(), capacity=capacity, start_seconds=9.0)
+        assert [each.name for each in found] == ["steady", "burst", "recovery", "kill"]
+        assert [each.rate / capacity for each in found] == [0.5, 2.0, 0.5, 0.5]
+
+    @pytest.mark.parametrize("capacity", CAPACITIES)
+    @pytest.mark.parametrize("start_seconds", [3.0, 12.0])
+    def test_the_number_of_messages_follows_the_machine_within_limits(
+        self, capacity, start_seconds
+    ):
+        found = phases.plan(wishes(), capacity=capacity, start_seconds=start_seconds, measured=500)
+        total = 500 + sum(each.messages for each in found)
+        assert phases.FEWEST <= total <= phases.MOST
+
+    @pytest.mark.parametrize("capacity", [80.0, 300.0, 1_000.0])
+    def test_on_an_ordinary_machine_all_of_it_takes_about_a_minute(self, capacity):
+        found = phases.plan(wishes(), capacity=capacity, start_seconds=9.0, measured=400)
+        assert 35 <= sum(each.messages / each.rate for each in found) <= 55
+
+    @pytest.mark.parametrize("capacity", CAPACITIES)
+    def test_the_lag_of_the_burst_is_worked_off_in_the_recovery(self, capacity):
+        _, burst, recovery, _ = phases.plan(wishes(), capacity=capacity, start_seconds=9.0)
+        seconds = burst.messages / burst.rate
+        left = burst.messages - capacity * seconds
+        assert left > 0
+        spare = (capacity - recovery.rate) * recovery.messages / recovery.rate
+        assert left - spare == pytest.approx(0, abs=0.02 * left + 3)
+
+    @pytest.mark.parametrize("capacity", CAPACITIES)
+    def test_the_kill_comes_in_mid_stream(self, capacity):
+        kill = phases.plan(wishes(), capacity=capacity, start_seconds=9.0)[-1]
+        assert 0 < kill.kill_after < kill.messages
+
+    @pytest.mark.parametrize("capacity", CAPACITIES)
+    @pytest.mark.parametrize("asked", [1, 2, 7, 300, 2_000, 50_000])
+    def test_a_number_that_was_asked_for_is_kept(self, capacity, asked):
+        measured = min(asked, 60)
+        found = phases.plan(
+            wishes(messages=asked), capacity=capacity, start_seconds=9.0, measured=measured
+        )
+        assert sum(each.messages for each in found) == asked - measured
+        assert all(each.messages > 0 for each in found)
+
+    def test_a_rate_of_ones_own_needs_no_capacity_and_is_kept(self):
+        own = wishes(rate=70.0, burst=False, kill=False, messages=900)
+        assert not own.needs_capacity
+        (steady,) = phases.plan(own, capacity=None, start_seconds=9.0)
+        assert (steady.name, steady.rate, steady.messages) == ("steady", 70.0, 900)
+
+    def test_forever_goes_on_after_what_was_asked_for(self):
+        plain = wishes(forever=True, burst=False, kill=False)
+        assert [
+            (each.name, each.messages)
+            for each in phases.plan(plain, capacity=100.0, start_seconds=9.0)
+        ] == [("steady", None)]
+        found = phases.plan(wishes(forever=True), capacity=100.0, start_seconds=9.0)
+        assert [each.name for each in found] == ["steady", "burst", "recovery", "kill", "steady"]
+        assert [each.messages is None for each in found] == [False] * 4 + [True]
+
+    @pytest.mark.parametrize("burst", [True, False])
+    @pytest.mark.parametrize("kill", [True, False])
+    def test_the_names_are_those_of_the_plan(self, burst, kill):
+        asked = wishes(burst=burst, kill=kill)
+        planned = phases.plan(asked, capacity=100.0, start_seconds=9.0)
+        assert phases.names(asked) == ["measure", *(each.name for each in planned)]
+
+
+class TestCapacity:
+    def measured(self, *, rate, clump, delay=0.1, messages=None):
+        """Of a worker whose outputs come in clumps, read by a loop that turns ten times a second.
+
+        Like the demo's own loop it has no more under way than the window; returns the seconds too.
+        """
+        capacity = phases.Capacity(now=0.0, messages=messages)
+        now, labelled, read = 0.0, 0.0, 0
+        most = math.inf if messages is None else capacity.most
+        while not capacity.done(now=now):
+            now += 0.1
+            labelled = min(labelled + 0.1 * rate, read + capacity.window(), most)
+            if now > delay and labelled - read >= min(clump, capacity.window(), most - read):
+                read = int(labelled)
+            capacity.saw(read, now=now)
+        return capacity.found(), now
+
+    @pytest.mark.parametrize(
+        ("rate", "clump"), [(20.0, 16), (20.0, 64), (90.0, 30), (90.0, 64), (900.0, 90), (6e3, 600)]
+    )
+    def test_it_is_what_a_busy_worker_labels_whatever_comes_at_once(self, rate, clump):
+        found, seconds = self.measured(rate=rate, clump=clump)
+        assert found == pytest.approx(rate, rel=0.12)
+        assert 5 <= seconds <= 15
+
+    def test_of_few_messages_it_uses_a_fifth(self):
+        assert phases.Capacity(now=0.0, messages=300).most == 60
+        assert phases.Capacity(now=0.0, messages=1).most == 1
+        assert phases.Capacity(now=0.0).most is None
+
+    def test_where_everything_comes_at_once_it_is_at_least_that(self):
+        capacity = phases.Capacity(now=10.0, messages=300)
+        capacity.saw(60, now=12.0)
+        assert capacity.done(now=12.0)
+        assert capacity.rate() is None
+        assert capacity.found() == 30.0
+
+    def test_without_any_output_there_is_none(self):
+        with pytest.raises(ValueError, match="no output"):
+            phases.Capacity(now=0.0).found()
+
+
+class TestSummary:
+    def ledger(self, *, doubled=False, waiting=False):
+        ledger = Ledger(answers={})
+        for offset, phase in enumerate(["steady", "steady", "kill"]):
+            ledger.read_input(at(offset), time_ms=100 * offset, phase=phase)
+            if not (waiting and offset == 2):
+                label(ledger, offset, time_ms=100 * offset + 40)
+        if doubled:
+            label(ledger, 0)
+        return ledger
+
+    def test_each_phase_has_a_row_of_its_own(self):
+        head, steady, kill = summary.phases(self.ledger())
+        assert head == ("phase", "messages", "sent/s", "p50", "p99", "peak lag")
+        assert steady == ("steady", "2", "10", "40 ms", "40 ms", "0")
+        assert kill == ("kill", "1", "-", "40 ms", "40 ms", "0")
+
+    def test_a_doubled_output_is_a_failure(self):
+        assert summary.problem(self.ledger(), worker_code=0) is None
+        assert "1 outputs are doubled" in summary.problem(self.ledger(doubled=True), worker_code=0)
+
+    def test_what_waits_at_an_early_end_is_not_called_lost(self):
+        ledger = self.ledger(waiting=True)
+        assert dict(summary.rows(ledger, worker_code=0))["lost"] == "1"
+        early = dict(summary.rows(ledger, worker_code=0, interrupted=True))
+        assert early["not labelled yet"].startswith("1 ")
+        assert "lost" not in early
+
+    def test_the_kill_is_told_with_what_it_did(self):
+        whole = Outage(sent=1_900, waiting=24, ready=8.0, back=8.9, caught_up=15.04)
+        assert whole.sentence() == (
+            "once, with -9, after 1,900 messages, 24 of them unlabelled; its successor labelled "
+            "after 8.9 s and had caught up after 15.0 s"
+        )
+        assert Outage(sent=1, waiting=0).sentence().endswith("has labelled none yet")
+
+    def test_the_commands_that_come_next_name_files_that_are_there(self, monkeypatch):
+        root = DATA.parents[1]
+        monkeypatch.chdir(root)
+        kafka, train, dashboard = (
+            command for _, command in summary.commands(root / ".demo" / "checkpoint", DATA)
+        )
+        assert kafka.endswith("emotion-worker demo --bootstrap-servers localhost:9092")
+        assert "--dataset train/data --base-model packaged --output checkpoint" in train
+        assert dashboard == (
+            'CHECKPOINT="$PWD"/.demo/checkpoint '
+            "docker compose -f deploy/compose/compose.yaml up --wait"
+        )
+        assert (root / "deploy/compose/compose.yaml").read_text().count("${CHECKPOINT:-") == 1
+        options.load(shlex.split(kafka)[2:])
+        from train.settings import RunSettings
+
+        assert set(RunSettings.model_fields) >= {"dataset", "base_model", "output"}
+
+    def test_elsewhere_they_have_whole_paths(self, monkeypatch, tmp_path):
+        monkeypatch.chdir(tmp_path)
+        *_, (_, dashboard) = summary.commands(Path("/other place/checkpoint"), DATA)
+        assert dashboard.startswith("CHECKPOINT='/other place/checkpoint' docker compose -f /")
+
+
+class TestOutage:
+    def test_it_notes_the_successors_first_output_and_when_nothing_waits(self):
+        outage = Outage(sent=100, waiting=7, settled=93)
+        assert outage.follow(0.1, ready=False, settled=95, waiting=5) == ""  # the dead one's last
+        assert outage.now(0.1) == "killed with -9: successor starting 0 s"
+        assert outage.follow(6.0, ready=True, settled=95, waiting=200) == ""
+        assert outage.now(6.2) == "killed with -9: successor ready after 6 s"
+        assert "labelled 6.5 s" in outage.follow(6.5, ready=True, settled=96, waiting=210)
+        assert outage.now(7.0) == "successor catches up, back after 6 s"
+        assert outage.follow(7.0, ready=True, settled=150, waiting=180) == ""
+        assert "caught up 9.0 s" in outage.follow(9.0, ready=True, settled=400, waiting=0)
+        assert (outage.ready, outage.back, outage.caught_up) == (6.0, 6.5, 9.0)
+
+    def test_a_successor_that_catches_up_between_two_looks_is_noted(self):
+        outage = Outage(sent=100, waiting=0, settled=100)
+        assert outage.follow(1.0, ready=True, settled=100, waiting=0)
+        assert outage.caught_up == 1.0
+        outage = Outage(sent=100, waiting=7, settled=93)
+        outage.follow(5.0, ready=False, settled=93, waiting=7)
+        assert "caught up 6.0 s" in outage.follow(6.0, ready=True, settled=100, waiting=0)
+        assert (outage.ready, outage.back, outage.caught_up) == (6.0, 6.0, 6.0)
+
+
+class Broker:
+    """A producer that keeps what it is given."""
+
+    def __init__(self):
+        self.records = []
+
+    def send(self, topic, *, key, value, headers):
+        self.records.append(dict(headers))
+        return self
+
+    def add_errback(self, _):
+        pass
+
+    def flush(self, *, timeout):
+        pass
+
+    def close(self, *, timeout):
+        pass
+
+
+class TestSource:
+    def test_it_sends_each_pace_to_its_end_and_notes_the_phase(self):
+        broker = Broker()
+        sender = source.Source(
+            producer=broker, topic="t", messages=sentences.stream(SMALL, 10, forever=True),
+            settled=lambda: 0,
+        )  # fmt: skip
+        sender.start()
+        try:
+            for phase, until, rate in [("steady", 20, 5_000.0), ("burst", 50, None)]:
+                sender.take(source.Pace(phase=phase, rate=rate, until=until, room=lambda: 1_000))
+                wait_until(lambda until=until: sender.sent == until)
+        finally:
+            sender.close()
+        assert sender.ended()
+        assert [each["phase"] for each in broker.records] == [b"steady"] * 20 + [b"burst"] * 30
+        assert all(each["sent-ms"].isdigit() for each in broker.records)
+
+    def test_no_more_are_on_their_way_than_there_is_room_for(self):
+        broker, settled = Broker(), [0]
+        sender = source.Source(
+            producer=broker, topic="t", messages=sentences.stream(SMALL, 10, forever=True),
+            settled=lambda: settled[0],
+        )  # fmt: skip
+        sender.start()
+        try:
+            sender.take(source.Pace(phase="measure", rate=None, until=None, room=lambda: 7))
+            for done in (0, 3, 50):
+                settled[0] = done
+                wait_until(lambda done=done: sender.sent == done + 7)
+        finally:
+            sender.close()
+        assert len(broker.records) == 57
+
+
 FRAME = view.Frame(
     elapsed=12.3,
     sent=1_234,
@@ -199,7 +496,13 @@ FRAME = view.Frame(
     labelled=1_200,
     dead=7,
     rate=98.4,
-    rates=[0.0, 50.0, 98.4] * 30,
+    phases=["measure", "steady", "burst", "recovery", "kill"],
+    phase="steady",
+    doing="steady 98/s",
+    past=[
+        view.Sample(rate=rate, lag=lag, phase="steady")
+        for rate, lag in [(0.0, 0), (50.0, 12), (98.4, 27)] * 30
+    ],
     lag=27,
     p50=14.0,
     p99=61.0,
@@ -238,9 +541,37 @@ class TestView:
     def test_at_40_by_10_the_figures_and_some_messages_are_there(self):
         lines = drawn(FRAME, 40, 10)
         text = "\n".join(lines)
-        for part in ("1,234 of 2,400", "98/s", "lag 27", "p99 61 ms", "dead 7", "0.98  Street"):
+        for part in ("1,234 of 2,400", "98/s", "p99 61 ms", "dead 7", "0.98  Street"):
             assert part in text, part
+        assert [line.split()[-1] for line in lines if line.startswith(" lag")] == ["27"]
         assert len(lines) == 10
+
+    @pytest.mark.parametrize(("width", "height"), [(40, 10), (60, 14), (80, 24), (120, 40)])
+    def test_what_happens_now_is_said_at_every_size(self, width, height):
+        assert "steady 98/s" in "\n".join(drawn(FRAME, width, height))
+        killed = dataclasses.replace(FRAME, phase="kill", doing="worker killed: 3 s", down=True)
+        assert "worker killed: 3 s" in "\n".join(drawn(killed, width, height))
+
+    def test_where_there_is_room_all_phases_are_named(self):
+        assert "measure steady burst recovery kill" in drawn(FRAME, 80, 24)[2]
+        assert "measure" not in drawn(FRAME, 40, 10)[2]
+
+    def test_the_moments_without_a_worker_are_red(self):
+        past = [view.Sample(rate=9.0, lag=1, phase="kill", down=down) for down in (False, True)]
+        frame = dataclasses.replace(FRAME, past=past)
+        (rate, _) = view._charts(frame, 80, 1)
+        assert [str(span.style) for span in rate.spans[1:3]] == ["green", "red"]
+
+    def test_a_chart_shows_the_whole_past_in_the_columns_that_there_are(self):
+        past = [view.Sample(rate=float(n), lag=n, phase="steady") for n in range(100)]
+        buckets = view._buckets(past, 30)
+        assert len(buckets) <= 30
+        assert [each.lag for each in buckets][-2:] == [95, 99]
+        assert view._buckets(past, 0) == view._buckets([], 30) == []
+
+    def test_a_chart_is_as_high_as_its_highest_value_and_says_nothing_above(self):
+        assert view._chart([0.0, 1.0, 2.0], 1) == ["▁▄█"]
+        assert view._chart([0.0, 1.0, 2.0], 2) == ["  █", "▁██"]
 
     @pytest.mark.parametrize("frame", [FRAME, START], ids=["full", "empty"])
     @pytest.mark.parametrize("width", [1, 5, 20, 40, 63, 64, 65, 80, 200])
@@ -269,9 +600,81 @@ class TestView:
         assert "\n" not in view.log_line(START)
 
 
+class TestShow:
+    def test_a_step_in_a_log_goes_on_telling_while_its_caller_is_in_a_long_call(
+        self, capsys, monkeypatch
+    ):
+        monkeypatch.setattr(show, "STEP_SECONDS", 0.01)
+        said = ""
+
+        def twice():
+            nonlocal said
+            said += capsys.readouterr().out
+            return said.count("step 3 of 9") > 1
+
+        with show.Show().step("Training") as step:
+            step.at("step 3 of 9", share=1 / 3)
+            wait_until(twice)
+            step.result = "done"
+        said += capsys.readouterr().out
+        assert said.startswith("Training ...\n")
+        assert "done, " in said.splitlines()[-1]
+
+    def test_a_step_that_fails_says_no_result(self, capsys):
+        shown = show.Show()
+        with pytest.raises(Interrupted), shown.step("Training"):
+            raise Interrupted
+        assert capsys.readouterr().out == "Training ...\n"
+        assert shown.done == []
+
+    def test_the_summary_is_a_table_and_then_names_with_values(self, capsys):
+        show.Show().summary(
+            [("phase", "p50"), ("steady", "9 ms"), ("burst", "1,000 ms")],
+            [("lost", "0"), ("messages in", "2,000")],
+            title="Summary",
+        )
+        assert capsys.readouterr().out.splitlines() == [
+            "",
+            "Summary",
+            "  phase         p50",
+            "  steady       9 ms",
+            "  burst    1,000 ms",
+            "",
+            "  lost         0",
+            "  messages in  2,000",
+            "",
+        ]
+
+
 class TestOptions:
     def test_defaults_stream_at_least_two_thousand_messages(self):
-        assert options.load([]).messages >= 2_000
+        wishes = options.load([]).wishes()
+        for capacity in (1.0, 20.0, 150.0):
+            counts = [
+                each.messages for each in phases.plan(wishes, capacity=capacity, start_seconds=9.0)
+            ]
+            assert sum(counts) >= 2_000
+
+    @pytest.mark.parametrize(
+        ("given", "burst", "kill"),
+        [
+            ([], True, True),
+            (["--messages", "300"], True, True),
+            (["--checkpoint", "x"], True, True),
+            (["--forever"], False, False),
+            (["--rate", "50"], False, False),
+            (["--bootstrap-servers", "x:1"], False, False),
+            (["--forever", "--burst"], True, False),
+            (["--rate", "50", "--kill"], False, True),
+            (["--no-kill"], True, False),
+            (["--no-burst"], False, True),
+        ],
+    )
+    def test_what_is_the_users_own_gets_no_burst_and_no_kill_unless_asked_for(
+        self, given, burst, kill
+    ):
+        wishes = options.load(given).wishes()
+        assert (wishes.burst, wishes.kill) == (burst, kill)
 
     def test_environment_variables_are_not_for_the_demo(self, monkeypatch):
         monkeypatch.setenv("RATE", "7")
@@ -310,37 +713,36 @@ class TestOptions:
 
 
 class TestKeptCheckpoint:
-    def made(self, path):
-        path.mkdir()
-        (path / "manifest.json").write_text("{}")
+    def trained(self, kept):
+        kept.clear()
+        kept.path.mkdir()
+        (kept.path / "manifest.json").write_text("{}")
+        kept.note()
 
     def test_it_is_trained_once(self, tmp_path):
         kept = checkpoint.Kept(tmp_path, key="a")
         assert not kept.is_true()
-        kept.replace(self.made)
+        self.trained(kept)
         assert checkpoint.Kept(tmp_path, key="a").is_true()
 
     def test_it_is_trained_again_when_what_it_follows_from_has_changed(self, tmp_path):
-        checkpoint.Kept(tmp_path, key="a").replace(self.made)
+        self.trained(checkpoint.Kept(tmp_path, key="a"))
         other = checkpoint.Kept(tmp_path, key="b")
         assert not other.is_true()
-        other.replace(self.made)
+        self.trained(other)
         assert other.is_true()
 
     def test_a_training_that_was_killed_leaves_nothing_that_is_used(self, tmp_path):
         kept = checkpoint.Kept(tmp_path, key="a")
-        kept.replace(self.made)
+        self.trained(kept)
         (tmp_path / ".checkpoint.partial-x").mkdir()
 
-        def killed(path):
-            path.mkdir()
-            raise Interrupted
-
-        with pytest.raises(Interrupted):
-            kept.replace(killed)
+        kept.clear()
+        kept.path.mkdir()  # by a trainer that is killed now
+        (kept.path / "manifest.json").write_text("{}")
         assert not kept.is_true()
         assert not (tmp_path / ".checkpoint.partial-x").exists()
-        kept.replace(self.made)
+        self.trained(kept)
         assert kept.is_true()
 
     def test_the_key_changes_with_the_data(self, tmp_path, monkeypatch):

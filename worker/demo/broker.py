@@ -38,6 +38,7 @@ _DISCARD_SECONDS = 1.0  # the same where the data is removed right after: nothin
 _POLL_SECONDS = 0.05  # a probe costs the broker less than 1 ms
 _ATTEMPTS = 3  # each with new ports: another process may take one between check and use
 _QUORUM = 3  # controllers, and replicas: the fewest of which one can be lost
+_MISSING = "the embedded broker needs: pip install 'emotion-stream[local]' ({})"
 _LOG_LINES = 15  # of the log in an error: the cause, without the stack below it
 
 # Java's direct parent. It kills Java when *its* parent is gone: unlike a pipe's end, no forked
@@ -387,6 +388,21 @@ class _Node:
         return True
 
 
+def is_fetched() -> bool:
+    """Whether Kafka is in the user's Maven repository: the first start fetches it.
+
+    Raises:
+        BrokerError: The packages that fetch it are not installed.
+    """
+    try:
+        from jgo.constants import default_maven_repo  # noqa: PLC0415 - of an optional extra
+    except ImportError as error:
+        raise BrokerError(_MISSING.format(error)) from error
+    name = f"kafka_2.13-{KAFKA_VERSION}.jar"
+    folder = Path(default_maven_repo()) / "org/apache/kafka/kafka_2.13" / KAFKA_VERSION
+    return (folder / name).is_file()
+
+
 @functools.cache
 def _java() -> tuple[str, str]:
     """The Java program and Kafka's class path; fetches the jars when they are not there yet."""
@@ -395,9 +411,7 @@ def _java() -> tuple[str, str]:
         import jgo  # noqa: PLC0415
         from jgo.constants import default_jgo_cache  # noqa: PLC0415
     except ImportError as error:
-        raise BrokerError(
-            f"the embedded broker needs: pip install 'emotion-stream[local]' ({error})"
-        ) from error
+        raise BrokerError(_MISSING.format(error)) from error
     cache = Path(default_jgo_cache())
     try:
         cache.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ import importlib.util
 import re
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from worker.demo.children import Child
 from worker.errors import Fatal
@@ -84,50 +84,69 @@ class Kept:
             return False
         return noted == self._key and (self.path / "manifest.json").is_file()
 
-    def replace(self, train: Callable[[Path], None]) -> None:
-        """Trains another: `train` makes the directory that it is given, or raises."""
+    def clear(self) -> None:
+        """Makes room for another."""
         self._note.unlink(missing_ok=True)
         # A trainer that was killed leaves its partial directory.
         for old in (self.path, *self._folder.glob(f".{self.path.name}.partial-*")):
             shutil.rmtree(old, ignore_errors=True)
-        train(self.path)
+
+    def note(self) -> None:
+        """What is there now follows from what is installed now."""
         self._note.write_text(self._key, encoding="utf-8")
 
 
-def train(output: Path, *, look: Callable[[int, int], None], children: list[Child]) -> None:
-    """`emotion-train run` on the project's sentences, as a program of its own.
+class Training:
+    """`emotion-train run` on the project's sentences, as a program of its own that runs at once.
+
+    Leaving the `with` block ends it. Owned by the main thread.
 
     Args:
-        output: Directory to make.
-        look: Is called often, with the step and the number of steps (0 while none is known).
-            What it raises ends the training.
+        kept: Where the checkpoint goes; what is there is removed.
         children: Gets the trainer, for whoever has to kill it.
-
-    Raises:
-        Fatal: The training failed; its log says why.
     """
-    child = Child(
-        "train",
-        ["run", f"--dataset={sentences_folder()}", "--base-model=packaged", f"--name={NAME}",
-         f"--output={output}", *RECIPE],
-        variables={},
-        directory=output.parent,
-        log=output.parent / "train.log",
-    )  # fmt: skip
-    children.append(child)
-    step = steps = 0
 
-    def watch() -> None:
-        nonlocal step, steps
-        for line in child.new_lines():
-            if found := _STEP.match(line):
-                step, steps = int(found[1]), int(found[2])
-        look(step, steps)
+    def __init__(self, kept: Kept, *, children: list[Child]) -> None:
+        kept.clear()
+        self._kept = kept
+        self._child = Child(
+            "train",
+            ["run", f"--dataset={sentences_folder()}", "--base-model=packaged", f"--name={NAME}",
+             f"--output={kept.path}", *RECIPE],
+            variables={},
+            directory=kept.path.parent,
+            log=kept.path.parent / "train.log",
+        )  # fmt: skip
+        children.append(self._child)
 
-    try:
-        code = child.wait(watch)
-    finally:
-        child.stop(STOP_SECONDS)
-    if code:
-        said = child.last_words().removeprefix("emotion-train: ")
-        raise Fatal(f"the training failed: {said} (its log: {child.log})")
+    def wait(self, look: Callable[[int, int, str], None]) -> None:
+        """Returns when the checkpoint is there.
+
+        Args:
+            look: Is called often, with the step and the number of steps (0 while none is known)
+                and the last line of the log. What it raises ends the wait.
+
+        Raises:
+            Fatal: The training failed; its log says why.
+        """
+        step, steps, said = 0, 0, ""
+
+        def watch() -> None:
+            nonlocal step, steps, said
+            for line in self._child.new_lines():
+                said = line.strip() or said
+                if found := _STEP.match(line):
+                    step, steps = int(found[1]), int(found[2])
+            look(step, steps, said)
+
+        code = self._child.wait(watch)
+        if code:
+            said = self._child.last_words().removeprefix("emotion-train: ")
+            raise Fatal(f"the training failed: {said} (its log: {self._child.log})")
+        self._kept.note()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._child.stop(STOP_SECONDS)

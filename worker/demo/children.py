@@ -75,7 +75,8 @@ class Child:
                 stdout=subprocess.PIPE,
                 stderr=output,
                 cwd=directory,
-                env=environment(variables),
+                # torch makes its cache's folder in the temporary directory, and leaves it there.
+                env=environment({"TORCHINDUCTOR_CACHE_DIR": str(directory / "torch"), **variables}),
                 start_new_session=True,
             )
         assert self._keeper.stdout is not None  # noqa: S101 - stdout=PIPE, for mypy
@@ -86,22 +87,33 @@ class Child:
         """Its exit code, 128 + N where signal N ended it; None while it runs."""
         return self._keeper.poll()
 
-    def stop(self, grace: float) -> int | None:
-        """SIGTERM, and SIGKILL after `grace` seconds; its exit code, None if it was killed."""
+    def stop(self, grace: float, *, meanwhile: Callable[[], object] | None = None) -> int | None:
+        """SIGTERM, and SIGKILL after `grace` seconds; its exit code, None if it was killed.
+
+        Args:
+            grace: Seconds.
+            meanwhile: Is called again and again until it has ended.
+        """
         if self.code() is None and self.pid:
             with contextlib.suppress(ProcessLookupError):  # it ended just now
                 os.kill(self.pid, signal.SIGTERM)
-        try:
-            return self._keeper.wait(grace)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            self._keeper.wait(KILLED_SECONDS)
-            return None
+        deadline = time.monotonic() + grace
+        while (code := self.code()) is None:
+            if time.monotonic() > deadline:
+                self.kill()
+                return None
+            if meanwhile is None:
+                time.sleep(LOOK_SECONDS)
+            else:
+                meanwhile()
+        return code
 
     def kill(self) -> None:
-        """SIGKILL to it and to all that it started."""
+        """SIGKILL to it and to all that it started; returns when it is gone."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._keeper.pid, signal.SIGKILL)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._keeper.wait(KILLED_SECONDS)
 
     def wait(self, look: Callable[[], None]) -> int:
         """Its exit code; calls `look`, which may raise, while it runs."""

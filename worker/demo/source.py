@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from worker.demo.topics import PHASE, SENT
 from worker.errors import Fatal
 
 if TYPE_CHECKING:
@@ -15,23 +17,40 @@ if TYPE_CHECKING:
 
     from worker.demo.sentences import Message
 
-TURN_SECONDS = 0.05
-"""Longest wait of the source before it looks whether it should stop."""
+TURN_SECONDS = 0.02
+"""Longest wait of the source before it looks for another pace, or whether it should stop."""
+FULL_SECONDS = 0.002
+"""Pause where as many are on their way as may be."""
 CATCH_UP_SECONDS = 1.0
 """Of a stall so much is made up for: without a limit a flood would follow it."""
 CLOSE_SECONDS = 10.0
 """For the last messages to be acknowledged."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How to send."""
+
+    phase: str
+    """Is noted on each message."""
+    rate: float | None
+    """Messages a second; None: as fast as there is room."""
+    until: int | None
+    """Messages in all after which to send no more; None: no end."""
+    room: Callable[[], int]
+    """Messages that may be on their way; what the worker cannot keep up with waits unsent."""
+
+
 class Source:
-    """Sends messages at a rate, on a thread of its own, which owns the producer.
+    """Sends messages on a thread of its own, which owns the producer.
+
+    It begins with nothing to do, and does what the last pace says.
 
     Args:
         producer: A producer; it is closed at the end.
         topic: The input topic.
-        messages: What to send; the thread ends with it.
-        rate: Messages a second.
-        may_send: Whether there is room for more: what the worker cannot keep up with waits here.
+        messages: What to send; there is always one more.
+        settled: How many of those sent have their output.
     """
 
     def __init__(
@@ -40,14 +59,13 @@ class Source:
         producer: KafkaProducer,
         topic: str,
         messages: Iterator[Message],
-        rate: float,
-        may_send: Callable[[], bool],
+        settled: Callable[[], int],
     ) -> None:
         self._producer = producer
         self._topic = topic
         self._messages = messages
-        self._rate = rate
-        self._may_send = may_send
+        self._settled = settled
+        self._pace: Pace | None = None
         self._stop = threading.Event()
         self._failure: Exception | None = None
         self.sent = 0
@@ -56,6 +74,10 @@ class Source:
 
     def start(self) -> None:
         self._thread.start()
+
+    def take(self, pace: Pace | None) -> None:
+        """Sends like this from now on; None: nothing."""
+        self._pace = pace
 
     def finish(self) -> None:
         """No more messages. Those that were sent are still acknowledged."""
@@ -73,9 +95,17 @@ class Source:
         Raises:
             Fatal: A message could not be sent.
         """
+        self.check()
+        return not self._thread.is_alive()
+
+    def check(self) -> None:
+        """Makes sure that messages can be sent.
+
+        Raises:
+            Fatal: One could not.
+        """
         if self._failure is not None:
             raise Fatal(f"the demo cannot send its messages: {self._failure}") from self._failure
-        return not self._thread.is_alive()
 
     def _run(self) -> None:
         try:
@@ -89,21 +119,29 @@ class Source:
             self._refused(error)
 
     def _send_all(self) -> None:
-        due = time.monotonic()
+        pace, due = None, 0.0
         while not self._stop.is_set() and self._failure is None:
-            wait = due - time.monotonic()
-            if wait > 0 or not self._may_send():
-                self._stop.wait(min(max(wait, 0.001), TURN_SECONDS))
-                continue
-            message = next(self._messages, None)
-            if message is None:
-                return
-            self._send(message)
-            due = max(due + 1 / self._rate, time.monotonic() - CATCH_UP_SECONDS)
+            if self._pace is not pace:
+                pace, due = self._pace, time.monotonic()
+            if pace is None or (pace.until is not None and self.sent >= pace.until):
+                self._stop.wait(TURN_SECONDS)
+            elif (wait := due - time.monotonic()) > 0:
+                self._stop.wait(min(wait, TURN_SECONDS))
+            elif self.sent - self._settled() >= pace.room():
+                self._stop.wait(FULL_SECONDS)
+            else:
+                self._send(next(self._messages), pace.phase)
+                if pace.rate is not None:
+                    due = max(due + 1 / pace.rate, time.monotonic() - CATCH_UP_SECONDS)
 
-    def _send(self, message: Message) -> None:
+    def _send(self, message: Message, phase: str) -> None:
+        sent_ms = time.time_ns() // 1_000_000
+        noted = [(SENT, str(sent_ms).encode()), (PHASE, phase.encode())]
         self._producer.send(
-            self._topic, key=message.key, value=message.value, headers=list(message.headers)
+            self._topic,
+            key=message.key,
+            value=message.value,
+            headers=[*message.headers, *noted],
         ).add_errback(self._refused)
         self.sent += 1
 

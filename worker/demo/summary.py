@@ -2,56 +2,155 @@
 
 from __future__ import annotations
 
+import shlex
+import signal
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import worker
+from worker.errors import EXIT_DRAINED
+
 if TYPE_CHECKING:
-    from worker.demo.ledger import Ledger
+    from worker.demo.ledger import Ledger, PhaseAccount
+    from worker.demo.outage import Outage
 
 MEDIAN, RARE = 0.5, 0.99
+_TERMINATED = 128 + signal.SIGTERM
+"""Of a worker that gets SIGTERM before it catches it, in its first tenths of a second."""
+NO_FAULT = (
+    "What make adds now (*** [demo] Error 130, or Interrupt) is how it says that you ended it: "
+    "it is no fault."
+)
 
 
-def rows(ledger: Ledger, *, worker_code: int | None) -> list[tuple[str, str]]:
-    """Names and values. Every number is counted from the topics, read to their end."""
+def phases(ledger: Ledger) -> list[tuple[str, ...]]:
+    """A table, its head first: each phase by itself, by the messages that were sent in it."""
+    head = ("phase", "messages", "sent/s", "p50", "p99", "peak lag")
+    return [head, *(_phase(name, account) for name, account in ledger.phases.items())]
+
+
+def rows(
+    ledger: Ledger,
+    *,
+    worker_code: int | None,
+    capacity: float | None = None,
+    outage: Outage | None = None,
+    interrupted: bool = False,
+) -> list[tuple[str, str]]:
+    """Names and values. Every count is of the topics alone, read to their end.
+
+    Args:
+        ledger: What became of the messages.
+        worker_code: The last worker's exit code; None: it had to be killed.
+        capacity: Outputs a second at full load; None where it was not measured.
+        outage: What the kill did; None where there was none.
+        interrupted: The stream was ended early: what has no output is not lost.
+    """
     reasons = ", ".join(f"{reason} {count}" for reason, count in ledger.reasons.most_common())
     total = max(1, ledger.labelled)
     mix = ", ".join(f"{label} {count / total:.0%}" for label, count in ledger.mix().items())
-    return [
+    waiting = f"{ledger.waiting:,}"
+    found = [
         ("messages in", f"{ledger.inputs:,}"),
         ("labelled", f"{ledger.labelled:,}" + (f"   ({mix})" if mix else "")),
         ("dead-lettered", f"{ledger.dead:,}" + (f"   ({reasons})" if reasons else "")),
-        ("lost", f"{ledger.waiting:,}"),
-        ("doubled", f"{ledger.doubled:,}"),
-        ("throughput", _throughput(ledger)),
-        ("latency", _latency(ledger)),
+        ("not labelled yet", f"{waiting}   (on the topic)") if interrupted else ("lost", waiting),
+        ("doubled", f"{ledger.doubled:,}   (exactly once, as a read_committed reader counts)"),
+    ]
+    if outage is not None:
+        found.append(("worker killed", outage.sentence()))
+    return [
+        *found,
+        ("throughput", _throughput(ledger, capacity)),
+        ("latency", "from the send of a message until a read_committed reader has its output"),
         ("accuracy", _accuracy(ledger)),
-        ("worker", "drained, exit code 0" if worker_code == 0 else _ending(worker_code)),
+        ("worker", _ending(worker_code)),
     ]
 
 
 def problem(ledger: Ledger, *, worker_code: int | None) -> str | None:
-    """Why the demo failed; None where nothing was lost and the worker drained."""
+    """Why the demo failed; None where nothing was lost or doubled and the worker drained."""
     said = []
     if ledger.waiting:
         said.append(f"{ledger.waiting:,} of {ledger.inputs:,} messages have no output")
-    if worker_code != 0:
+    if ledger.doubled:
+        said.append(f"{ledger.doubled:,} outputs are doubled")
+    if worker_code != EXIT_DRAINED:
         said.append(f"the worker {_ending(worker_code)}")
     return "; ".join(said) or None
 
 
+def again() -> tuple[str, str]:
+    """The demo once more, as the first of the commands after an early end."""
+    told = "The demo again (a checkpoint that is trained is used again):"
+    return told, f"{_program('emotion-worker')} demo"
+
+
+def commands(checkpoint: Path, data: Path) -> list[tuple[str, str]]:
+    """What a person may want next: a few words, and a command to paste.
+
+    Args:
+        checkpoint: The checkpoint of this run.
+        data: The sentences that a checkpoint can be trained on.
+    """
+    compose_file = Path(worker.__file__).resolve().parents[1] / "deploy/compose/compose.yaml"
+    demo, train = _program("emotion-worker"), _program("emotion-train")
+    # Compose takes a relative path to be its file's neighbour.
+    here = '"$PWD"/' if checkpoint.is_relative_to(Path.cwd()) else ""
+    compose = f"CHECKPOINT={here}{_near(checkpoint)}"
+    return [
+        (
+            "The same on your own Kafka, with topics of its own that it deletes afterwards:",
+            f"{demo} demo --bootstrap-servers localhost:9092",
+        ),
+        (
+            "A checkpoint of your own (name your data set and encoder), for --checkpoint:",
+            f"{train} run --dataset {_near(data)} --base-model packaged --output checkpoint",
+        ),
+        (
+            "Kafka, worker, Prometheus and Grafana's dashboard, on http://127.0.0.1:3000:",
+            f"{compose} docker compose -f {_near(compose_file)} up --wait",
+        ),
+    ]
+
+
+def _phase(name: str, account: PhaseAccount) -> tuple[str, ...]:
+    rate, median, rare = account.sent_rate(), account.quantile(MEDIAN), account.quantile(RARE)
+    return (
+        name,
+        f"{account.inputs:,}",
+        "-" if rate is None else f"{rate:,.0f}",
+        "-" if median is None else f"{median:,.0f} ms",
+        "-" if rare is None else f"{rare:,.0f} ms",
+        f"{account.peak_lag:,}",
+    )
+
+
+def _program(name: str) -> str:
+    """A program of this installation, as a shell in this directory calls it."""
+    return _near(Path(sys.executable).parent / name)
+
+
+def _near(path: Path) -> str:
+    """A path as short as it can be here, quoted for a shell."""
+    here = Path.cwd()
+    return shlex.quote(str(path.relative_to(here) if path.is_relative_to(here) else path))
+
+
 def _ending(code: int | None) -> str:
-    return "did not drain in time and was killed" if code is None else f"ended with code {code}"
+    if code is None:
+        return "did not drain in time and was killed"
+    if code == _TERMINATED:
+        return "stopped before it had started"
+    return "drained, exit code 0" if code == EXIT_DRAINED else f"ended with code {code}"
 
 
-def _throughput(ledger: Ledger) -> str:
+def _throughput(ledger: Ledger, capacity: float | None) -> str:
+    if capacity is not None:
+        return f"{capacity:,.0f} messages/s at full load (measured first: the other rates follow)"
     found = ledger.throughput()
     return "-" if found is None else f"{found:,.0f} messages/s"
-
-
-def _latency(ledger: Ledger) -> str:
-    median, rare = ledger.quantile(MEDIAN), ledger.quantile(RARE)
-    if median is None or rare is None:
-        return "-"
-    return f"p50 {median:,.0f} ms, p99 {rare:,.0f} ms   (input topic to output topic)"
 
 
 def _accuracy(ledger: Ledger) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -24,9 +25,11 @@ if TYPE_CHECKING:
     from worker.kafka.clients import Connection
 
 PARTITIONS = 4
+SENT, PHASE = "sent-ms", "phase"
+"""Headers of a message: when it was handed to the producer, and in which phase. The worker copies
+headers, so that an output says both of its input."""
 _SETTINGS = {
-    # The broker's own clock on every record: the time from input to output is then a difference
-    # of two of its stamps. It also makes the times present ones, which retention goes by.
+    # The times are then present ones, whatever a clock says: retention goes by them.
     "message.timestamp.type": "LogAppendTime",
     # `--forever` must not fill the disk: of each partition the last 16 to 24 MiB stay.
     "retention.ms": "-1",
@@ -145,9 +148,10 @@ class Reader:
             fetched = self._consumer.poll(timeout_ms=int(seconds * 1_000))
         except kafka.errors.KafkaError as error:
             raise Fatal(f"the demo's topics cannot be read: {error}") from error
+        now_ms = time.time_ns() // 1_000_000
         for partition, records in fetched.items():
             for record in records:
-                self._enter(partition.topic, record)
+                self._enter(partition.topic, record, now_ms)
         return sum(map(len, fetched.values()))
 
     def behind(self) -> bool:
@@ -164,28 +168,32 @@ class Reader:
         """Closes the connection."""
         self._consumer.close()
 
-    def _enter(self, topic: str, record: Any) -> None:
+    def _enter(self, topic: str, record: Any, now_ms: int) -> None:
+        headers = dict(record.headers)
         if topic == self._topics.input:
-            at = Position(partition=record.partition, offset=record.offset)
-            self._ledger.read_input(at, time_ms=record.timestamp, text=_text(record.value))
+            self._ledger.read_input(
+                Position(partition=record.partition, offset=record.offset),
+                time_ms=int(headers[SENT]),
+                phase=headers[PHASE].decode(),
+                text=_text(record.value),
+            )
         elif topic == self._topics.output:
             value = orjson.loads(record.value)
             source = value["source"]
             self._ledger.read_label(
                 Position(partition=source["partition"], offset=source["offset"]),
-                time_ms=record.timestamp,
+                time_ms=now_ms,
                 identity=value["id"],
                 label=value["label"],
                 score=value["score"],
                 known=value["scores"],
             )
         else:
-            headers = dict(record.headers)
             self._ledger.read_dead_letter(
                 Position(
                     partition=int(headers["dlq.partition"]), offset=int(headers["dlq.offset"])
                 ),
-                time_ms=record.timestamp,
+                time_ms=now_ms,
                 reason=headers["dlq.reason"].decode(),
             )
 

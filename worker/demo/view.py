@@ -21,13 +21,29 @@ if TYPE_CHECKING:
 
     from worker.demo.ledger import Shown
 
-WIDE, TALL = 64, 16
+WIDE, TALL = 64, 18
 """Columns and rows from which there is room for panels."""
 _PANEL_ROWS = 6
+_MIX_ROWS = 12
 _COLOURS = ("blue", "yellow", "magenta", "red", "green", "cyan")
+_PHASE_COLOURS = {"measure": "cyan", "steady": "green", "burst": "yellow", "recovery": "blue"}
+_DOWN = "red"
 _BLOCKS = " ▏▎▍▌▋▊▉█"
 _HEIGHTS = "▁▂▃▄▅▆▇█"
 _GAP = 2
+_CHART_NAME = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One moment of the past."""
+
+    rate: float
+    """Outputs a second."""
+    lag: int
+    phase: str
+    down: bool = False
+    """There was no worker."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,16 +53,23 @@ class Frame:
     elapsed: float
     sent: int
     total: int | None
-    """Messages that will be sent; None where there is no end."""
-    ending: bool = False
-    """Everything is sent: the rest is being labelled."""
+    """Messages that will be sent; None where it is not known, or there is no end."""
+    phases: Sequence[str] = ()
+    """The names of all phases, in order."""
+    phase: str = ""
+    """The present one."""
+    doing: str = "starting"
+    """What happens now, in words."""
+    down: bool = False
+    """There is no worker."""
     labelled: int = 0
     dead: int = 0
     rate: float = 0.0
     """Outputs a second, lately."""
-    rates: Sequence[float] = ()
-    """The same over time, oldest first."""
-    lag: int | None = None
+    past: Sequence[Sample] = ()
+    """Oldest first, equally spaced."""
+    lag: int = 0
+    """Messages on the input topic without an output."""
     p50: float | None = None
     p99: float | None = None
     batch: float | None = None
@@ -61,12 +84,14 @@ class Frame:
 def draw(frame: Frame, *, width: int, height: int) -> RenderableType:
     """The frame for a terminal of this size."""
     head: list[RenderableType] = [_title(frame, width), _progress(frame, width)]
+    head.append(_story(frame, width))
     if width >= WIDE and height >= TALL:
-        rows = max(_PANEL_ROWS, min(len(frame.labels), height // 3))
-        head += [Text(), _panels(frame, width, rows)]
-        used = 3 + rows + 2
+        chart_rows = max(1, min(4, (height - TALL) // 6))
+        rows = max(_PANEL_ROWS, min(len(frame.labels), height // 4))
+        head += [*_charts(frame, width, chart_rows), _panels(frame, width, rows)]
+        used = 3 + 2 * chart_rows + rows + 2
     else:
-        head += _compact(frame)
+        head += [*_charts(frame, width, 1), *_compact(frame, mix=height >= _MIX_ROWS)]
         used = len(head)
     foot = _fitted(Text("Ctrl-C ends it in order".center(width), style="dim"))
     lines = _messages(frame, width, max(0, height - used - 1))
@@ -78,10 +103,11 @@ def log_line(frame: Frame) -> str:
     """The frame as a line of a log."""
     parts = [
         f"{frame.elapsed:4.0f} s",
+        frame.doing,
         f"sent {_of(frame)}",
         f"labelled {frame.labelled:,}",
         f"dead letters {frame.dead:,}",
-        f"lag {_number(frame.lag)}",
+        f"lag {frame.lag:,}",
         f"{frame.rate:,.0f}/s",
         f"p50 {_number(frame.p50)} ms",
         f"p99 {_number(frame.p99)} ms",
@@ -110,8 +136,7 @@ def _title(frame: Frame, width: int) -> Text:
 
 
 def _progress(frame: Frame, width: int) -> Text:
-    doing = "all sent, labelling the rest" if frame.ending else "streaming"
-    told = f" {_of(frame)} sent · {frame.elapsed:.0f} s · {doing}"
+    told = f" {_of(frame)} sent · {frame.elapsed:.0f} s"
     if frame.total is None or width < WIDE:
         return _fitted(Text(told, style="bold"))
     # Of outputs: what is sent and not labelled is not done.
@@ -120,13 +145,78 @@ def _progress(frame: Frame, width: int) -> Text:
     return _fitted(Text.assemble(" ", (bar, "green"), (told, "bold")))
 
 
+def _story(frame: Frame, width: int) -> Text:
+    """What happens now, behind the names of all phases where there is room for them."""
+    colour = _DOWN if frame.down else _PHASE_COLOURS.get(frame.phase, "")
+    now = Text(f" {frame.doing} ", style=f"bold reverse {colour}")
+    names = Text()
+    for name in frame.phases:
+        style = f"bold {colour}" if name == frame.phase else "dim"
+        names.append_text(Text.assemble(" ", (name, style)))
+    if names.cell_len + now.cell_len + _GAP > width:
+        return _fitted(Text.assemble(" ", now))
+    return _fitted(Text.assemble(names, "  ", now))
+
+
+def _charts(frame: Frame, width: int, rows: int) -> list[RenderableType]:
+    """Rate and lag over time: a bar for each moment, in the colour of its phase."""
+    figures = max(len(f"{frame.rate:,.0f}/s"), len(f"{frame.lag:,}"), 6)
+    columns = max(0, width - _CHART_NAME - figures - 2)
+    past = _buckets(frame.past, columns)
+    lines: list[RenderableType] = []
+    for name, value, told in (
+        ("rate", [each.rate for each in past], f"{frame.rate:,.0f}/s"),
+        ("lag", [float(each.lag) for each in past], f"{frame.lag:,}"),
+    ):
+        for row, bars in enumerate(_chart(value, rows)):
+            last = row == rows - 1
+            line = Text.assemble((f" {name if last else '':{_CHART_NAME - 1}}", "dim"))
+            for bar, each in zip(bars, past, strict=True):
+                line.append(bar, _DOWN if each.down else _PHASE_COLOURS.get(each.phase, "green"))
+            line.append(" " * (columns - len(bars)))
+            line.append(f" {told if last else '':>{figures}}", "bold")
+            lines.append(_fitted(line))
+    return lines
+
+
+def _buckets(past: Sequence[Sample], columns: int) -> list[Sample]:
+    """The past in at most so many columns: of each bucket the highest values and the last phase."""
+    if columns < 1 or not past:
+        return []
+    size = -(-len(past) // columns)
+    buckets = [past[start : start + size] for start in range(0, len(past), size)]
+    return [
+        Sample(
+            rate=max(each.rate for each in bucket),
+            lag=max(each.lag for each in bucket),
+            phase=bucket[-1].phase,
+            down=any(each.down for each in bucket),
+        )
+        for bucket in buckets
+    ]
+
+
+def _chart(values: Sequence[float], rows: int) -> list[str]:
+    """Bars of so many rows, the highest value at full height; the top row first."""
+    most = max([*values, 1e-9])
+    steps = len(_HEIGHTS)
+    heights = [max(1, round(value / most * rows * steps)) for value in values]
+    return [
+        "".join(
+            _HEIGHTS[min(steps, height - below * steps) - 1] if height > below * steps else " "
+            for height in heights
+        )
+        for below in reversed(range(rows))
+    ]
+
+
 def _panels(frame: Frame, width: int, rows: int) -> Table:
     left = (width - 1) // 2
     grid = Table.grid(expand=True)
     grid.add_column(width=left)
     grid.add_column(width=width - left)
     grid.add_row(
-        _panel("stream", _figures(frame, left - 4), rows),
+        _panel("stream", _figures(frame), rows),
         _panel("labels", _mix(frame, width - left - 4, rows), rows),
     )
     return grid
@@ -138,12 +228,11 @@ def _panel(title: str, body: RenderableType, rows: int) -> Panel:
     )
 
 
-def _figures(frame: Frame, width: int) -> Group:
-    spark = _spark(frame.rates, width - 26)
+def _figures(frame: Frame) -> Group:
     reasons = ", ".join(f"{name} {count}" for name, count in frame.reasons.items())
     rows = [
-        ("rate", f"{frame.rate:,.0f} messages/s", spark),
-        ("lag", f"{_number(frame.lag)} records", ""),
+        ("rate", f"{frame.rate:,.0f} messages/s", ""),
+        ("lag", f"{frame.lag:,} records", ""),
         ("latency", f"p50 {_number(frame.p50)} ms   p99 {_number(frame.p99)} ms", ""),
         ("batch", f"{_tenths(frame.batch)} records", ""),
         ("labelled", f"{frame.labelled:,}", ""),
@@ -177,17 +266,11 @@ def _mix(frame: Frame, width: int, rows: int) -> Group:
     return Group(*lines)
 
 
-def _compact(frame: Frame) -> list[RenderableType]:
+def _compact(frame: Frame, *, mix: bool) -> list[RenderableType]:
+    latency = f" p50 {_number(frame.p50)} ms  p99 {_number(frame.p99)} ms  dead {frame.dead:,}"
     total = max(1, sum(frame.labels.values()))
-    mix = "  ".join(f"{label} {count / total:.0%}" for label, count in frame.labels.items())
-    return [
-        _fitted(Text(line))
-        for line in (
-            f" {frame.rate:,.0f}/s  lag {_number(frame.lag)}  batch {_tenths(frame.batch)}",
-            f" p50 {_number(frame.p50)} ms  p99 {_number(frame.p99)} ms  dead {frame.dead:,}",
-            f" {mix}",
-        )
-    ]
+    shares = "  ".join(f"{label} {count / total:.0%}" for label, count in frame.labels.items())
+    return [_fitted(Text(line)) for line in (latency, f" {shares}")[: 1 + mix]]
 
 
 def _messages(frame: Frame, width: int, rows: int) -> list[RenderableType]:
@@ -212,14 +295,6 @@ def _bar(share: float, width: int) -> str:
     eighths = round(min(1.0, max(0.0, share)) * width * 8)
     whole, part = divmod(eighths, 8)
     return ("█" * whole + (_BLOCKS[part] if part else "")).ljust(width)
-
-
-def _spark(values: Sequence[float], width: int) -> str:
-    if width < 1 or not values:
-        return ""
-    most = max([*values, 1e-9])
-    last = len(_HEIGHTS) - 1
-    return "".join(_HEIGHTS[round(value / most * last)] for value in values[-width:])
 
 
 def _of(frame: Frame) -> str:
