@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 NAME = "emotion-minilm"
 RECIPE = ("--epochs=3", "--learning-rate=5e-4", "--batch-size=64", "--freeze-layers=4")
-"""Four of the six layers frozen: three epochs then cost what one of the whole model does.
+"""Held-out accuracy 0.75 (0.67 with 900 sentences and no layer frozen), validation 0.78.
 
-Chosen on 1,020 sentences kept out of the training, all in the same time: 4 layers frozen and 3
-epochs 0.774, at half or twice the learning rate 0.767, 3 layers frozen and 2 epochs 0.760. More
-sentences matter more than any of it: 600 give 0.67, 1,200 0.72, 2,800 0.76.
+Chosen on 1,020 sentences kept out of a training on 4,132, each in about the same time: 4 layers
+frozen, 3 epochs 0.774; the same at 1e-3 0.766, at 3e-4 in batches of 32 0.767; 3 layers frozen,
+2 epochs at 4e-4 0.760. What limits is the number of sentences and of passes over them.
 """
 STOP_SECONDS = 15.0
 """For the trainer to clear up after itself."""
