@@ -4,7 +4,11 @@ Everything is asked, so that one run shows everything that is wrong, and each an
 it is there:
 
     main thread      checkpoint (no torch) -> import torch -> device, weights, precision
-    cluster's thread anything listening? -> topics and permissions
+                                           ↑
+    cluster's thread anything listening? ──┴─> topics and permissions
+
+The import of torch waits for the first of the cluster's answers, which takes no time where a
+broker is there. Beside the import, a thread waits for the interpreter's lock: for seconds.
 
 What is in order goes to standard output, what is not to standard error.
 """
@@ -16,7 +20,7 @@ import threading
 from typing import TYPE_CHECKING, TextIO
 
 from worker.errors import EXIT_DRAINED, EXIT_FAILED, EXIT_REFUSED, Refused, Transient
-from worker.kafka.probe import unreachable
+from worker.kafka.probe import PATIENCE, unreachable
 from worker.kafka.topics import TopicDesk
 from worker.service import batching, checked, connection
 
@@ -64,15 +68,20 @@ def check(settings: Settings) -> int:
     report = Report()
     failures: list[BaseException] = []
 
+    looked = threading.Event()
+
     def ask_cluster() -> None:
         try:
-            _cluster(settings, report)
+            _cluster(settings, report, looked)
         except BaseException as error:  # noqa: BLE001 - at a thread's boundary: raised below
             failures.append(error)
+        finally:
+            looked.set()
 
     cluster = threading.Thread(target=ask_cluster, name="cluster", daemon=True)
     cluster.start()
     checkpoint = _attempt(lambda: _checkpoint(settings, report), report)
+    looked.wait(PATIENCE)
     _attempt(lambda: _device(settings, checkpoint, report), report)
     cluster.join()
     if failures:
@@ -122,7 +131,8 @@ def _device(settings: Settings, checkpoint: Checkpoint | None, report: Report) -
     report.ok("device", f"{model.device} in {dtype}, batches of {limits.max_records} records")
 
 
-def _cluster(settings: Settings, report: Report) -> None:
+def _cluster(settings: Settings, report: Report, looked: threading.Event) -> None:
+    """Sets ``looked`` when it is known whether anything listens; goes on where it does."""
     link = connection(settings)
     try:
         link.security.check()
@@ -132,6 +142,7 @@ def _cluster(settings: Settings, report: Report) -> None:
     desk = TopicDesk(connection=link)
     try:
         _reach(link)
+        looked.set()
         topics = checked(desk, settings)
     except (Refused, Transient) as error:
         report.wrong(error)

@@ -6,10 +6,10 @@ from typing import Any
 
 
 class Lazy:
-    """Stands for a module: `torch = Lazy("torch")`."""
+    """Stands for a module: `torch = Lazy("torch")`. Patch by name: "torch.cuda.is_available"."""
 
     def __init__(self, name: str) -> None:
-        self._name = name
+        self._lazy_name = name
 
     def __getattr__(self, attribute: str) -> Any:
-        return getattr(importlib.import_module(self._name), attribute)
+        return getattr(importlib.import_module(self._lazy_name), attribute)

@@ -7,21 +7,20 @@ import weakref
 
 import numpy as np
 import pytest
-import torch
-from safetensors.torch import load_file, save_file
 from structlog.testing import capture_logs
 from tokenizers import Tokenizer
-from transformers import BertModel
 
 from tests.support import models, tiny
+from tests.support.lazy import Lazy
 from worker.classify import Inference
 from worker.errors import Refused
-from worker.model import classifier as classifiers
-from worker.model import linear
 from worker.model.checkpoint import read
-from worker.model.classifier import InferenceError, load
 
 pytestmark = pytest.mark.heavy
+
+torch, transformers = Lazy("torch"), Lazy("transformers")
+safetensors = Lazy("safetensors.torch")
+classifiers, linear = Lazy("worker.model.classifier"), Lazy("worker.model.linear")
 
 TEXTS = [text for text, _ in tiny.sentences(40, seed=9)]
 TOLERANCE = 1e-3
@@ -42,7 +41,7 @@ def tiny_path(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(tiny_path):
-    return load(path=tiny_path, device="cpu", dtype="float32", threads=1)
+    return classifiers.load(path=tiny_path, device="cpu", dtype="float32", threads=1)
 
 
 @pytest.fixture
@@ -67,7 +66,7 @@ def change(path, name, **values):
 
 
 def load_cpu(path, dtype="float32"):
-    return load(path=path, device="cpu", dtype=dtype, threads=1)
+    return classifiers.load(path=path, device="cpu", dtype=dtype, threads=1)
 
 
 def test_scores_are_probabilities_of_every_label(model):
@@ -145,13 +144,13 @@ def test_rows_are_padded_with_the_models_own_id_and_masked(copy):
 def test_a_token_outside_the_vocabulary_is_an_error_before_the_model_runs(model):
     vocabulary = model.checkpoint.vocabulary
     model.stage([[2, vocabulary - 1, 3]])
-    with pytest.raises(InferenceError) as caught:
+    with pytest.raises(classifiers.InferenceError) as caught:
         model.stage([[2, 3], [2, vocabulary, 3]])
     assert caught.value.kind == "other"
 
 
 def test_a_failing_model_call_is_explained_by_its_kind(model):
-    with pytest.raises(InferenceError) as caught:
+    with pytest.raises(classifiers.InferenceError) as caught:
         model.launch((torch.full((1, 3), 10_000), torch.ones((1, 3), dtype=torch.int64)))
     assert caught.value.kind == "other"
     assert "\n" not in str(caught.value)
@@ -171,7 +170,7 @@ def test_a_batch_that_found_no_memory_gives_back_what_it_took_before_its_halves_
         raise torch.OutOfMemoryError("x")
 
     monkeypatch.setattr(model, "_model", runs_out)
-    with pytest.raises(InferenceError) as caught:
+    with pytest.raises(classifiers.InferenceError) as caught:
         scores(model, TEXTS)
     assert caught.value.kind == "oom"
     assert taken[0]() is None, "the error still holds the activations"
@@ -270,7 +269,7 @@ def test_a_kernel_that_computes_something_else_is_not_taken(tiny_path, monkeypat
     linear.use_onednn(model._model, use=False)
     expected = scores(model, TEXTS)
     product = linear._onednn()
-    monkeypatch.setattr(linear, "_onednn", lambda: lambda *args: -product(*args))
+    monkeypatch.setattr("worker.model.linear._onednn", lambda: lambda *args: -product(*args))
     seconds = iter([2.0, 1.0])
     monkeypatch.setattr(model, "_seconds", lambda _: next(seconds))  # and it is faster
     assert model.choose_kernels() == "default"
@@ -287,7 +286,7 @@ def test_a_kernel_that_fails_is_not_taken(tiny_path, monkeypatch):
     def broken(*_):
         raise RuntimeError("could not create a primitive")
 
-    monkeypatch.setattr(linear, "_onednn", lambda: broken)
+    monkeypatch.setattr("worker.model.linear._onednn", lambda: broken)
     assert model.choose_kernels() == "default"
     assert np.array_equal(scores(model, TEXTS), expected)
 
@@ -335,10 +334,10 @@ def test_every_gate_computes_every_sample(tiny_path, monkeypatch):
 def test_the_weights_are_read_once_whatever_precision_is_taken(delicate, monkeypatch):
     reads = []
     network = classifiers.network
-    monkeypatch.setattr(classifiers, "network", lambda *a: reads.append(a) or network(*a))
+    module = "worker.model.classifier"
+    monkeypatch.setattr(f"{module}.network", lambda *a: reads.append(a) or network(*a))
     monkeypatch.setattr(
-        classifiers,
-        "choose_dtype",
+        f"{module}.choose_dtype",
         lambda asked, _: torch.bfloat16 if asked == "auto" else getattr(torch, asked),
     )
     model = load_cpu(delicate, dtype="auto")
@@ -362,9 +361,9 @@ def gentle(tiny_path, tmp_path_factory):
 
 
 def scale_head(path, factor):
-    weights = load_file(path / "model.safetensors")
+    weights = safetensors.load_file(path / "model.safetensors")
     weights["classifier.weight"] *= factor
-    save_file(weights, path / "model.safetensors", metadata={"format": "pt"})
+    safetensors.save_file(weights, path / "model.safetensors", metadata={"format": "pt"})
 
 
 def test_bfloat16_stays_within_the_tolerance(gentle):
@@ -394,7 +393,7 @@ def test_auto_falls_back_to_float32_with_a_warning(delicate, monkeypatch):
         lambda asked, _: torch.bfloat16 if asked == "auto" else getattr(torch, asked),
     )
     with capture_logs() as logs:
-        monkeypatch.setattr(classifiers, "log", classifiers.structlog.get_logger())
+        monkeypatch.setattr("worker.model.classifier.log", classifiers.structlog.get_logger())
         model = load_cpu(delicate, dtype="auto")
     assert model.dtype == torch.float32
     # From the float32 weights, which are kept until now: what bfloat16 has cut off would be lost.
@@ -417,14 +416,16 @@ def refusal(path):
 
 def test_a_base_model_with_a_head_only_in_its_config_is_refused(copy):
     file = copy / "model.safetensors"
-    weights = {n: v for n, v in load_file(file).items() if not n.startswith("classifier")}
-    save_file(weights, file, metadata={"format": "pt"})
+    weights = {
+        n: v for n, v in safetensors.load_file(file).items() if not n.startswith("classifier")
+    }
+    safetensors.save_file(weights, file, metadata={"format": "pt"})
     assert "classifier.bias" in refusal(copy)
 
 
 def test_a_base_model_is_refused(tmp_path):
     tiny.base_model(tmp_path / "base")
-    assert BertModel.__name__ in refusal(tmp_path / "base")
+    assert transformers.BertModel.__name__ in refusal(tmp_path / "base")
 
 
 @pytest.mark.parametrize("content", [b"", b"weights", b"\x08\0\0\0\0\0\0\0{}      "])
@@ -440,9 +441,9 @@ def test_weights_of_another_shape_are_refused(copy):
 
 def test_weights_that_are_not_finite_are_refused(copy):
     file = copy / "model.safetensors"
-    weights = load_file(file)
+    weights = safetensors.load_file(file)
     weights["classifier.bias"][0] = float("nan")
-    save_file(weights, file, metadata={"format": "pt"})
+    safetensors.save_file(weights, file, metadata={"format": "pt"})
     assert "not finite" in refusal(copy)
 
 
@@ -487,21 +488,23 @@ def test_code_beside_a_known_model_is_ignored(copy, tmp_path, model):
 
 
 def test_sharded_weights_give_the_same_scores(copy, model):
-    weights = load_file(copy / "model.safetensors")
+    weights = safetensors.load_file(copy / "model.safetensors")
     (copy / "model.safetensors").unlink()
     names = sorted(weights)
     halves = {"model-00001-of-00002.safetensors": names[::2]} | {
         "model-00002-of-00002.safetensors": names[1::2]
     }
     for file, part in halves.items():
-        save_file({name: weights[name] for name in part}, copy / file, metadata={"format": "pt"})
+        safetensors.save_file(
+            {name: weights[name] for name in part}, copy / file, metadata={"format": "pt"}
+        )
     index = {"weight_map": {name: file for file, part in halves.items() for name in part}}
     (copy / "model.safetensors.index.json").write_text(json.dumps(index | {"metadata": {}}))
     assert np.abs(scores(load_cpu(copy), TEXTS) - scores(model, TEXTS)).max() < TOLERANCE
 
 
 def test_threads_are_those_that_were_asked_for(tiny_path):
-    load(path=tiny_path, device="cpu", dtype="float32", threads=2)
+    classifiers.load(path=tiny_path, device="cpu", dtype="float32", threads=2)
     assert torch.get_num_threads() == 2
     load_cpu(tiny_path)
     assert torch.get_num_threads() == 1
@@ -515,25 +518,25 @@ def test_the_model_tells_what_its_checkpoint_tells(model, tiny_path):
 
 @pytest.fixture(scope="module")
 def cuda(tiny_path):
-    return load(path=tiny_path, device="cuda", dtype="float32")
+    return classifiers.load(path=tiny_path, device="cuda", dtype="float32")
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("device", ["auto", "cuda", "cuda:0"])
 def test_cuda_is_taken_where_it_is(tiny_path, device):
-    assert load(path=tiny_path, device=device, dtype="auto").device.type == "cuda"
+    assert classifiers.load(path=tiny_path, device=device, dtype="auto").device.type == "cuda"
 
 
 @pytest.mark.gpu
 def test_a_gpu_that_is_not_there_is_refused(tiny_path):
     with pytest.raises(Refused, match="cuda:99"):
-        load(path=tiny_path, device="cuda:99", dtype="auto")
+        classifiers.load(path=tiny_path, device="cuda:99", dtype="auto")
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", ["float32", "auto", "bfloat16", "float16"])
 def test_cuda_gives_the_scores_of_the_cpu(gentle, dtype):
-    found = scores(load(path=gentle, device="cuda", dtype=dtype), TEXTS)
+    found = scores(classifiers.load(path=gentle, device="cuda", dtype=dtype), TEXTS)
     assert np.abs(found - scores(load_cpu(gentle), TEXTS)).max() < 0.02
 
 
@@ -574,6 +577,6 @@ def test_cuda_memory_is_told(cuda):
 @pytest.mark.gpu
 def test_a_bad_token_does_not_kill_the_cuda_context(cuda):
     expected = scores(cuda, TEXTS)
-    with pytest.raises(InferenceError):
+    with pytest.raises(classifiers.InferenceError):
         cuda.stage([[2, cuda.checkpoint.vocabulary, 3]])
     assert np.abs(scores(cuda, TEXTS) - expected).max() < TOLERANCE

@@ -4,21 +4,20 @@ import json
 
 import numpy as np
 import pytest
-import torch
-import transformers
-from safetensors.torch import load_file, save_file
 from structlog.testing import capture_logs
-from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from tests.support import tiny
+from tests.support.lazy import Lazy
 from worker.errors import Refused
-from worker.model import encoder
-from worker.model import weights as networks
 from worker.model.checkpoint import read
-from worker.model.classifier import load
-from worker.model.weights import network
 
-CPU = torch.device("cpu")
+pytestmark = pytest.mark.heavy
+
+torch, transformers = Lazy("torch"), Lazy("transformers")
+safetensors = Lazy("safetensors.torch")
+encoder, networks = Lazy("worker.model.encoder"), Lazy("worker.model.weights")
+classifiers = Lazy("worker.model.classifier")
+CPU = "cpu"
 CLOSE = 1e-6
 SIZES = {
     "vocab_size": len(tiny._vocabulary()),
@@ -56,7 +55,7 @@ def one_thread():
 @pytest.fixture(autouse=True)
 def logs(monkeypatch):
     with capture_logs() as lines:
-        monkeypatch.setattr(networks, "log", networks.structlog.get_logger())
+        monkeypatch.setattr("worker.model.weights.log", networks.structlog.get_logger())
         yield lines
 
 
@@ -66,8 +65,8 @@ def family(path, kind, **settings):
     options = SIZES | {"id2label": dict(enumerate(tiny.LABELS))} | settings
     if kind == "xlnet":  # it has no limit, and refuses one
         del options["max_position_embeddings"]
-    config = AutoConfig.for_model(kind, **options)
-    model = AutoModelForSequenceClassification.from_config(config)
+    config = transformers.AutoConfig.for_model(kind, **options)
+    model = transformers.AutoModelForSequenceClassification.from_config(config)
     with torch.no_grad():
         for weights in model.parameters():
             noise = torch.randn(weights.shape)
@@ -79,7 +78,9 @@ def family(path, kind, **settings):
 
 def expected(path, ids, mask):
     """Logits as the library alone gives them."""
-    model = AutoModelForSequenceClassification.from_pretrained(path, dtype=torch.float32).eval()
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(
+        path, dtype=torch.float32
+    ).eval()
     with torch.inference_mode():
         return model(input_ids=ids, attention_mask=mask).logits
 
@@ -97,7 +98,7 @@ def batch(path, lengths=(3, 17, 9, 20)):
 
 def difference(path, *, lengths=(3, 17, 9, 20)):
     """Between our network's logits and the library's, and how far the logits are apart."""
-    model = network(read(path), CPU)
+    model = networks.network(read(path), CPU)
     ids, mask = batch(path, lengths)
     with torch.inference_mode():
         found = model(input_ids=ids, attention_mask=mask).logits
@@ -129,7 +130,7 @@ def test_any_other_family_is_loaded_by_transformers(tmp_path, logs, kind):
 def test_the_scores_of_the_loaded_classifier_are_the_librarys(tmp_path, kind):
     """With the replaced layers, and whichever kernel is chosen: within rounding."""
     path = family(tmp_path / kind, kind, **(OURS | THE_LIBRARYS)[kind])
-    model = load(path=path, device="cpu", dtype="float32", threads=1)
+    model = classifiers.load(path=path, device="cpu", dtype="float32", threads=1)
     ids, mask = batch(path)
     found = model.scores(model.launch((ids, mask)))
     assert np.abs(found - expected(path, ids, mask).softmax(dim=-1).numpy()).max() <= CLOSE
@@ -140,7 +141,7 @@ def test_a_padding_token_within_a_text_has_the_librarys_position(tmp_path):
     ids, mask = batch(path, (8, 8))
     ids[0, 3] = 1
     with torch.inference_mode():
-        found = network(read(path), CPU)(input_ids=ids, attention_mask=mask).logits
+        found = networks.network(read(path), CPU)(input_ids=ids, attention_mask=mask).logits
     assert (found - expected(path, ids, mask)).abs().max() <= CLOSE
 
 
@@ -151,12 +152,12 @@ def path(tmp_path):
 
 def rename(path, *, without=(), **changes):
     """Rewrites the weights: each name by each replacement; then those without."""
-    tensors = load_file(path / "model.safetensors")
+    tensors = safetensors.load_file(path / "model.safetensors")
     for part, new in changes.items():
         old = part.replace("_", ".")
         tensors = {name.replace(old, new): tensor for name, tensor in tensors.items()}
     kept = {name: tensor for name, tensor in tensors.items() if name not in without}
-    save_file(kept, path / "model.safetensors", metadata={"format": "pt"})
+    safetensors.save_file(kept, path / "model.safetensors", metadata={"format": "pt"})
     return path
 
 
@@ -173,36 +174,41 @@ def test_weights_without_the_models_prefix_are_the_librarys_to_translate(path, l
 
 
 def test_saved_positions_of_old_releases_are_passed_over(path, logs):
-    tensors = load_file(path / "model.safetensors")
+    tensors = safetensors.load_file(path / "model.safetensors")
     tensors["bert.embeddings.position_ids"] = torch.arange(40)[None]
-    save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})
+    safetensors.save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})
     assert difference(path) <= CLOSE
     assert built_here(logs)
 
 
 def test_a_tensor_that_is_not_part_of_the_network_is_left_to_transformers(path, logs):
-    tensors = load_file(path / "model.safetensors")
+    tensors = safetensors.load_file(path / "model.safetensors")
     tensors["bert.encoder.layer.0.attention.self.distance.weight"] = torch.ones(3, 3)
-    save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})
+    safetensors.save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})
     assert difference(path) <= CLOSE
     assert not built_here(logs)
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_weights_that_were_saved_in_half_precision_compute_in_float32(path, logs, dtype):
-    tensors = {name: one.to(dtype) for name, one in load_file(path / "model.safetensors").items()}
-    save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})
+    tensors = {
+        name: one.to(getattr(torch, dtype))
+        for name, one in safetensors.load_file(path / "model.safetensors").items()
+    }
+    safetensors.save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})
     assert difference(path) <= CLOSE
     assert built_here(logs)
 
 
 def test_shards_are_read_as_one(path, logs):
-    tensors = load_file(path / "model.safetensors")
+    tensors = safetensors.load_file(path / "model.safetensors")
     (path / "model.safetensors").unlink()
     names = sorted(tensors)
     parts = {"model-1.safetensors": names[::2], "model-2.safetensors": names[1::2]}
     for file, part in parts.items():
-        save_file({name: tensors[name] for name in part}, path / file, metadata={"format": "pt"})
+        safetensors.save_file(
+            {name: tensors[name] for name in part}, path / file, metadata={"format": "pt"}
+        )
     places = {name: file for file, part in parts.items() for name in part}
     index = {"weight_map": places, "metadata": {}}
     (path / "model.safetensors.index.json").write_text(json.dumps(index))
@@ -226,7 +232,7 @@ def test_shards_are_read_as_one(path, logs):
 )
 def test_what_is_not_of_the_ordinary_form_is_not_built_here(path, setting, value, reason):
     config = json.loads((path / "config.json").read_text())
-    tensors = load_file(path / "model.safetensors")
+    tensors = safetensors.load_file(path / "model.safetensors")
     encoder.build(config, tensors, labels=6)
     with pytest.raises(encoder.Unusual, match=reason):
         encoder.build(config | {setting: value}, tensors, labels=6)
@@ -244,17 +250,17 @@ def test_another_activation_has_the_librarys_logits(tmp_path, logs):
 def test_a_checkpoint_that_lacks_a_tensor_is_refused_by_its_name(path):
     rename(path, without=("bert.pooler.dense.weight",))
     with pytest.raises(Refused, match=r"lacks weights, bert.pooler.dense.weight among them"):
-        network(read(path), CPU)
+        networks.network(read(path), CPU)
 
 
 def test_an_adapter_beside_the_weights_is_left_to_transformers(path, logs, monkeypatch):
     (path / "adapter_config.json").write_text("{}")
-    monkeypatch.setattr(networks, "_by_transformers", lambda *_: "the library's")
-    assert network(read(path), CPU) == "the library's"
+    monkeypatch.setattr("worker.model.weights._by_transformers", lambda *_: "the library's")
+    assert networks.network(read(path), CPU) == "the library's"
 
 
 def test_a_model_in_memory_does_not_change_with_its_file(path):
-    model = network(read(path), CPU)
+    model = networks.network(read(path), CPU)
     ids, mask = batch(path)
     with torch.inference_mode():
         before = model(input_ids=ids, attention_mask=mask).logits
@@ -265,11 +271,11 @@ def test_a_model_in_memory_does_not_change_with_its_file(path):
 
 
 def test_a_damaged_file_is_refused_without_transformers(path, monkeypatch):
-    monkeypatch.setattr(networks, "_by_transformers", None)
+    monkeypatch.setattr("worker.model.weights._by_transformers", None)
     data = (path / "model.safetensors").read_bytes()
     (path / "model.safetensors").write_bytes(data[: len(data) // 2])
     with pytest.raises(Refused, match="cannot be loaded: ") as caught:
-        network(read(path), CPU)
+        networks.network(read(path), CPU)
     assert "\n" not in str(caught.value)
 
 

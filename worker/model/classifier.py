@@ -15,6 +15,7 @@ from worker.laps import Laps
 from worker.model import checkpoint as checkpoints
 from worker.model import linear
 from worker.model.device import choose_device, choose_dtype, usable_cpus
+from worker.model.encoder import SequenceClassifier
 from worker.model.tokenizer import load_tokenizer
 from worker.model.weights import network
 
@@ -85,6 +86,7 @@ class TorchClassifier:
         self.dtype = torch.float32
         """Precision of the matrix products."""
         self._model = model
+        self._needs_no_mask = isinstance(model, SequenceClassifier)
         self._by_default: np.ndarray | None = None
         """``reference()`` in the precision in use, by torch's default kernel."""
         self._tokenizer = load_tokenizer(checkpoint)
@@ -130,7 +132,8 @@ class TorchClassifier:
         """Starts the model; the scores follow into (pinned) host memory."""
         try:
             ids, mask = (tensor.to(self.device, non_blocking=True) for tensor in staged)
-            logits = self._model(input_ids=ids, attention_mask=mask).logits
+            unpadded = self._needs_no_mask and bool(staged[1].all())
+            logits = self._model(input_ids=ids, attention_mask=None if unpadded else mask).logits
             scores = torch.softmax(logits.float() / self.checkpoint.temperature, dim=-1)
             if self.device.type != "cuda":
                 return scores, None

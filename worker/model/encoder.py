@@ -206,10 +206,14 @@ class SequenceClassifier(nn.Module):
         self.classifier = tensors.linear(names.scores, width, labels)
         self._squash = names.squash
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Output:
-        """Logits of each row; both arguments int64, shape (rows, length)."""
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> Output:
+        """Logits of each row; both arguments int64, shape (rows, length).
+
+        Without a mask nothing is padding, and attention takes its fastest kernel. Who calls knows
+        it on the host: to look here would wait for the device.
+        """
         mask = None
-        if not attention_mask.all():  # without a mask attention takes its fastest kernel
+        if attention_mask is not None:
             mask = attention_mask.bool()[:, None, None, :].expand(-1, 1, input_ids.shape[1], -1)
         rows = self.embedding(input_ids)
         for layer in self.layers:

@@ -8,9 +8,11 @@ import sys
 import pytest
 
 from tests.support import models, tiny
+from tests.support.lazy import Lazy
 from train.__main__ import main
 from train.errors import Refused
-from train.predict import lines
+
+predict = Lazy("train.predict")  # imports scikit-learn
 
 
 @pytest.fixture(autouse=True)
@@ -106,9 +108,9 @@ def test_predict_refuses_empty_texts(capsys):
 )
 def test_standard_input_that_cannot_be_answered_line_by_line_is_refused(content, line):
     with pytest.raises(Refused, match=line):
-        lines(io.BytesIO(content))
+        predict.lines(io.BytesIO(content))
 
 
 def test_lines_are_texts_whatever_their_ends():
     source = io.BytesIO(b"\xef\xbb\xbfso happy\r\nvery sad\n")
-    assert lines(source) == ("so happy", "very sad")
+    assert predict.lines(source) == ("so happy", "very sad")

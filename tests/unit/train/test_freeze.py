@@ -1,46 +1,36 @@
 """The lower part of a model replaced by its outputs, and put back."""
 
 import pytest
-import torch
-from transformers import (
-    AutoTokenizer,
-    BertConfig,
-    BertForSequenceClassification,
-    DistilBertConfig,
-    DistilBertForSequenceClassification,
-    RobertaConfig,
-    RobertaForSequenceClassification,
-    XLMRobertaConfig,
-    XLMRobertaForSequenceClassification,
-)
 
-from tests.support import tiny
-from train import freeze
+from tests.support import models, tiny
+from tests.support.lazy import Lazy
 from train.encoder import Encoder
 from train.errors import Refused
 from train.recipe import Machine
 from train.show import Show
 
+pytestmark = pytest.mark.heavy
+
+torch, transformers = Lazy("torch"), Lazy("transformers")
+freeze = Lazy("train.freeze")
 CPU = Machine(device="cpu", name="CPU", precision="float32")
 TEXTS = ("i feel so happy today", "lost", "so sad [PAD] and lonely", "i feel so happy today")
 LAYERS = 3
-KINDS = {
-    "bert": (BertConfig, BertForSequenceClassification),
-    "roberta": (RobertaConfig, RobertaForSequenceClassification),
-    "xlm-roberta": (XLMRobertaConfig, XLMRobertaForSequenceClassification),
-}
+KINDS = {"bert": "Bert", "roberta": "Roberta", "xlm-roberta": "XLMRoberta"}
+"""By model type, how transformers names its classes."""
 
 
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory):
-    path = tiny.base_model(tmp_path_factory.mktemp("base"))
-    loaded = AutoTokenizer.from_pretrained(path)
+    path = models.tiny_models(tmp_path_factory) / "base"
+    loaded = transformers.AutoTokenizer.from_pretrained(path)
     loaded.backend_tokenizer.no_padding()
     return loaded
 
 
 def encoder(tokenizer, kind="bert", *, dropout=0.0):
-    config, model = KINDS[kind]
+    config = getattr(transformers, f"{KINDS[kind]}Config")
+    model = getattr(transformers, f"{KINDS[kind]}ForSequenceClassification")
     torch.manual_seed(0)
     made = model(
         config(
@@ -127,8 +117,10 @@ def test_more_layers_than_there_are_are_refused(tokenizer):
 
 
 def test_a_kind_of_model_whose_layers_are_not_known_is_refused(tokenizer):
-    model = DistilBertForSequenceClassification(
-        DistilBertConfig(vocab_size=len(tokenizer), dim=16, n_layers=1, n_heads=2, hidden_dim=32)
+    model = transformers.DistilBertForSequenceClassification(
+        transformers.DistilBertConfig(
+            vocab_size=len(tokenizer), dim=16, n_layers=1, n_heads=2, hidden_dim=32
+        )
     )
     subject = Encoder(name="small", model=model, tokenizer=tokenizer, max_length=8)
     with pytest.raises(Refused) as refused, frozen(subject, 1):
