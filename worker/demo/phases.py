@@ -11,7 +11,6 @@ Pure: seconds and counts in, phases out.
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 from math import ceil, floor
 from typing import Literal
@@ -34,20 +33,20 @@ AFTER_SECONDS = 16.0
 FEWEST, MOST = 2_000, 100_000
 """Messages in all, where nobody has asked for a number. Fewer prove little; on a fast machine
 more take longer to count than to label."""
-MEASURE_SECONDS = 5.0
-PATIENCE_SECONDS = 15.0
-"""Longest measurement, for a machine that labels a batch in seconds."""
-WARM_SECONDS = 1.5
-"""Of the measurement that do not count: the first batches are slow, and the window still grows."""
+ROUGH_SECONDS, MEASURE_SECONDS = 2.0, 4.0
+"""The measurement has two rounds: the first is warm-up and tells how many messages keep the worker
+busy, the second counts."""
+PATIENCE_SECONDS = 10.0
+"""Longest round, for a machine that labels a batch in seconds."""
 MEASURE_OUTPUTS = 64
-"""Fewest outputs that a capacity is taken from."""
+"""Fewest outputs of a round."""
 WINDOW = 64
-"""Messages on their way while the capacity is measured, at least."""
+"""Messages on their way in a round, at least."""
 WINDOW_SECONDS = 1.5
 """Of labelling that should be on their way. At less the worker waits for the next message while
 its outputs are committed and read; at more it takes long to work them off."""
-MEASURE_SHARE = 0.2
-"""Of a number of messages that was asked for, what the measurement may use."""
+MEASURE_SHARE = 0.1
+"""Of a number of messages that was asked for, what a round may use."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,73 +171,45 @@ def _whole(phases: list[_Timed]) -> list[Phase]:
 
 
 class Capacity:
-    """Measures how many outputs a second the worker makes when it never waits for an input.
+    """One round of measuring how many outputs a second a worker makes that never lacks an input.
 
-    Outputs come in clumps (a batch, a transaction), so the count goes from one arrival to a later
-    one, and not from one tick of the clock to another.
+    Outputs come in clumps: a worker with a backlog labels it sorted by length, and releases what
+    it has in order. So a round goes from a moment when nothing waits to the next such moment.
 
     Args:
         now: When the first message is sent, in seconds.
-        messages: How many may be used; None: any number.
+        seconds: How long to send.
+        expected: Outputs a second that an earlier round has found.
+        messages: How many the stream will have; None: any number.
     """
 
-    def __init__(self, *, now: float, messages: int | None = None) -> None:
-        self._began = now
-        self._most = None if messages is None else max(1, floor(messages * MEASURE_SHARE))
-        self._arrivals: deque[tuple[float, int]] = deque()
+    def __init__(
+        self, *, now: float, seconds: float, expected: float = 0.0, messages: int | None = None
+    ) -> None:
+        self._began = self._now = now
+        self._seconds = seconds
+        self._expected = expected
         self._settled = 0
-
-    @property
-    def most(self) -> int | None:
-        """Messages that the measurement may send; None: any number."""
-        return self._most
+        self.most = None if messages is None else max(1, floor(messages * MEASURE_SHARE))
+        """Messages that the round may send; None: any number."""
 
     def saw(self, settled: int, *, now: float) -> None:
-        """So many outputs have been read by now."""
-        if settled > self._settled:
-            self._settled = settled
-            self._arrivals.append((now, settled))
+        """So many outputs of the round have been read by now."""
+        self._settled, self._now = settled, now
 
-    def done(self, *, now: float) -> bool:
-        """Whether enough was seen."""
-        if self._most is not None and self._settled >= self._most:
+    def enough(self) -> bool:
+        """Whether no more need be sent."""
+        if self.most is not None and self._settled >= self.most:
             return True
-        seconds = now - self._began
-        if seconds < MEASURE_SECONDS:
-            return False
-        return self._counted()[1] >= MEASURE_OUTPUTS or seconds >= PATIENCE_SECONDS
+        seconds = self._now - self._began
+        return seconds >= PATIENCE_SECONDS or (
+            seconds >= self._seconds and self._settled >= MEASURE_OUTPUTS
+        )
 
     def window(self) -> int:
         """Messages that should be on their way."""
-        rate = self.rate()
-        return WINDOW if rate is None else max(WINDOW, ceil(WINDOW_SECONDS * rate))
+        return max(WINDOW, ceil(WINDOW_SECONDS * max(self._expected, self.rate())))
 
-    def found(self) -> float:
-        """The capacity; where all outputs came at once, what it is at least.
-
-        Raises:
-            ValueError: There was no output.
-        """
-        rate = self.rate()
-        if rate is not None:
-            return rate
-        if not self._arrivals:
-            raise ValueError("no output was seen")
-        last, total = self._arrivals[-1]
-        return total / max(1e-3, last - self._began)
-
-    def rate(self) -> float | None:
-        """Outputs a second so far; None before there were two arrivals."""
-        seconds, outputs = self._counted()
-        return outputs / seconds if seconds > 0 else None
-
-    def _counted(self) -> tuple[float, int]:
-        """Seconds and outputs between the first arrival that counts and the last one."""
-        if not self._arrivals:
-            return 0.0, 0
-        last, total = self._arrivals[-1]
-        warm = [each for each in self._arrivals if each[0] >= self._began + WARM_SECONDS]
-        # Before it is warm: the last second, so that the window can grow.
-        recent = warm[:-1] or [each for each in self._arrivals if each[0] >= last - 1.0]
-        first, before = recent[0]
-        return last - first, total - before
+    def rate(self) -> float:
+        """Outputs a second so far; what the round has found, once nothing waits."""
+        return self._settled / max(1e-3, self._now - self._began)

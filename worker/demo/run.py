@@ -58,8 +58,10 @@ def demo(options: list[str]) -> int:
             return EXIT_FAILED
         except Refused:
             raise
-        except (Fatal, OSError) as error:  # a full disk, too many files
+        except Fatal as error:
             return _say(str(error), EXIT_FAILED)
+        except OSError as error:  # a full disk, too many files
+            return _say(f"the demo cannot go on: {error}", EXIT_FAILED)
         except SystemExit as help_was_printed:
             return int(help_was_printed.code or 0)
     if code == EXIT_INTERRUPTED:

@@ -71,7 +71,9 @@ def folder() -> Iterator[Path]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise Refused(f"another demo runs in this directory (it has {folder})") from error
-        # Warnings of libraries would tear the live view.
+        # Warnings of libraries would tear the live view, and so would the logging module's own
+        # where the disk is full.
+        logging.raiseExceptions = False
         logging.basicConfig(filename=folder / "demo.log", filemode="w", level=logging.WARNING)
         yield folder
 

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 
 from worker.demo.ledger import counted_quantile
 from worker.demo.outage import Outage
-from worker.demo.phases import MOST, Capacity, names, plan
+from worker.demo.phases import (
+    MEASURE_SECONDS,
+    MOST,
+    ROUGH_SECONDS,
+    Capacity,
+    names,
+    plan,
+)
 from worker.demo.source import Pace
 from worker.demo.view import Frame, Sample
 from worker.errors import Fatal
@@ -120,23 +127,36 @@ class Watch:
 
     def _measure(self, screen: Stream) -> None:
         self._phase, self._doing = "measure", "measuring what the worker can do"
-        capacity = Capacity(now=time.monotonic(), messages=self._wishes.messages)
-        self._source.take(
-            Pace(phase="measure", rate=None, until=capacity.most, room=capacity.window)
+        rough = self._measure_round(screen, seconds=ROUGH_SECONDS, expected=0.0)
+        left = self._wishes.messages is None or self._source.sent < self._wishes.messages
+        self.capacity = (
+            self._measure_round(screen, seconds=MEASURE_SECONDS, expected=rough) if left else rough
         )
-
-        def done() -> bool:
-            now = time.monotonic()
-            capacity.saw(self._ledger.settled, now=now)
-            return capacity.done(now=now)
-
-        self._until(done, screen)
-        self._source.take(None)
-        found = capacity.rate()  # now: the last outputs come from a worker with too little to do
-        self._until(self._all_settled, screen)
-        capacity.saw(self._ledger.settled, now=time.monotonic())
-        self.capacity = found or capacity.found()
         screen.event(f"the worker labels {self.capacity:,.0f} messages a second here")
+
+    def _measure_round(self, screen: Stream, *, seconds: float, expected: float) -> float:
+        capacity = Capacity(
+            now=time.monotonic(),
+            seconds=seconds,
+            expected=expected,
+            messages=self._wishes.messages,
+        )
+        before, sent = self._ledger.settled, self._source.sent
+        until = None if capacity.most is None else sent + capacity.most
+        self._source.take(Pace(phase="measure", rate=None, until=until, room=capacity.window))
+
+        def look() -> None:
+            capacity.saw(self._ledger.settled - before, now=time.monotonic())
+
+        def enough() -> bool:
+            look()
+            return capacity.enough()
+
+        self._until(enough, screen)
+        self._source.take(None)
+        self._until(self._all_settled, screen)
+        look()
+        return capacity.rate()
 
     def _play(self, phase: Phase, screen: Stream) -> None:
         if phase.name != "recovery":  # which is what it recovers from
