@@ -53,7 +53,7 @@ test: setup $(TRIED)
 	$(PYTEST) -n auto --dist loadgroup --no-loadscope-reorder --durations=10 $(ARGS)
 
 test-quick: setup
-	$(PYTEST) $(QUICK) $(ARGS)
+	$(PYTEST) $(QUICK) -n auto --dist loadgroup $(ARGS)
 
 check: setup
 	$(BIN)/ruff check .

@@ -52,7 +52,14 @@ def test_memory_stays_flat_through_a_backlog_and_an_outage_of_the_output_broker(
         cluster.suspend(node=2)
         highest = []
         wait_until(lambda: worker.metric("worker_consumer_paused") == 1, 30, "intake pauses")
-        done = worker.processed()
+        seen = [-1]
+
+        def nothing_more_is_acknowledged():
+            seen.append(worker.processed())
+            return seen[-1] == seen[-2]
+
+        wait_until(nothing_more_is_acknowledged, 60, "the outputs stop", every=1)
+        done = seen[-1]
         end = time.monotonic() + OUTAGE
 
         def is_over():

@@ -10,7 +10,7 @@ from tests.support import models
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory):
-    """EMOTION_CHECKPOINT, or the packaged encoder after an epoch of some of our sentences."""
+    """EMOTION_CHECKPOINT, or the packaged encoder after two epochs of some of our sentences."""
     if named := os.environ.get("EMOTION_CHECKPOINT"):
         return Path(named)
     return models.minilm(tmp_path_factory)

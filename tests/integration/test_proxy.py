@@ -153,17 +153,17 @@ def test_a_fault_is_not_spent_on_a_client_that_is_gone_before_the_answer():
     ):
         lost = proxy.swallow_response(Api.PRODUCE)
         with socket.create_connection(("127.0.0.1", proxy.port)) as gone:
-            gone.sendall(request(1))
+            gone.sendall(request(1) + request(2) + request(3))
             served, _ = broker.accept()
-            assert receive(served)
+            assert [receive(served) for _ in range(3)]
         with served:
             assert served.recv(1) == b"", "the proxy passes on that the client is gone"
         with socket.create_connection(("127.0.0.1", proxy.port)) as client:
-            client.sendall(request(2))
+            client.sendall(request(4))
             served, _ = broker.accept()
             with served:
                 assert receive(served)
-                served.sendall(struct.pack(">ii", 4, 2))
+                served.sendall(struct.pack(">ii", 4, 4))
                 lost.wait()
                 assert client.recv(1) == b""
     assert lost.hits == 1

@@ -105,7 +105,8 @@ class Fault:
         go on: without this the fault would be spent, and nobody struck.
         """
         if self.kind in {"swallow", "hold_response"}:
-            self.matched -= 1
+            # Of the requests that came after it some were let pass: they are not counted again.
+            self.matched = self.nth - 1 + self.hits
 
     def _strike(self) -> None:
         self.hits += 1
