@@ -94,8 +94,8 @@ def _turn(item: pytest.Item) -> int:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """`-n auto`: two processes a core, since most tests wait more than they compute."""
-    return max(2, min(8, 2 * len(os.sched_getaffinity(0)) if _LINUX else os.cpu_count() or 2))
+    """`-n auto`: one more than there are cores, since most tests wait now and then."""
+    return 1 + min(7, len(os.sched_getaffinity(0)) if _LINUX else os.cpu_count() or 1)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # before the timeout's clock starts

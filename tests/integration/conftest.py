@@ -9,8 +9,8 @@ from tests.support import models
 
 
 @pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory):
-    """EMOTION_CHECKPOINT, or the packaged encoder after two epochs of some of our sentences."""
+def checkpoint(tmp_path_factory, tweets):
+    """EMOTION_CHECKPOINT, or the packaged encoder after two epochs of some of the real tweets."""
     if named := os.environ.get("EMOTION_CHECKPOINT"):
         return Path(named)
-    return models.minilm(tmp_path_factory)
+    return models.minilm(tmp_path_factory, tweets)

@@ -78,10 +78,11 @@ def test_two_thousand_tweets_get_the_labels_that_evaluate_gives(
     assert len(outputs) == 2_000
     manifest = json.loads((checkpoint / "manifest.json").read_text())
     schema = {**messages(), "oneOf": [{"$ref": "#/$defs/output"}]}
+    validator = jsonschema.Draft202012Validator(schema)
     differ, distances, lanes = [], [], {}
     for output in outputs:
         value = json.loads(output.value)
-        jsonschema.validate(value, schema)
+        validator.validate(value)
         number = int(dict(output.headers)["n"])
         message, expected = sent[number], offline[number]
         assert (output.key, output.timestamp) == (message.key, message.timestamp)

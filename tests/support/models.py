@@ -1,6 +1,7 @@
 """Models that several tests use, made once for all test processes, each by a process of its own:
 a test that only needs the files imports no torch."""
 
+import itertools
 import shutil
 import subprocess
 import sys
@@ -32,22 +33,34 @@ sys.exit(main([
 def tiny_models(factory: pytest.TempPathFactory) -> Path:
     """A folder with `base`, a tiny encoder; `data`, its data set; `trained`, a checkpoint that
     `emotion-train run` made of the two; and `untrained`, one without a manifest."""
-    return once(factory, "tiny-models", lambda path: _run([sys.executable, "-c", _TINY, str(path)]))
-
-
-SENTENCES = 1_800
-"""Of the training sentences, which are in random order. All of them take a minute to train, and no
-test needs the accuracy that they give."""
-
-
-def minilm(factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint: the packaged encoder after two epochs of some of the project's sentences."""
 
     def make(path: Path) -> None:
-        data = path.with_name("sentences")
-        shutil.copytree(ROOT / "train" / "data", data, dirs_exist_ok=True)
-        lines = (data / "train.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
-        (data / "train.jsonl").write_text("".join(lines[:SENTENCES]), encoding="utf-8")
+        # A model this small is slower with more threads.
+        _run([sys.executable, "-c", _TINY, str(path)], OMP_NUM_THREADS="1")
+
+    return once(factory, "tiny-models", make)
+
+
+ROWS = {"train": 1_200, "validation": 200}
+"""Of the tweets: enough for a model that knows its labels."""
+
+
+def minilm(factory: pytest.TempPathFactory, tweets: Path) -> Path:
+    """A checkpoint: the packaged encoder after two epochs of some of the real tweets.
+
+    Args:
+        factory: pytest's.
+        tweets: Their directory.
+    """
+
+    def make(path: Path) -> None:
+        data = path.with_name("some-tweets")
+        data.mkdir(exist_ok=True)
+        shutil.copy(tweets / "README.md", data)
+        for split, rows in ROWS.items():
+            with (tweets / f"{split}.jsonl").open(encoding="utf-8") as lines:
+                some = "".join(itertools.islice(lines, rows))
+            (data / f"{split}.jsonl").write_text(some, encoding="utf-8")
         _run([
             sys.executable, "-m", "train", "run", "--dataset", str(data),
             "--base-model", "packaged", "--output", str(path), "--epochs", "2",
@@ -57,11 +70,11 @@ def minilm(factory: pytest.TempPathFactory) -> Path:
     return once(factory, "emotion-minilm", make)
 
 
-def _run(command: list[str]) -> None:
+def _run(command: list[str], **variables: str) -> None:
     from tests.support.worker_process import clean_environment  # imports the client, with warnings
 
     done = subprocess.run(
-        command, env=clean_environment(OMP_NUM_THREADS="1"), cwd=ROOT,
+        command, env=clean_environment(**variables), cwd=ROOT,
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3_000:]
