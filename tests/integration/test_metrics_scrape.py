@@ -1,6 +1,7 @@
 """A live scrape: clean by Prometheus's own tool, and just what README's table says."""
 
 import subprocess
+import uuid
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -14,21 +15,21 @@ from tests.support.worker_process import WorkerProcess
 def scrape(kafka, tmp_path_factory):
     from tests.support.kafka_helpers import create_topic
 
-    names = {}
-    for role in ("input", "output", "dlq"):
-        names[f"{role}_topic"] = f"scrape-{role}"
-        create_topic(kafka, f"scrape-{role}", partitions=2)
+    number = uuid.uuid4().hex[:8]  # on a cluster of one's own another run may have left some
+    names = {f"{role}_topic": f"scrape-{role}-{number}" for role in ("input", "output", "dlq")}
+    for name in names.values():
+        create_topic(kafka, name, partitions=2)
     worker = WorkerProcess(
-        bootstrap=kafka, group="scrape", directory=tmp_path_factory.mktemp("scrape"), **names
+        bootstrap=kafka, group=number, directory=tmp_path_factory.mktemp("scrape"), **names
     )
     values = [b'{"text": "hello world"}', b'{"text": "it %s"}' % BREAKS.encode(), b"no", None]
-    produce(kafka, "scrape-input", [Message(value=value, key=b"k") for value in values])
+    produce(kafka, names["input_topic"], [Message(value=value, key=b"k") for value in values])
     with worker.start():
         worker.wait_processed(len(values))
         status, body = worker.get("/metrics")
         assert status == 200
         assert worker.stop() == 0
-    return body
+    return body.replace(f"-{number}", "")
 
 
 @pytest.mark.tool("promtool")
