@@ -1,0 +1,71 @@
+"""How the suite is shared out among its processes, and what it says before pytest's summary."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from tests import conftest, tools
+
+
+def item(*marks, module="tests.unit.test_thing"):
+    def closest(name):
+        return next((mark for mark in marks if mark == name), None)
+
+    return SimpleNamespace(
+        module=SimpleNamespace(__name__=module),
+        get_closest_marker=closest,
+        iter_markers=lambda: [SimpleNamespace(name=mark) for mark in marks],
+    )
+
+
+def test_the_long_ones_come_first_and_the_lone_ones_last():
+    marked = [("alone", "slow"), (), ("kafka",), ("heavy",), ("slow", "kafka")]
+    ordered = sorted((item(*marks) for marks in marked), key=conftest._turn)
+    names = [tuple(mark.name for mark in each.iter_markers()) for each in ordered]
+    assert names == [("slow", "kafka"), ("kafka",), ("heavy",), (), ("alone", "slow")]
+
+
+def test_tests_that_share_what_is_costly_run_in_one_process():
+    assert conftest._group(item("alone", "heavy"), {"secure"}) == "alone"
+    assert conftest._group(item("heavy"), set()) == "heavy"
+    assert conftest._group(item(module="tests.integration.test_security"), {"secure"}) == (
+        "tests.integration.test_security"
+    )
+    assert conftest._group(item("kafka"), {"kafka"}) is None
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """What is written before the summary of a run with these reports."""
+
+    def of(*, rerun=(), skipped=(), missing=None, coverage=None):
+        monkeypatch.setattr(tools, "missing", lambda: missing or {})
+        lines = []
+        plugin = SimpleNamespace(cov_total=coverage)
+        reporter = SimpleNamespace(
+            stats={"rerun": list(rerun), "skipped": list(skipped)},
+            write_line=lines.append,
+            config=SimpleNamespace(pluginmanager=SimpleNamespace(getplugin=lambda _: plugin)),
+        )
+        conftest.pytest_terminal_summary(reporter)
+        return lines
+
+    return of
+
+
+def test_a_test_that_was_run_twice_is_named_with_its_reason(told):
+    crash = SimpleNamespace(message="AssertionError: it waits: not within 30 s\nmore")
+    report = SimpleNamespace(nodeid="a::b", longrepr=SimpleNamespace(reprcrash=crash))
+    assert told(rerun=[report]) == ["run twice: a::b: AssertionError: it waits: not within 30 s"]
+
+
+def test_what_did_not_run_for_want_of_a_program_is_counted_with_the_way_to_get_it(told):
+    skipped = [SimpleNamespace(longrepr=("f", 1, f"Skipped: {tools.LACKING}helm"))] * 3
+    assert told(skipped=skipped, missing={"helm": "go: no network", "promtool": "?"}) == [
+        "3 tests not run: there is no helm (go: no network). Get it with: make tools"
+    ]
+
+
+def test_coverage_is_one_line_and_nothing_is_said_where_nothing_is_to_be_said(told):
+    assert told(coverage=87.25) == ["coverage of lines and branches: 87.2 %"]
+    assert told() == []
