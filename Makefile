@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TRIED := .tools/.tried
 PYTEST := $(BIN)/python -m pytest
-QUICK := tests/unit -m "not slow and not kafka" -q
+QUICK := tests/unit -m "not slow and not kafka and not heavy" -q
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate --constraint constraints.txt
