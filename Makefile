@@ -50,10 +50,10 @@ demo: setup
 
 # The whole suite in several processes; its last lines are pytest's summary. In one: ARGS="-n 0".
 test: setup $(TRIED)
-	$(PYTEST) -n auto --dist loadgroup --no-loadscope-reorder --durations=10 $(ARGS)
+	$(PYTEST) -n auto --dist loadscope --no-loadscope-reorder --durations=10 $(ARGS)
 
 test-quick: setup
-	$(PYTEST) $(QUICK) -n auto --dist loadgroup $(ARGS)
+	$(PYTEST) $(QUICK) -n auto --dist loadscope --no-loadscope-reorder $(ARGS)
 
 check: setup
 	$(BIN)/ruff check .

@@ -27,8 +27,6 @@ _FALSE = {"", "0", "false", "no"}
 _OUT_OF_TIME = ["not within .* s; last:", "not struck in"]
 _LINUX = hasattr(os, "sched_getaffinity")
 _ROOM = pytest.StashKey[Room]()
-# Fixtures that are made for a module.
-_OF_A_MODULE = {"secure", "common", "fuzzed", "observed", "scrape"}
 IN_CI = os.environ.get("CI", "").lower() not in _FALSE
 KAFKA_REQUIRED = IN_CI or os.environ.get("REQUIRE_KAFKA", "").lower() not in _FALSE
 
@@ -63,8 +61,6 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         used = set(getattr(item, "fixturenames", ()))
-        if group := _group(item, used):
-            item.add_marker(pytest.mark.xdist_group(group))
         if used & {"kafka", "own_kafka", "proxied_kafka"}:
             item.add_marker("kafka")
             # A wait that ran out is tried once more, and reported; a wrong count never is.
@@ -72,15 +68,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if "tweets" in used:
             item.add_marker("tweets")
     items.sort(key=_turn)  # --random-order shuffles them after this
-
-
-def _group(item: pytest.Item, used: set[str]) -> str | None:
-    """Tests of one group run in one process, one after the other: they share what is costly."""
-    if item.get_closest_marker("alone"):
-        return "alone"
-    if item.get_closest_marker("heavy"):
-        return "heavy"
-    return item.module.__name__ if used & _OF_A_MODULE else None
 
 
 def _turn(item: pytest.Item) -> int:
@@ -91,6 +78,16 @@ def _turn(item: pytest.Item) -> int:
     if "slow" in marks:
         return 0
     return 1 if marks & {"kafka", "heavy"} else 2
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """`--dist loadscope`: files that share what is costly stay in one process, others do not."""
+    if config.getvalue("dist") != "loadscope":
+        return None
+    from tests.support.together import Together
+
+    return Together(config, log)
 
 
 def pytest_xdist_auto_num_workers() -> int:

@@ -40,6 +40,7 @@ BACKLOG = 1_500
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.tool("prometheus"),
+    pytest.mark.alone,  # what alerts see of latency and lag would be the other tests' doing
 ]
 
 

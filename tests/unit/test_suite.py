@@ -1,10 +1,12 @@
 """How the suite is shared out among its processes, and what it says before pytest's summary."""
 
+import functools
 from types import SimpleNamespace
 
 import pytest
 
 from tests import conftest, tools
+from tests.support.together import HEAVY, TOGETHER, Together
 
 
 def item(*marks, module="tests.unit.test_thing"):
@@ -25,13 +27,20 @@ def test_the_long_ones_come_first_and_the_lone_ones_last():
     assert names == [("slow", "kafka"), ("kafka",), ("heavy",), (), ("alone", "slow")]
 
 
-def test_tests_that_share_what_is_costly_run_in_one_process():
-    assert conftest._group(item("alone", "heavy"), {"secure"}) == "alone"
-    assert conftest._group(item("heavy"), set()) == "heavy"
-    assert conftest._group(item(module="tests.integration.test_security"), {"secure"}) == (
-        "tests.integration.test_security"
+def test_tests_that_share_what_is_costly_stay_in_one_process():
+    """Every file that is heavy as a whole is in the group of those."""
+    heavy = {
+        str(file.relative_to(conftest.ROOT))
+        for file in conftest.ROOT.glob("tests/**/test_*.py")
+        if "\npytestmark = pytest.mark.heavy\n" in file.read_text(encoding="utf-8")
+    }
+    assert heavy == {file for file, group in TOGETHER.items() if group == HEAVY}
+    assert all((conftest.ROOT / file).is_file() for file in TOGETHER)
+    split = functools.partial(Together._split_scope, None)
+    assert split("tests/unit/train/test_metrics.py::test_a[x]") == HEAVY
+    assert (
+        split("tests/unit/test_batch.py::test_a[x::y]") == "tests/unit/test_batch.py::test_a[x::y]"
     )
-    assert conftest._group(item("kafka"), {"kafka"}) is None
 
 
 @pytest.fixture

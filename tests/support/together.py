@@ -1,0 +1,31 @@
+"""Which tests of a run in several processes stay in one: those that share what is costly to make.
+
+Not by pytest-xdist's own marker: version 3.8 writes the group where pytest 9.2 does not look.
+"""
+
+from xdist.scheduler import LoadScopeScheduling
+
+HEAVY = "what imports torch or scikit-learn"
+TOGETHER = {
+    "tests/chaos/test_fuzz.py": "fuzz",
+    "tests/deploy/test_observed.py": "observed",
+    "tests/integration/test_metrics_scrape.py": "scrape",
+    "tests/integration/test_security.py": "security",
+    "tests/integration/test_checkpoint_contract.py": HEAVY,
+    "tests/integration/train/test_training.py": HEAVY,
+    "tests/unit/test_model_classifier.py": HEAVY,
+    "tests/unit/test_model_encoder.py": HEAVY,
+    "tests/unit/train/test_classify.py": HEAVY,
+    "tests/unit/train/test_encoder.py": HEAVY,
+    "tests/unit/train/test_freeze.py": HEAVY,
+    "tests/unit/train/test_metrics.py": HEAVY,
+    "tests/unit/train/test_recipe.py": HEAVY,
+}
+"""Files whose tests run in one process, one after the other, by the name of their group."""
+
+
+class Together(LoadScopeScheduling):
+    """Hands out test after test in their order; those of a group are handed out as one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return TOGETHER.get(nodeid.partition("::")[0], nodeid)
