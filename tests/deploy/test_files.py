@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -45,6 +46,41 @@ def test_an_image_runs_its_program_without_root(stage, program):
     assert f"--uid {uid[1]} " in added  # has a name in /etc/passwd
 
 
+@pytest.mark.parametrize(("stage", "program"), [("worker", "worker"), ("trainer", "train")])
+def test_what_an_image_copies_is_all_that_its_program_needs(tmp_path, stage, program):
+    for line in inherited_lines(f"build-{stage}"):
+        command, *words = line.split()
+        if command == "COPY":
+            *sources, target = words
+            for source in sources:
+                _copy(ROOT / source, tmp_path / target)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", _ALONE, program, "run", "--help"],
+        env={"PYTHONPATH": str(tmp_path), "PATH": os.environ["PATH"]}, cwd=tmp_path,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "--" in done.stdout
+
+
+# Without the finder of this environment, which would look into the repository for what is lacking.
+_ALONE = """
+import runpy, sys
+sys.meta_path[:] = [one for one in sys.meta_path if "__editable__" not in str(one.__module__)]
+del sys.argv[0]
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+"""
+
+
+def _copy(source, target):
+    """As an image builder does: links inside a folder stay links."""
+    if source.is_dir():
+        shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
+    else:
+        target.mkdir(exist_ok=True)
+        shutil.copy(source, target)
+
+
 @pytest.mark.parametrize("stage", ["worker", "trainer"])
 def test_an_image_writes_to_tmp_only(stage):
     variables = environment_of(stage)
@@ -70,12 +106,20 @@ def test_no_image_holds_a_model():
         for word in line.split()[1:-1]
     }
     locks = {f"deploy/docker/{lock}" for lock in LOCKS}
-    assert copied == {*locks, "pyproject.toml", "README.md", "LICENSE", "worker", "train"}
+    assert copied == {
+        *locks,
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+        "worker",
+        "worker/given",
+        "train",
+    }
     assert all((ROOT / path).exists() for path in copied)
     ignored = (ROOT / ".dockerignore").read_text().splitlines()
     assert "*" in ignored
     allowed = {line[1:].replace("*.lock", LOCKS[0]) for line in ignored if line[:1] == "!"}
-    assert allowed == copied - {f"deploy/docker/{LOCKS[1]}"}
+    assert allowed == copied - {f"deploy/docker/{LOCKS[1]}", "worker/given"}
     weights = (".safetensors", ".bin", ".pt", ".onnx")
     assert not [path for path in tracked() if path.endswith(weights)]
 
