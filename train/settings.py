@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
+
+from train.given.base import Given
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
@@ -16,7 +18,7 @@ Name = Annotated[str, Field(min_length=1)]
 MaxLength = Annotated[int, Field(ge=8, le=8192)]
 
 
-class Settings(BaseSettings):
+class Settings(Given):
     model_config = SettingsConfigDict(
         env_prefix="TRAIN_",
         env_file=".env",
@@ -29,18 +31,6 @@ class Settings(BaseSettings):
         cli_hide_none_type=True,
         cli_shortcuts={"json-file": "json", "as-json": "json", "predictions-file": "predictions"},
     )
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003 - the base class's signature
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """`train.cli` reads the places, since it has to know which of them a value is from."""
-        return (init_settings,)
 
 
 class RunSettings(Settings):

@@ -23,10 +23,11 @@ from pydantic import (
     SecretStr,
     model_validator,
 )
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from worker.errors import Refused
 from worker.given import places
+from worker.given.base import Given
 from worker.given.places import Wrong, together
 from worker.given.wording import BYTES, SECONDS, Wanted, listed, shown
 
@@ -287,7 +288,7 @@ class LogSettings(Group):
     """Lowest level written. Texts of records appear at no level above debug."""
 
 
-class Settings(BaseSettings):
+class Settings(Given):
     """The settings of `emotion-worker`."""
 
     model_config = SettingsConfigDict(
@@ -326,18 +327,6 @@ class Settings(BaseSettings):
     """Metrics and probes"""
     log: LogSettings = LogSettings()
     """Logs"""
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003 - the base class's signature
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """`load` reads the places, since it has to know which of them a value is from."""
-        return (init_settings,)
 
     @property
     def transactional(self) -> bool:

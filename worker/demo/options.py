@@ -5,16 +5,17 @@ from typing import Annotated
 
 from annotated_types import Ge, Gt, Le, MinLen
 from pydantic import Field
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from worker.demo.phases import Wishes
 from worker.errors import Refused
 from worker.given import places
+from worker.given.base import Given
 from worker.given.places import Wrong
 from worker.given.wording import Wanted
 
 
-class DemoSettings(BaseSettings):
+class DemoSettings(Given):
     """Labels a stream of sentences on this machine, with an Apache Kafka and a model of its own."""
 
     model_config = SettingsConfigDict(
@@ -59,18 +60,6 @@ class DemoSettings(BaseSettings):
             kill=not plain if self.kill is None else self.kill,
             forever=self.forever,
         )
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003 - the base class's signature
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Options only: an environment variable RATE is not meant for us."""
-        return (init_settings,)
 
 
 def load(options: list[str]) -> DemoSettings:
