@@ -220,6 +220,17 @@ def topic(kafka: str) -> Iterator[Callable[..., str]]:
             client.delete_topics(names, raise_errors=False)  # the test may have deleted some
 
 
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """For torch: a tiny model is slower with more, and much slower beside other work."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def tweets() -> Path:
     """The directory of the real tweets: train.jsonl and validation.jsonl."""

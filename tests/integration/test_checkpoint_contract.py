@@ -17,7 +17,7 @@ from worker.encode import Encoder
 from worker.errors import Refused
 from worker.records import Encoded, MicroBatch
 
-pytestmark = pytest.mark.heavy
+pytestmark = [pytest.mark.heavy, pytest.mark.usefixtures("one_thread")]
 
 torch, transformers = Lazy("torch"), Lazy("transformers")
 classify, classifier = Lazy("train.classify"), Lazy("worker.model.classifier")
@@ -27,14 +27,6 @@ TEXTS = [
     *("My first child is born!", "My father died today", "Go and clean up your room"),
     *("happy " * 200, "caf\u00e9 \u2764\ufe0f", "?"),
 ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

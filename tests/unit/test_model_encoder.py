@@ -11,7 +11,7 @@ from tests.support.lazy import Lazy
 from worker.errors import Refused
 from worker.model.checkpoint import read
 
-pytestmark = pytest.mark.heavy
+pytestmark = [pytest.mark.heavy, pytest.mark.usefixtures("one_thread")]
 
 torch, transformers = Lazy("torch"), Lazy("transformers")
 safetensors = Lazy("safetensors.torch")
@@ -42,14 +42,6 @@ THE_LIBRARYS = {
     "mpnet": {"pad_token_id": 1},
     "xlnet": {"d_inner": 48, "d_head": 8},
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,7 @@ from tests.support.lazy import Lazy
 from train import manifest
 from train.__main__ import main
 
-pytestmark = pytest.mark.heavy
+pytestmark = [pytest.mark.heavy, pytest.mark.usefixtures("one_thread")]
 
 torch, transformers = Lazy("torch"), Lazy("transformers")
 safetensors = Lazy("safetensors.torch")
@@ -34,15 +34,6 @@ def train(folder: Path, *options: str, output: str = "out") -> int:
             *("--batch-size", "16", "--learning-rate", "0.01", *options),
         ]
     )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """A model this small is slower with more, and much slower beside other work."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
