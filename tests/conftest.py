@@ -37,12 +37,17 @@ hypothesis.settings.load_profile("ci" if IN_CI else "dev")
 
 
 # Of kafka-python, and not to be avoided by its users.
+_SOCKET_OF_THE_CLIENT = (
+    r"unclosed <socket\.socket [^>]*laddr=\('[0-9.]+', \d+\)"
+    r"(, raddr=\('127\.0\.0\.1', ([12]\d|3[0-2])\d{3}\))?>"
+)
 _IGNORED = (
     # It reads its schemas by functions that Python 3.11 and 3.12 deprecate, and 3.13 does not.
     ("(read|open)_text is deprecated", DeprecationWarning),
-    # It leaves a socket whose connection was refused to the garbage collector (sock_connect in
-    # kafka/net/inet.py): one that has an address of its own and no peer.
-    (r"unclosed <socket\.socket [^>]*laddr=\('[0-9.]+', \d+\)>", ResourceWarning),
+    # It leaves a socket to the garbage collector (sock_connect in kafka/net/inet.py) where the
+    # connection was refused: it has an address of its own and no peer; and where the client is
+    # closed while it connects: the peer is a broker, whose port is below the ephemeral ones.
+    (_SOCKET_OF_THE_CLIENT, ResourceWarning),
 )
 
 
