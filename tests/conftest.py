@@ -101,11 +101,22 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # before the timeout's clock starts
-def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    if room := item.config.stash.get(_ROOM, None):
-        with room.entered(alone=item.get_closest_marker("alone") is not None):
-            return (yield)
-    return (yield)
+def pytest_runtest_protocol(
+    item: pytest.Item, nextitem: pytest.Item | None
+) -> Generator[None, object, object]:
+    room = item.config.stash.get(_ROOM, None)
+    if room is None:
+        return (yield)
+    room.enter(alone=_alone(item))
+    try:
+        return (yield)
+    finally:
+        if not (_alone(item) and _alone(nextitem)):  # else it stays: to be alone takes a wait
+            room.leave()
+
+
+def _alone(item: pytest.Item | None) -> bool:
+    return item is not None and item.get_closest_marker("alone") is not None
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

@@ -1,11 +1,11 @@
 """What several test processes (pytest-xdist) share: a room that they enter in turns, and what is
 made once for all of them."""
 
-import contextlib
 import fcntl
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from filelock import FileLock
@@ -43,12 +43,22 @@ class Room:
 
     def __init__(self, folder: Path) -> None:
         self._door, self._room = folder / "door.lock", folder / "room.lock"
+        self._inside: BinaryIO | None = None
 
-    @contextlib.contextmanager
-    def entered(self, *, alone: bool) -> Iterator[None]:
-        """Waits for its turn. Whoever waits to be alone keeps newcomers out."""
-        with self._door.open("w") as door, self._room.open("w") as room:
+    def enter(self, *, alone: bool) -> None:
+        """Waits for its turn. Whoever waits to be alone keeps newcomers out.
+
+        Who is inside, and enters again, stays inside.
+        """
+        if self._inside is not None:
+            return
+        room = self._room.open("wb")
+        with self._door.open("wb") as door:
             fcntl.flock(door, fcntl.LOCK_EX)
             fcntl.flock(room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
-            fcntl.flock(door, fcntl.LOCK_UN)
-            yield
+        self._inside = room
+
+    def leave(self) -> None:
+        if self._inside is not None:
+            self._inside.close()  # which gives the lock back
+            self._inside = None

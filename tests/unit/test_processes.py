@@ -1,5 +1,6 @@
 """What the processes of a test run share."""
 
+import contextlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -19,6 +20,15 @@ def factory(tmp_path, monkeypatch):
     return Factory()
 
 
+@contextlib.contextmanager
+def entered(room, *, alone):
+    room.enter(alone=alone)
+    try:
+        yield
+    finally:
+        room.leave()
+
+
 def test_many_are_in_the_room_together_and_one_that_must_be_alone_is_alone(tmp_path):
     inside, most, beside_a_lone_one = set(), [0], []
     counting = threading.Lock()
@@ -26,7 +36,7 @@ def test_many_are_in_the_room_together_and_one_that_must_be_alone_is_alone(tmp_p
 
     def visit(number, *, alone):
         # Locks are held by open files: threads with files of their own are like processes.
-        with Room(tmp_path).entered(alone=alone):
+        with entered(Room(tmp_path), alone=alone):
             with counting:
                 inside.add(number)
                 most[0] = max(most[0], len(inside))
@@ -50,26 +60,26 @@ def test_many_are_in_the_room_together_and_one_that_must_be_alone_is_alone(tmp_p
 
 def test_whoever_waits_to_be_alone_is_not_passed_by_newcomers(tmp_path):
     order, leave = [], threading.Event()
-    entered, waits = threading.Event(), threading.Event()
+    inside, waits = threading.Event(), threading.Event()
 
     def first():
-        with Room(tmp_path).entered(alone=False):
-            entered.set()
+        with entered(Room(tmp_path), alone=False):
+            inside.set()
             leave.wait(30)
             order.append("first")
 
     def lone():
         waits.set()
-        with Room(tmp_path).entered(alone=True):
+        with entered(Room(tmp_path), alone=True):
             order.append("lone")
 
     def newcomer():
-        with Room(tmp_path).entered(alone=False):
+        with entered(Room(tmp_path), alone=False):
             order.append("newcomer")
 
     threads = [threading.Thread(target=each) for each in (first, lone, newcomer)]
     threads[0].start()
-    entered.wait(30)
+    inside.wait(30)
     threads[1].start()
     waits.wait(30)
     door = (tmp_path / "door.lock").open("w")

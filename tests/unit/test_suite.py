@@ -70,6 +70,32 @@ def test_the_client_leaves_its_socket_when_it_is_closed_while_it_connects():
     assert not re.match(pattern, re.sub(r"(raddr=.* )\d+", r"\g<1>40000", leaked[0]))
 
 
+def test_lone_tests_that_follow_each_other_leave_nobody_in_between_them():
+    class Room:
+        def __init__(self):
+            self.seen = []
+
+        def enter(self, *, alone):
+            self.seen.append("alone" if alone else "in")
+
+        def leave(self):
+            self.seen.append("out")
+
+    room, ran = Room(), []
+    config = SimpleNamespace(stash={conftest._ROOM: room})
+    items = [item(*marks) for marks in [(), ("alone",), ("alone",), (), ("alone",)]]
+    for number, each in enumerate(items):
+        each.config = config
+        following = [*items, None][number + 1]
+        protocol = conftest.pytest_runtest_protocol(each, following)
+        next(protocol)
+        with pytest.raises(StopIteration) as end:
+            protocol.send(number)
+        ran.append(end.value.value)
+    assert ran == [0, 1, 2, 3, 4]
+    assert room.seen == ["in", "out", "alone", "alone", "out", "in", "out", "alone", "out"]
+
+
 @pytest.fixture
 def told(monkeypatch):
     """What is written before the summary of a run with these reports."""
