@@ -72,6 +72,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.flaky(reruns=1, only_rerun=_OUT_OF_TIME))
         if "tweets" in used:
             item.add_marker("tweets")
+        if "untrained" in used:
+            item.add_marker("slow")  # torch makes it
     items.sort(key=_turn)  # --random-order shuffles them after this
 
 
@@ -151,6 +153,17 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
         if not torch.cuda.is_available():
             pytest.skip("no CUDA device")
+
+
+@pytest.fixture(scope="session")
+def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny checkpoint without a manifest, the same for all: a test that changes it takes a copy.
+
+    It is made by a process of its own, and no torch is imported into the test's.
+    """
+    from tests.support import models
+
+    return models.untrained(tmp_path_factory)
 
 
 def _start(**options: Any) -> EmbeddedKafka:

@@ -13,7 +13,6 @@ import sys
 import psutil
 import pytest
 
-from tests.support import models
 from tests.support.kafka_helpers import admin, wait_until
 from tests.support.worker_process import clean_environment
 
@@ -21,11 +20,6 @@ pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 pytest.importorskip("rich")
 
 SECONDS = 180
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    return models.tiny_models(tmp_path_factory) / "untrained"
 
 
 class Demo:
@@ -194,8 +188,8 @@ def _broker(kafka):
 
 
 @pytest.mark.usefixtures("_broker")
-def test_every_message_gets_its_output_and_nothing_is_left(demo, checkpoint, tmp_path):
-    run = demo("--messages", 300, "--rate", 200, "--checkpoint", checkpoint)
+def test_every_message_gets_its_output_and_nothing_is_left(demo, untrained, tmp_path):
+    run = demo("--messages", 300, "--rate", 200, "--checkpoint", untrained)
     run.read_until("Streaming")
     children = run.children()
     assert run.ended() == 0, run.output
@@ -212,8 +206,8 @@ def test_every_message_gets_its_output_and_nothing_is_left(demo, checkpoint, tmp
 
 
 @pytest.mark.usefixtures("_broker")
-def test_the_worker_is_killed_and_a_successor_loses_and_doubles_nothing(demo, checkpoint, tmp_path):
-    run = demo("--messages", 600, "--checkpoint", checkpoint)
+def test_the_worker_is_killed_and_a_successor_loses_and_doubles_nothing(demo, untrained, tmp_path):
+    run = demo("--messages", 600, "--checkpoint", untrained)
     run.read_until("the worker is killed with -9")
     children = run.children()
     assert run.ended() == 0, run.output
@@ -252,9 +246,9 @@ def test_the_worker_is_killed_and_a_successor_loses_and_doubles_nothing(demo, ch
     ],
 )
 def test_ctrl_c_on_a_terminal_leaves_nothing_but_its_folder(
-    terminal, checkpoint, tmp_path, moment, own_checkpoint
+    terminal, untrained, tmp_path, moment, own_checkpoint
 ):
-    run = terminal(*(["--checkpoint", checkpoint] if own_checkpoint else []))
+    run = terminal(*(["--checkpoint", untrained] if own_checkpoint else []))
     run.read_until(moment)
     children = run.children()
     listening = ports(children)
@@ -274,9 +268,9 @@ def test_ctrl_c_on_a_terminal_leaves_nothing_but_its_folder(
 
 @pytest.mark.parametrize("moment", ["successor starting", "Draining the worker"])
 def test_ctrl_c_late_on_a_terminal_still_sums_up_what_there_was(
-    terminal, checkpoint, kafka, demo_topics, *, tmp_path, moment
+    terminal, untrained, kafka, demo_topics, *, tmp_path, moment
 ):
-    run = terminal("--messages", 400, "--rate", 100, "--kill", "--checkpoint", checkpoint,
+    run = terminal("--messages", 400, "--rate", 100, "--kill", "--checkpoint", untrained,
                    "--bootstrap-servers", kafka)  # fmt: skip
     run.read_until(moment)
     children = run.children()
@@ -303,9 +297,9 @@ def test_ctrl_c_late_on_a_terminal_still_sums_up_what_there_was(
     ],
 )
 def test_what_ends_by_itself_in_the_middle_is_one_line_and_leaves_nothing(
-    demo, checkpoint, tmp_path, dies, said
+    demo, untrained, tmp_path, dies, said
 ):
-    run = demo("--messages", 20_000, "--rate", 100, "--checkpoint", checkpoint)
+    run = demo("--messages", 20_000, "--rate", 100, "--checkpoint", untrained)
     run.read_until("sent", "labelled")
     children = run.children()
     (victim,) = (
@@ -322,8 +316,8 @@ def test_what_ends_by_itself_in_the_middle_is_one_line_and_leaves_nothing(
 
 
 @pytest.mark.usefixtures("_broker")
-def test_ctrl_c_in_the_middle_ends_everything_in_order(demo, checkpoint, tmp_path):
-    run = demo("--messages", 20_000, "--rate", 100, "--checkpoint", checkpoint)
+def test_ctrl_c_in_the_middle_ends_everything_in_order(demo, untrained, tmp_path):
+    run = demo("--messages", 20_000, "--rate", 100, "--checkpoint", untrained)
     run.read_until("sent", "labelled")
     children = run.children()
     run.process.send_signal(signal.SIGINT)
@@ -335,8 +329,8 @@ def test_ctrl_c_in_the_middle_ends_everything_in_order(demo, checkpoint, tmp_pat
     assert '"drained"' in (tmp_path / ".demo" / "worker.log").read_text()
 
 
-def test_a_second_ctrl_c_waits_for_no_worker_that_hangs(demo, checkpoint, kafka, demo_topics):
-    run = demo("--forever", "--checkpoint", checkpoint, "--bootstrap-servers", kafka)
+def test_a_second_ctrl_c_waits_for_no_worker_that_hangs(demo, untrained, kafka, demo_topics):
+    run = demo("--forever", "--checkpoint", untrained, "--bootstrap-servers", kafka)
     run.read_until("sent", "labelled")
     children = run.children()
     (hung,) = (each for each in children if "-P" in each.cmdline()[:2])
@@ -354,8 +348,8 @@ def test_a_second_ctrl_c_waits_for_no_worker_that_hangs(demo, checkpoint, kafka,
 
 
 @pytest.mark.usefixtures("_broker")
-def test_a_demo_that_is_killed_takes_everything_with_it(demo, checkpoint, tmp_path):
-    run = demo("--messages", 20_000, "--checkpoint", checkpoint)
+def test_a_demo_that_is_killed_takes_everything_with_it(demo, untrained, tmp_path):
+    run = demo("--messages", 20_000, "--checkpoint", untrained)
     run.read_until("sent")
     children = run.children()
     run.process.kill()
@@ -365,9 +359,9 @@ def test_a_demo_that_is_killed_takes_everything_with_it(demo, checkpoint, tmp_pa
 
 
 def test_forever_ends_with_a_summary_and_leaves_no_topic_on_a_cluster_of_ones_own(
-    demo, checkpoint, kafka, demo_topics
+    demo, untrained, kafka, demo_topics
 ):
-    run = demo("--forever", "--messages", 50, "--rate", 300, "--checkpoint", checkpoint,
+    run = demo("--forever", "--messages", 50, "--rate", 300, "--checkpoint", untrained,
                "--bootstrap-servers", kafka)  # fmt: skip
     run.read_until("sent")
     assert len(demo_topics()) == 3
@@ -377,20 +371,20 @@ def test_forever_ends_with_a_summary_and_leaves_no_topic_on_a_cluster_of_ones_ow
     wait_until(lambda: not demo_topics(), message="deletion of the topics")
 
 
-def test_a_cluster_that_does_not_answer_is_one_line(demo, checkpoint):
-    run = demo("--checkpoint", checkpoint, "--bootstrap-servers", "127.0.0.1:9")
+def test_a_cluster_that_does_not_answer_is_one_line(demo, untrained):
+    run = demo("--checkpoint", untrained, "--bootstrap-servers", "127.0.0.1:9")
     assert run.ended() == 1
     assert run.output.count("no broker answers at 127.0.0.1:9") == 1
     assert "Traceback" not in run.output
 
 
-def test_two_demos_in_one_directory_are_refused(demo, checkpoint, tmp_path):
+def test_two_demos_in_one_directory_are_refused(demo, untrained, tmp_path):
     import fcntl
 
     (tmp_path / ".demo").mkdir()
     with (tmp_path / ".demo" / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        run = demo("--checkpoint", checkpoint)
+        run = demo("--checkpoint", untrained)
         assert run.ended() == 2
     assert "another demo runs in this directory" in run.output
 

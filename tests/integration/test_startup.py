@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from tests.support import imported, tiny
+from tests.support import imported
 from tests.support.kafka_helpers import produce, wait_until
 from tests.support.worker_process import WorkerProcess
 
@@ -13,11 +13,6 @@ from tests.support.worker_process import WorkerProcess
 @pytest.fixture
 def names(topic):
     return {f"{role}_topic": topic(role) for role in ("input", "output", "dlq")}
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    return tiny.checkpoint(tmp_path_factory.mktemp("startup") / "tiny")
 
 
 @pytest.fixture
@@ -55,16 +50,16 @@ def test_a_worker_with_a_stub_model_never_imports_a_models_libraries(worker, kaf
 
 
 def test_a_worker_with_a_model_never_imports_what_compiles_or_trains(
-    worker, kafka, names, checkpoint
+    worker, kafka, names, untrained
 ):
-    process = worker(checkpoint=checkpoint)
+    process = worker(checkpoint=untrained)
     found = modules_of_a_whole_run(process, "worker", kafka, names)
     assert "torch" in found
     assert not imported.WITH_A_MODEL & found
 
 
-def test_the_log_tells_the_seconds_of_each_step(worker, checkpoint):
-    process = worker(checkpoint=checkpoint)
+def test_the_log_tells_the_seconds_of_each_step(worker, untrained):
+    process = worker(checkpoint=untrained)
     process.start()
     loaded, started = event(process, "model_loaded"), event(process, "worker_started")
     steps = ["import", "checkpoint", "weights", "precision", "kernels"]

@@ -21,7 +21,6 @@ from train.__main__ import main
 path = Path(sys.argv[1])
 tiny.dataset(path / "data", rows=240)
 tiny.base_model(path / "base")
-tiny.checkpoint(path / "untrained")
 sys.exit(main([
     "run", f"--dataset={path / 'data'}", f"--base-model={path / 'base'}",
     f"--output={path / 'trained'}", "--name=tiny-emotions", "--device=cpu", "--precision=float32",
@@ -31,14 +30,25 @@ sys.exit(main([
 
 
 def tiny_models(factory: pytest.TempPathFactory) -> Path:
-    """A folder with `base`, a tiny encoder; `data`, its data set; `trained`, a checkpoint that
-    `emotion-train run` made of the two; and `untrained`, one without a manifest."""
+    """A folder with `base`, a tiny encoder; `data`, its data set; and `trained`, a checkpoint that
+    `emotion-train run` made of the two."""
 
     def make(path: Path) -> None:
         # A model this small is slower with more threads.
         _run([sys.executable, "-c", _TINY, str(path)], OMP_NUM_THREADS="1")
 
     return once(factory, "tiny-models", make)
+
+
+def untrained(factory: pytest.TempPathFactory) -> Path:
+    """A tiny checkpoint without a manifest."""
+
+    def make(path: Path) -> None:
+        program = "import sys, pathlib; from tests.support import tiny; "
+        program += "tiny.checkpoint(pathlib.Path(sys.argv[1]))"
+        _run([sys.executable, "-c", program, str(path)])
+
+    return once(factory, "tiny", make)
 
 
 ROWS = {"train": 1_200, "validation": 200}

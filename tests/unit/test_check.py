@@ -26,11 +26,6 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    return tiny.checkpoint(tmp_path_factory.mktemp("check") / "tiny")
-
-
 def check(cwd, *options, servers=DEAD):
     """Exit code; lines of what is in order; lines of what is wrong; those before torch."""
     done = subprocess.run(
@@ -46,6 +41,7 @@ def check(cwd, *options, servers=DEAD):
     return done.returncode, good, bad, [line for _, line, torch in told if not torch]
 
 
+@pytest.mark.slow  # torch
 def test_a_missing_directory_and_a_dead_broker_are_both_told_before_torch_is_imported(tmp_path):
     code, good, bad, early = check(tmp_path, "--model.checkpoint", "nowhere", "--model.device=cpu")
     assert code == 2  # a person has to change something: that the broker is away too is less
@@ -57,6 +53,7 @@ def test_a_missing_directory_and_a_dead_broker_are_both_told_before_torch_is_imp
     assert good == ["device      ok: cpu; nothing was computed, for want of a checkpoint"]
 
 
+@pytest.mark.slow  # torch
 def test_without_a_checkpoint_the_device_is_still_asked_for(tmp_path):
     code, good, bad, early = check(tmp_path, "--model.device", "cuda:99")
     assert (code, good) == (2, [])
@@ -65,9 +62,9 @@ def test_without_a_checkpoint_the_device_is_still_asked_for(tmp_path):
     assert late.startswith("emotion-worker: model.device: cuda:99 was asked for")
 
 
-def test_a_dead_broker_alone_is_1_and_the_model_is_tried_meanwhile(tmp_path, checkpoint):
+def test_a_dead_broker_alone_is_1_and_the_model_is_tried_meanwhile(tmp_path, untrained):
     code, good, bad, early = check(
-        tmp_path, "--model.checkpoint", str(checkpoint), "--model.dtype", "float32"
+        tmp_path, "--model.checkpoint", str(untrained), "--model.dtype", "float32"
     )
     assert code == 1
     (dead,) = bad
@@ -80,8 +77,8 @@ def test_a_dead_broker_alone_is_1_and_the_model_is_tried_meanwhile(tmp_path, che
     assert sorted(early) == sorted([dead, told])
 
 
-def test_a_tokenizer_that_cannot_be_read_is_told_before_torch_is_imported(tmp_path, checkpoint):
-    copy = shutil.copytree(checkpoint, tmp_path / "copy")
+def test_a_tokenizer_that_cannot_be_read_is_told_before_torch_is_imported(tmp_path, untrained):
+    copy = shutil.copytree(untrained, tmp_path / "copy")
     (copy / "tokenizer.json").write_text("{}")
     code, _, bad, early = check(tmp_path, "--model.checkpoint", "copy", "--model.device=cpu")
     assert code == 2
@@ -89,6 +86,7 @@ def test_a_tokenizer_that_cannot_be_read_is_told_before_torch_is_imported(tmp_pa
     assert sorted(early) == sorted(bad)
 
 
+@pytest.mark.slow  # torch
 def test_a_certificate_that_cannot_be_used_is_told_though_the_broker_is_dead(tmp_path):
     (tmp_path / "no.pem").write_text("no certificate")
     code, _, bad, _ = check(

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from tests.support import tiny
 from worker.__main__ import main
 from worker.kafka.clients import Connection
 from worker.settings import Settings
@@ -141,15 +140,13 @@ def test_a_checkpoint_that_is_not_there_is_refused(capsys):
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("device", ["cuda", "cuda:1"])
-def test_cuda_without_a_gpu_is_refused_and_never_replaced(capsys, tmp_path, device):
+def test_cuda_without_a_gpu_is_refused_and_never_replaced(capsys, untrained, device):
     import torch
 
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    tiny.checkpoint(tmp_path / "tiny")
-    capsys.readouterr()
     code, out, err = told(
-        capsys, "check", *DEAD, "--model.checkpoint", str(tmp_path / "tiny"),
+        capsys, "check", *DEAD, "--model.checkpoint", str(untrained),
         "--model.device", device,
     )  # fmt: skip
     assert code == 2
@@ -194,6 +191,7 @@ def test_a_port_in_use_is_refused_before_anything_is_read(worker):
     assert "cannot be bound" in json.loads(line)["event"]
 
 
+@pytest.mark.slow  # the client's patience with a broker
 def test_a_wrong_checkpoint_is_refused_though_no_broker_is_there_to_wait_for(worker):
     process = worker(WORKER_HTTP__PORT="0", WORKER_MODEL__CHECKPOINT="nowhere")
     out, err = process.communicate(timeout=120)
@@ -206,11 +204,12 @@ def test_a_wrong_checkpoint_is_refused_though_no_broker_is_there_to_wait_for(wor
 @pytest.mark.parametrize(
     "program", ["raise ImportError('libfoo.so.1: cannot open')", "import a_module_of_torch"]
 )
-def test_a_torch_that_cannot_be_imported_ends_the_process_with_one_line(worker, tmp_path, program):
+def test_a_torch_that_cannot_be_imported_ends_the_process_with_one_line(
+    worker, untrained, tmp_path, program
+):
     (tmp_path / "torch.py").write_text(program)
-    tiny_path = tiny.checkpoint(tmp_path / "tiny")
     process = worker(
-        WORKER_HTTP__PORT="0", WORKER_MODEL__CHECKPOINT=str(tiny_path), PYTHONPATH=str(tmp_path)
+        WORKER_HTTP__PORT="0", WORKER_MODEL__CHECKPOINT=str(untrained), PYTHONPATH=str(tmp_path)
     )
     out, err = process.communicate(timeout=120)
     assert (process.returncode, out) == (1, "")
@@ -228,12 +227,11 @@ time.sleep(3_000)
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_in_the_middle_of_an_import_ends_the_process_at_once_with_0(
-    worker, tmp_path, number
+    worker, untrained, tmp_path, number
 ):
     (tmp_path / "torch.py").write_text(SLOW_TORCH)
-    path = tiny.checkpoint(tmp_path / "tiny")
     process = worker(
-        WORKER_HTTP__PORT="0", WORKER_MODEL__CHECKPOINT=str(path), PYTHONPATH=str(tmp_path)
+        WORKER_HTTP__PORT="0", WORKER_MODEL__CHECKPOINT=str(untrained), PYTHONPATH=str(tmp_path)
     )
     while "importing" not in process.stderr.readline():
         assert process.poll() is None
@@ -244,12 +242,11 @@ def test_a_signal_in_the_middle_of_an_import_ends_the_process_at_once_with_0(
     assert "Traceback" not in err
 
 
-def test_an_import_that_never_ends_is_ended_by_the_loads_deadline(worker, tmp_path):
+def test_an_import_that_never_ends_is_ended_by_the_loads_deadline(worker, untrained, tmp_path):
     (tmp_path / "torch.py").write_text(SLOW_TORCH)
-    path = tiny.checkpoint(tmp_path / "tiny")
     process = worker(
         WORKER_HTTP__PORT="0",
-        WORKER_MODEL__CHECKPOINT=str(path),
+        WORKER_MODEL__CHECKPOINT=str(untrained),
         WORKER_MODEL__LOAD_DEADLINE="2",
         PYTHONPATH=str(tmp_path),
     )
@@ -260,11 +257,10 @@ def test_an_import_that_never_ends_is_ended_by_the_loads_deadline(worker, tmp_pa
 
 @pytest.mark.parametrize(("number", "form"), [(signal.SIGTERM, "json"), (signal.SIGINT, "console")])
 def test_without_a_broker_it_waits_alive_and_not_ready_until_a_signal_ends_it_with_0(
-    worker, tmp_path, number, form
+    worker, untrained, number, form
 ):
-    path = tiny.checkpoint(tmp_path / "tiny")
     process = worker(
-        WORKER_HTTP__PORT="0", WORKER_LOG__FORMAT=form, WORKER_MODEL__CHECKPOINT=str(path)
+        WORKER_HTTP__PORT="0", WORKER_LOG__FORMAT=form, WORKER_MODEL__CHECKPOINT=str(untrained)
     )
     first = process.stderr.readline()
     assert "http_listening" in first

@@ -8,9 +8,10 @@ import sys
 
 import pytest
 
-from tests.support import imported, tiny
+from tests.support import imported
 from tests.support.worker_process import ROOT, clean_environment
 
+SLOW = pytest.mark.slow  # the client's patience with a broker
 DEAD = ("--kafka.bootstrap-servers", "127.0.0.1:1")
 
 
@@ -29,8 +30,12 @@ def run(*command, code):
         (0, ["worker", "--help"]),
         (0, ["worker", "run", "--help"]),
         (0, ["worker", "schema"]),
-        (1, ["worker", "redrive", *DEAD]),
-        (2, ["worker", "run", "--http.port", "0", "--model.checkpoint", "nowhere", *DEAD]),
+        pytest.param(1, ["worker", "redrive", *DEAD], marks=SLOW),
+        pytest.param(
+            2,
+            ["worker", "run", "--http.port", "0", "--model.checkpoint", "nowhere", *DEAD],
+            marks=SLOW,
+        ),
         (0, ["train", "--help"]),
         (0, ["train", "run", "--help"]),
     ],
@@ -40,12 +45,12 @@ def test_a_command_that_needs_no_model_imports_none_of_its_libraries(code, words
     assert not imported.WITHOUT_A_MODEL & run(*words, code=code)
 
 
-def test_a_model_that_is_loaded_and_warm_has_brought_nothing_that_compiles_or_trains(tmp_path):
-    path = tiny.checkpoint(tmp_path / "tiny")
+def test_a_model_that_is_loaded_and_warm_has_brought_nothing_that_compiles_or_trains(untrained):
+    name = str(untrained)
     program = (
         "import sys, pathlib\n"
         "from worker.model.classifier import load\n"
-        f"model = load(path=pathlib.Path({str(path)!r}), device='cpu', dtype='auto', threads=1)\n"
+        f"model = load(path=pathlib.Path({name!r}), device='cpu', dtype='auto', threads=1)\n"
         "model.warm_up(max_records=16, max_tokens=256)\n"
         "assert model.reference().shape == (8, 6)\n"
         "import json; print(json.dumps({'modules': sorted(sys.modules)}))\n"

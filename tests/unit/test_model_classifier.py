@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 from tokenizers import Tokenizer
 
-from tests.support import models, tiny
+from tests.support import tiny
 from tests.support.lazy import Lazy
 from worker.classify import Inference
 from worker.errors import Refused
@@ -35,19 +35,14 @@ def one_thread():
 
 
 @pytest.fixture(scope="module")
-def tiny_path(tmp_path_factory):
-    return models.tiny_models(tmp_path_factory) / "untrained"
-
-
-@pytest.fixture(scope="module")
-def model(tiny_path):
-    return classifiers.load(path=tiny_path, device="cpu", dtype="float32", threads=1)
+def model(untrained):
+    return classifiers.load(path=untrained, device="cpu", dtype="float32", threads=1)
 
 
 @pytest.fixture
-def copy(tiny_path, tmp_path):
+def copy(untrained, tmp_path):
     """A checkpoint of the test's own, to be spoilt."""
-    return shutil.copytree(tiny_path, tmp_path / "copy")
+    return shutil.copytree(untrained, tmp_path / "copy")
 
 
 def scores(model, texts):
@@ -94,10 +89,10 @@ def test_scores_do_not_depend_on_batch_mates(model):
         assert np.abs(scores(model, [long, text])[1] - row).max() < TOLERANCE
 
 
-def test_scores_are_those_of_plain_transformers(model, tiny_path):
+def test_scores_are_those_of_plain_transformers(model, untrained):
     from transformers import AutoModelForSequenceClassification
 
-    plain = AutoModelForSequenceClassification.from_pretrained(tiny_path).eval()
+    plain = AutoModelForSequenceClassification.from_pretrained(untrained).eval()
     with torch.inference_mode():
         for text in TEXTS[:10]:
             ids = torch.tensor([model.tokenize([text])[0][0]])
@@ -105,8 +100,8 @@ def test_scores_are_those_of_plain_transformers(model, tiny_path):
             assert np.abs(scores(model, [text]) - expected).max() < TOLERANCE
 
 
-def test_padding_and_truncation_of_the_checkpoint_are_switched_off(model, tiny_path):
-    baked = Tokenizer.from_file(str(tiny_path / "tokenizer.json"))
+def test_padding_and_truncation_of_the_checkpoint_are_switched_off(model, untrained):
+    baked = Tokenizer.from_file(str(untrained / "tokenizer.json"))
     assert len(baked.encode("happy").ids) == tiny.FIXED_PADDING  # as all-MiniLM's does
     assert model.tokenize(["happy"]) == [(baked.encode("happy").ids[:3], False)]
     (ids, cut) = model.tokenize(["happy " * 55])[0]
@@ -234,8 +229,8 @@ def test_on_a_cpu_there_is_one_batch_at_a_time_and_no_device_memory(model):
     assert model.dtype == torch.float32
 
 
-def test_both_kernels_give_equal_scores_and_can_be_exchanged(tiny_path):
-    model = load_cpu(tiny_path)
+def test_both_kernels_give_equal_scores_and_can_be_exchanged(untrained):
+    model = load_cpu(untrained)
     if not linear.onednn_is_there():
         pytest.skip("this torch has no oneDNN")
     linear.use_onednn(model._model, use=False)
@@ -262,10 +257,10 @@ def test_only_the_products_are_reduced_and_not_that_of_the_scores(gentle):
     assert len(products) > 5
 
 
-def test_a_kernel_that_computes_something_else_is_not_taken(tiny_path, monkeypatch):
+def test_a_kernel_that_computes_something_else_is_not_taken(untrained, monkeypatch):
     if not linear.onednn_is_there():
         pytest.skip("this torch has no oneDNN")
-    model = load_cpu(tiny_path)
+    model = load_cpu(untrained)
     linear.use_onednn(model._model, use=False)
     expected = scores(model, TEXTS)
     product = linear._onednn()
@@ -276,10 +271,10 @@ def test_a_kernel_that_computes_something_else_is_not_taken(tiny_path, monkeypat
     assert np.array_equal(scores(model, TEXTS), expected)
 
 
-def test_a_kernel_that_fails_is_not_taken(tiny_path, monkeypatch):
+def test_a_kernel_that_fails_is_not_taken(untrained, monkeypatch):
     if not linear.onednn_is_there():
         pytest.skip("this torch has no oneDNN")
-    model = load_cpu(tiny_path)
+    model = load_cpu(untrained)
     linear.use_onednn(model._model, use=False)
     expected = scores(model, TEXTS)
 
@@ -301,11 +296,11 @@ def test_a_kernel_that_fails_is_not_taken(tiny_path, monkeypatch):
     ],
 )
 def test_the_faster_kernel_is_taken_after_one_timing_where_the_difference_is_clear(
-    tiny_path, monkeypatch, seconds, kernels, timings
+    untrained, monkeypatch, seconds, kernels, timings
 ):
     if not linear.onednn_is_there():
         pytest.skip("this torch has no oneDNN")
-    model = load_cpu(tiny_path)
+    model = load_cpu(untrained)
     left = list(seconds)
     monkeypatch.setattr(model, "_seconds", lambda _: left.pop(0))
     assert model.choose_kernels() == kernels
@@ -314,7 +309,7 @@ def test_the_faster_kernel_is_taken_after_one_timing_where_the_difference_is_cle
     assert {one.onednn for one in products} == {kernels == "onednn"}
 
 
-def test_every_gate_computes_every_sample(tiny_path, monkeypatch):
+def test_every_gate_computes_every_sample(untrained, monkeypatch):
     """In float32 as it was read, in the precision, and by the other kernel."""
     computed = []
     launch = classifiers.TorchClassifier.launch
@@ -326,7 +321,7 @@ def test_every_gate_computes_every_sample(tiny_path, monkeypatch):
         return launch(model, staged)
 
     monkeypatch.setattr(classifiers.TorchClassifier, "launch", seen)
-    load_cpu(tiny_path)
+    load_cpu(untrained)
     onednn = [(torch.float32, True)] if linear.onednn_is_there() else []
     assert computed == [[], (torch.float32, False), *onednn]
 
@@ -353,9 +348,9 @@ def test_the_float32_weights_are_given_back_once_a_precision_is_taken(gentle):
 
 
 @pytest.fixture(scope="module")
-def gentle(tiny_path, tmp_path_factory):
+def gentle(untrained, tmp_path_factory):
     """A checkpoint that bears a reduced precision on any device, as trained ones do."""
-    path = shutil.copytree(tiny_path, tmp_path_factory.mktemp("gentle") / "tiny")
+    path = shutil.copytree(untrained, tmp_path_factory.mktemp("gentle") / "tiny")
     scale_head(path, 0.25)
     return path
 
@@ -503,34 +498,34 @@ def test_sharded_weights_give_the_same_scores(copy, model):
     assert np.abs(scores(load_cpu(copy), TEXTS) - scores(model, TEXTS)).max() < TOLERANCE
 
 
-def test_threads_are_those_that_were_asked_for(tiny_path):
-    classifiers.load(path=tiny_path, device="cpu", dtype="float32", threads=2)
+def test_threads_are_those_that_were_asked_for(untrained):
+    classifiers.load(path=untrained, device="cpu", dtype="float32", threads=2)
     assert torch.get_num_threads() == 2
-    load_cpu(tiny_path)
+    load_cpu(untrained)
     assert torch.get_num_threads() == 1
 
 
-def test_the_model_tells_what_its_checkpoint_tells(model, tiny_path):
-    told = read(tiny_path)
+def test_the_model_tells_what_its_checkpoint_tells(model, untrained):
+    told = read(untrained)
     assert (model.name, model.version, model.labels) == (told.name, told.version, told.labels)
     assert model.label_shares is None
 
 
 @pytest.fixture(scope="module")
-def cuda(tiny_path):
-    return classifiers.load(path=tiny_path, device="cuda", dtype="float32")
+def cuda(untrained):
+    return classifiers.load(path=untrained, device="cuda", dtype="float32")
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("device", ["auto", "cuda", "cuda:0"])
-def test_cuda_is_taken_where_it_is(tiny_path, device):
-    assert classifiers.load(path=tiny_path, device=device, dtype="auto").device.type == "cuda"
+def test_cuda_is_taken_where_it_is(untrained, device):
+    assert classifiers.load(path=untrained, device=device, dtype="auto").device.type == "cuda"
 
 
 @pytest.mark.gpu
-def test_a_gpu_that_is_not_there_is_refused(tiny_path):
+def test_a_gpu_that_is_not_there_is_refused(untrained):
     with pytest.raises(Refused, match="cuda:99"):
-        classifiers.load(path=tiny_path, device="cuda:99", dtype="auto")
+        classifiers.load(path=untrained, device="cuda:99", dtype="auto")
 
 
 @pytest.mark.gpu

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from tests.support import models, tiny
+from tests.support import tiny
 from tests.support.lazy import Lazy
 from train.errors import Refused
 from train.recipe import Machine
@@ -21,8 +21,8 @@ TEXTS = [text for text, _ in tiny.sentences(60, seed=9)]
 
 
 @pytest.fixture
-def checkpoint(tmp_path, tmp_path_factory):
-    return shutil.copytree(models.tiny_models(tmp_path_factory) / "untrained", tmp_path / "c")
+def checkpoint(tmp_path, untrained):
+    return shutil.copytree(untrained, tmp_path / "c")
 
 
 def edit(path, **changes):
