@@ -9,11 +9,12 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 
 import psutil
 import pytest
 
-from tests.support.kafka_helpers import admin, wait_until
+from tests.support.kafka_helpers import admin, create_topic, wait_until
 from tests.support.worker_process import clean_environment
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
@@ -313,6 +314,47 @@ def test_what_ends_by_itself_in_the_middle_is_one_line_and_leaves_nothing(
     assert "Traceback" not in run.output
     assert not alive(children)
     assert not list(tmp_path.glob("emotion-kafka-*"))
+
+
+SOURCE = """
+import itertools, sys, time
+from kafka import KafkaProducer
+from worker.demo.sentences import Message
+from worker.demo.source import Pace, Source
+producer = KafkaProducer(bootstrap_servers=sys.argv[1], acks="all", enable_idempotence=True)
+message = Message(key=b"k", value=b"v", headers=())
+source = Source(
+    producer=producer, topic="in", messages=itertools.repeat(message), settled=lambda: 0
+)
+source.take(Pace(phase="burst", rate=None, until=None, room=lambda: 1_000_000))
+source.start()
+while source.sent < 100:
+    time.sleep(0.01)
+print("sends", flush=True)
+sys.stdin.readline()
+source.abandon()
+print("sent", source.sent)
+"""
+
+
+def test_a_source_whose_broker_is_gone_ends_at_once_and_leaves_nothing_for_the_programs_end(
+    own_kafka,
+):
+    """The client closes a forgotten producer when the program ends, and prints a traceback."""
+    cluster = own_kafka()
+    create_topic(cluster.bootstrap_servers, "in", 1)
+    process = subprocess.Popen(
+        [sys.executable, "-c", SOURCE, cluster.bootstrap_servers], env=clean_environment(),
+        text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout.readline() == "sends\n"
+    cluster.suspend()  # requests are on their way, and more is sent
+    time.sleep(1)
+    began = time.monotonic()
+    out, err = process.communicate("go\n", timeout=SECONDS)
+    assert time.monotonic() - began < 10
+    assert (process.returncode, err) == (0, "")
+    assert int(out.split()[1]) > 100
 
 
 @pytest.mark.usefixtures("_broker")

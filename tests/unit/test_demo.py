@@ -11,6 +11,7 @@ import shlex
 import signal
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -450,6 +451,8 @@ class Broker:
 
     def __init__(self):
         self.records = []
+        self._sender = None
+        self._accumulator = SimpleNamespace(has_incomplete=False)
 
     def send(self, topic, *, key, value, headers):
         self.records.append(dict(headers))

@@ -142,7 +142,7 @@ def _stream(settings: DemoSettings, show: Show, stop: Stop, running: _Running) -
             messages=sentences.stream(texts, settings.messages or FEWEST, forever=True),
             settled=lambda: ledger.settled,
         )
-        stack.callback(source.close)
+        stack.callback(source.abandon)
         watch = Watch(
             ledger=ledger,
             reader=reader,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from worker.demo.topics import PHASE, SENT
 from worker.errors import Fatal
+from worker.kafka.writer import end
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,6 +26,8 @@ CATCH_UP_SECONDS = 1.0
 """Of a stall so much is made up for: without a limit a flood would follow it."""
 CLOSE_SECONDS = 10.0
 """For the last messages to be acknowledged."""
+ABANDON_SECONDS = 1.0
+"""For a producer, and the thread that waits for it, to end where nothing is waited for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,10 +87,18 @@ class Source:
         self._stop.set()
 
     def close(self) -> None:
-        """Finishes, and waits until the thread has ended."""
+        """Finishes, and waits until the thread has ended: for a while, then it is abandoned."""
         self._stop.set()
         if self._thread.ident is not None:
             self._thread.join(CLOSE_SECONDS)
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Ends the producer at once. What is not acknowledged by now is no longer waited for."""
+        self._stop.set()
+        end(self._producer, timeout=ABANDON_SECONDS)
+        if self._thread.ident is not None:
+            self._thread.join(ABANDON_SECONDS)
 
     def ended(self) -> bool:
         """Whether everything is sent and acknowledged.
@@ -113,10 +124,7 @@ class Source:
             self._producer.flush(timeout=30)
         except Exception as error:  # noqa: BLE001 - a thread's boundary: the owner raises it
             self._refused(error)
-        try:
-            self._producer.close(timeout=5)
-        except Exception as error:  # noqa: BLE001 - likewise
-            self._refused(error)
+        end(self._producer, timeout=ABANDON_SECONDS)
 
     def _send_all(self) -> None:
         pace, due = None, 0.0
