@@ -10,6 +10,7 @@ import os
 import signal
 import uuid
 import warnings
+import zlib
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ _LINUX = hasattr(os, "sched_getaffinity")
 _ROOM = pytest.StashKey[Room]()
 IN_CI = os.environ.get("CI", "").lower() not in _FALSE
 KAFKA_REQUIRED = IN_CI or os.environ.get("REQUIRE_KAFKA", "").lower() not in _FALSE
+
+_SEVERAL = "PYTEST_XDIST_WORKER" in os.environ
 
 # No deadlines: on a machine that others use too they measure the others.
 hypothesis.settings.register_profile("dev", deadline=None)
@@ -77,14 +80,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=_turn)  # --random-order shuffles them after this
 
 
-def _turn(item: pytest.Item) -> int:
-    """The long ones first, so that no process is left with one at the end; the lone ones last."""
+def _turn(item: pytest.Item) -> tuple[int, int]:
+    """The long ones first, so that no process is left with one at the end; the lone ones last.
+
+    Several processes take those of a file one by one. The long ones are mixed for them: files of
+    tests that wait, and of tests that compute, would each have their time together.
+    """
     marks = {mark.name for mark in item.iter_markers()}
     if "alone" in marks:
-        return 3
-    if "slow" in marks:
-        return 0
-    return 1 if marks & {"kafka", "heavy"} else 2
+        return 3, 0
+    if "slow" in marks or "kafka" in marks:
+        return 0, zlib.crc32(item.nodeid.encode()) if _SEVERAL else 0
+    return 1 if "heavy" in marks else 2, 0
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -2,6 +2,7 @@
 
 import functools
 import gc
+import itertools
 import re
 import socket
 import warnings
@@ -15,22 +16,28 @@ from tests import conftest, tools
 from tests.support.together import HEAVY, TOGETHER, Together
 
 
-def item(*marks, module="tests.unit.test_thing"):
+def item(*marks, module="tests.unit.test_thing", numbers=itertools.count()):  # noqa: B008
     def closest(name):
         return next((mark for mark in marks if mark == name), None)
 
     return SimpleNamespace(
+        nodeid=f"tests/unit/test_thing.py::test_{next(numbers)}",
         module=SimpleNamespace(__name__=module),
         get_closest_marker=closest,
         iter_markers=lambda: [SimpleNamespace(name=mark) for mark in marks],
     )
 
 
-def test_the_long_ones_come_first_and_the_lone_ones_last():
+@pytest.mark.parametrize("several", [False, True])
+def test_the_long_ones_come_first_and_the_lone_ones_last(monkeypatch, several):
+    monkeypatch.setattr(conftest, "_SEVERAL", several)
     marked = [("alone", "slow"), (), ("kafka",), ("heavy",), ("slow", "kafka")]
-    ordered = sorted((item(*marks) for marks in marked), key=conftest._turn)
+    ordered = sorted((item(*marks) for marks in marked * 20), key=conftest._turn)
     names = [tuple(mark.name for mark in each.iter_markers()) for each in ordered]
-    assert names == [("slow", "kafka"), ("kafka",), ("heavy",), (), ("alone", "slow")]
+    long, rest = names[:40], names[40:]
+    assert rest == [("heavy",)] * 20 + [()] * 20 + [("alone", "slow")] * 20
+    assert sorted(long) == [("kafka",)] * 20 + [("slow", "kafka")] * 20
+    assert (long == [("kafka",), ("slow", "kafka")] * 20) is not several
 
 
 def test_tests_that_share_what_is_costly_stay_in_one_process():
