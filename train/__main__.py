@@ -44,7 +44,9 @@ def _command(given: Sequence[str]) -> int:
         return 0 if given else REFUSED
     command, rest = given[0], given[1:]
     if command not in _COMMANDS:
-        raise Refused(f"{command}: no such command; there are {', '.join(_COMMANDS)}")
+        from train.given.commands import unknown  # noqa: PLC0415
+
+        raise Refused(unknown(command, list(_COMMANDS)))
     hub.quiet()
     try:
         with interruptible():

@@ -47,7 +47,9 @@ def main(argv: list[str] | None = None) -> int:
         return EXIT_DRAINED
     try:
         if command not in commands:
-            raise Refused(f"there is no command {command!r}: one of {', '.join(commands)}")
+            from worker.given.commands import unknown  # noqa: PLC0415
+
+            raise Refused(unknown(command, list(commands)))
         return commands[command](options)
     except Refused as error:
         for line in str(error).splitlines():

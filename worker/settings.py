@@ -56,7 +56,7 @@ def _readable(path: Path) -> Path:
     return path
 
 
-_HOST = r"(\[[0-9A-Fa-f:.]+\]|[^\s.:/,\[\]]{1,63}(\.[^\s.:/,\[\]]{1,63})*\.?)"
+_HOST = r"(\[[0-9A-Fa-f:.]+\]|[^\s.:/,@\[\]]{1,63}(\.[^\s.:/,@\[\]]{1,63})*\.?)"
 _PORTS = range(1, 65_536)
 _ADDRESS = re.compile(_HOST + r"(:(?P<port>[0-9]{1,5}))?")
 
@@ -72,6 +72,7 @@ def _addresses(given: str) -> str:
     return given
 
 
+Servers = Annotated[str, AfterValidator(_addresses)]
 ReadableFile = Annotated[Path, AfterValidator(_readable), Wanted("a file that can be read")]
 
 
@@ -87,7 +88,7 @@ class Group(BaseModel):
 
 
 class KafkaSettings(Group):
-    bootstrap_servers: Annotated[str, AfterValidator(_addresses)] = "localhost:9092"
+    bootstrap_servers: Servers = "localhost:9092"
     """Brokers to reach the cluster by: `host:port`, several with commas."""
     group_id: Annotated[str, MinLen(1)] = "emotion-worker"
     """Consumer group. Replicas with the same group share the input's partitions."""
@@ -122,7 +123,7 @@ class KafkaSettings(Group):
     )
     """How the group shares partitions; the same in all of it. All but the first take every
     partition away from every replica in each rebalance."""
-    max_poll_interval: Annotated[float, Ge(10), SECONDS] = 300.0
+    max_poll_interval: Annotated[float, Ge(10), Le(604_800), SECONDS] = 300.0
     """Longest pause between two polls before the replica leaves the group."""
     metadata_max_age: Annotated[float, Ge(1), Le(3600), SECONDS] = 30.0
     """How soon added partitions are found, and how often topics are looked at for deletion."""
@@ -219,7 +220,9 @@ class ModelSettings(Group):
     checkpoint: Path = Path("checkpoint")
     """Directory that `emotion-train run` wrote, or any single-label Hugging Face classifier."""
     device: Annotated[
-        str, Field(pattern=r"^(auto|cpu|cuda|cuda:\d+)$"), Wanted("one of auto, cpu, cuda, cuda:N")
+        str,
+        Field(pattern=r"^(auto|cpu|cuda|cuda:(0|[1-9][0-9]{0,2}))$"),
+        Wanted("one of auto, cpu, cuda, cuda:N"),
     ] = "auto"
     """`auto` (CUDA where there is one), `cuda`, `cuda:N`, `cpu`; CUDA without a GPU is refused."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"

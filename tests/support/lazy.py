@@ -12,4 +12,6 @@ class Lazy:
         self._lazy_name = name
 
     def __getattr__(self, attribute: str) -> Any:
+        if attribute.startswith("__") or "mock" in attribute or "pytest" in attribute:
+            raise AttributeError(attribute)  # pytest asks all that it collects for such
         return getattr(importlib.import_module(self._lazy_name), attribute)

@@ -3,6 +3,7 @@ made once for all of them."""
 
 import fcntl
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -23,12 +24,15 @@ def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], obje
     Args:
         factory: pytest's.
         name: Of the path; the same name means the same thing.
-        make: Makes it. A failure is raised, and the next process tries again.
+        make: Makes it. A failure is raised, and the next process begins again with nothing there.
     """
     path = shared_folder(factory) / name
     done = path.with_name(f"{name}.done")
     with FileLock(path.with_name(f"{name}.lock")):
         if not done.exists():
+            if path.is_dir():
+                shutil.rmtree(path)
+            path.unlink(missing_ok=True)
             make(path)
             done.touch()
     return path

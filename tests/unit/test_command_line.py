@@ -71,7 +71,7 @@ def test_an_unknown_command_is_refused_with_the_known_ones(capsys):
     code, out, err = told(capsys, "label")
     assert (code, out) == (2, "")
     assert err == [
-        "emotion-worker: there is no command 'label': one of run, check, schema, demo, redrive"
+        "emotion-worker: there is no command 'label'; there are run, check, schema, demo, redrive"
     ]
 
 

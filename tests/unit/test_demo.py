@@ -704,7 +704,7 @@ class TestOptions:
             (["--rate", "nan"], "--rate: 'nan' is not a number"),
             (["--messages", "0"], "--messages: '0' is not a whole number"),
             (["--messages"], "--messages: a value is missing"),
-            (["--bootstrap-servers", ""], "--bootstrap-servers: '' is not host:port"),
+            (["--bootstrap-servers", ""], "--bootstrap-servers: '' is no host:port"),
         ],
     )
     def test_what_is_wrong_is_refused_in_one_line(self, given, said):

@@ -118,12 +118,18 @@ def test_what_is_made_once_is_made_once_however_many_ask(factory):
     assert len(made) == 1
 
 
-def test_what_could_not_be_made_is_tried_again_by_the_next(factory):
+def test_what_could_not_be_made_is_tried_again_by_the_next_from_nothing(factory):
     def fail(path):
-        path.write_text("half")
+        path.mkdir()
+        (path / "half").touch()
         raise ValueError("no luck")
 
-    with pytest.raises(ValueError, match="no luck"):
-        once(factory, "thing", fail)
-    path = once(factory, "thing", lambda path: path.write_text("whole"))
-    assert path.read_text() == "whole"
+    def make(path):
+        path.mkdir()
+        (path / "whole").touch()
+
+    for _ in range(2):
+        with pytest.raises(ValueError, match="no luck"):
+            once(factory, "thing", fail)
+    path = once(factory, "thing", make)
+    assert [file.name for file in path.iterdir()] == ["whole"]

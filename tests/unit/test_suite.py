@@ -5,6 +5,8 @@ import gc
 import itertools
 import re
 import socket
+import subprocess
+import sys
 import warnings
 from types import SimpleNamespace
 
@@ -14,6 +16,7 @@ from kafka.net.selector import NetworkSelector, Task
 
 from tests import conftest, tools
 from tests.support.together import HEAVY, TOGETHER, Together
+from tests.support.worker_process import clean_environment
 
 
 def item(*marks, module="tests.unit.test_thing", numbers=itertools.count()):  # noqa: B008
@@ -103,6 +106,27 @@ def test_lone_tests_that_follow_each_other_leave_nobody_in_between_them():
         ran.append(end.value.value)
     assert ran == [0, 1, 2, 3, 4]
     assert room.seen == ["in", "out", "alone", "alone", "out", "in", "out", "alone", "out"]
+
+
+COLLECT = """
+import sys, pytest
+class Look:
+    def pytest_collection_finish(self, session):
+        heavy = {"torch", "transformers", "sklearn", "datasets"} & set(sys.modules)
+        print("collected", len(session.items), "with", sorted(heavy))
+sys.exit(pytest.main(["--collect-only", "-q", "-p", "no:cacheprovider", "tests"], plugins=[Look()]))
+"""
+
+
+@pytest.mark.slow
+def test_no_library_of_seconds_is_imported_before_a_test_uses_it():
+    done = subprocess.run(
+        [sys.executable, "-c", COLLECT], cwd=conftest.ROOT, env=clean_environment(),
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith("collected"))
+    assert line.endswith("with []")
+    assert int(line.split()[1]) > 1_000
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from train.cli import parse
 from train.errors import Refused as TrainRefused
 from train.settings import EvaluateSettings, PredictSettings, RunSettings
 from worker import settings
+from worker.__main__ import main as worker_main
 from worker.demo import setup
 from worker.demo.options import DemoSettings
 from worker.demo.options import load as load_demo
@@ -109,7 +110,29 @@ CASES = [
      ["--dry-rn: there is no such option; did you mean --dry-run?"]),
     ({}, "emotion-worker demo", "--message 9",
      ["--message: there is no such option; did you mean --messages?"]),
+    ({}, WORKER, "-- --http.port 1",
+     ["--: ends the options, and nothing stands after them: leave it out"]),
+    ({"WORKER_KAFKA": '{"": 1, "bootstrap_servers": null}'}, WORKER, "",
+     ["WORKER_KAFKA: bootstrap_servers: nothing is not a text", "WORKER_KAFKA: '': there is no such setting"]),
     # types and ranges
+    ({}, WORKER, "--batch.max-wait -inf",
+     ["--batch.max-wait: '-inf' is not a number of seconds from 0 to 60"]),
+    ({}, "emotion-worker redrive", "--since -2h",
+     ["--since: '-2h' is not a time like 2026-11-22T10:00:00Z, 2026-11-22 10:00 (UTC without a zone) or 2h (ago)"]),
+    ({"WORKER_KAFKA__MAX_POLL_INTERVAL": "3000000"}, WORKER, "",
+     ["WORKER_KAFKA__MAX_POLL_INTERVAL: '3000000' is not a number of seconds from 10 to 604800"]),
+    ({}, WORKER, "--model.device cuda:01",
+     ["--model.device: 'cuda:01' is not one of auto, cpu, cuda, cuda:N"]),
+    ({}, WORKER, "--model.device cuda:\uff11",
+     ["--model.device: 'cuda:\uff11' is not one of auto, cpu, cuda, cuda:N"]),
+    ({}, "emotion-worker demo", "--bootstrap-servers kafka://x",
+     ["--bootstrap-servers: 'kafka://x' is no host:port"]),
+    ({"WORKER_BATCH": "[" * 100_000}, WORKER, "",
+     ["WORKER_BATCH: the value (not shown) is not a JSON object; its settings can be given one by one"]),
+    # what two groups and all of them together say
+    ({}, WORKER, "--input.topic t --output.topic t --breaker.minimum 2000",
+     ["--breaker.minimum: 2000 is more than --breaker.window (1000)",
+      "--input.topic and --output.topic: name one topic, 't'; there must be three topics"]),
     ({"WORKER_BATCH__MAX_RECORDS": "many"}, WORKER, "",
      ["WORKER_BATCH__MAX_RECORDS: 'many' is not a whole number from 1 to 65536"]),
     ({"WORKER_BATCH__MAX_WAIT": "61"}, WORKER, "",
@@ -268,6 +291,88 @@ def test_a_broken_env_file_does_not_hide_the_rest(monkeypatch, tmp_path):
     ]
 
 
+UNREADABLE = (
+    "cannot be read: it takes NAME=value; a value that begins with a quote ends with the same"
+)
+
+
+@pytest.mark.parametrize(
+    ("content", "lines"),
+    [
+        ('WORKER_INPUT__TOPIC="orders\nWORKER_HTTP__PORT=x\n',
+         [f".env: line 1 {UNREADABLE}", ".env: WORKER_HTTP__PORT: 'x' is not a whole number from 0 to 65535"]),
+        ("\n\n# topics\nWORKER_INPUT__TOPIC: orders\n", [f".env: line 4 {UNREADABLE}"]),
+        ("set WORKER_INPUT__TOPIC=orders", [f".env: line 1 {UNREADABLE}"]),
+        ("A=1\n\nWORKER_INPUT__TOPIC='orders", [f".env: line 3 {UNREADABLE}"]),
+        ("WORKER_INPUT__TOPIC\n", [".env: WORKER_INPUT__TOPIC: a value is missing (line 1)"]),
+        ("WORKER_SECRETS_DIR=/run/secrets\n",
+         [".env: WORKER_SECRETS_DIR: is read from the environment alone: set it there"]),
+        ("worker_http__port=x", [".env: worker_http__port: 'x' is not a whole number from 0 to 65535"]),
+    ],
+)  # fmt: skip
+def test_no_line_of_the_env_file_is_passed_over(tmp_path, content, lines):
+    (tmp_path / ".env").write_text(content)
+    assert said(WORKER) == lines
+
+
+def test_lines_of_the_env_file_that_mean_something_elsewhere_are_none_of_ours(tmp_path):
+    (tmp_path / ".env").write_text("OTHER\nexport WORKER_HTTP__PORT='81'  # of the probes\n\n")
+    assert settings.load([]).http.port == 81
+
+
+@pytest.mark.parametrize(("kind", "line"), [
+    ("pipe", ".env: is a pipe; a file of NAME=value lines is read"),
+    ("dangling", ".env: cannot be read: No such file or directory"),
+])  # fmt: skip
+def test_an_env_file_that_is_no_file_is_neither_waited_for_nor_passed_over(tmp_path, kind, line):
+    path = tmp_path / ".env"
+    path.symlink_to("nothing") if kind == "dangling" else os.mkfifo(path)
+    assert said(WORKER) == [line]
+
+
+@pytest.mark.parametrize(("name", "value", "line"), [
+    ("worker_secrets_dir", "/nowhere",
+     "WORKER_SECRETS_DIR: '/nowhere' cannot be read as a directory: No such file or directory"),
+    ("WORKER_SECRETS_DIR", "~nobody-of-that-name/x",
+     "WORKER_SECRETS_DIR: '~nobody-of-that-name/x': there is no such user"),
+])  # fmt: skip
+def test_the_directory_of_secrets_is_not_passed_over(monkeypatch, name, value, line):
+    monkeypatch.setenv(name, value)
+    assert said(WORKER) == [line]
+
+
+def test_what_begins_with_a_dash_is_a_value_after_an_option_that_takes_one():
+    chosen = load_train("predict", ["--checkpoint", "x", "-so happy", "--device", "cpu", "b"])
+    assert chosen[1] == ("-so happy", "b")
+    assert settings.load(["--kafka.group-id", "-g"]).kafka.group_id == "-g"
+
+
+@pytest.mark.parametrize(
+    ("main", "word", "line"),
+    [
+        (worker_main, "rnu", "emotion-worker: there is no command 'rnu'; did you mean run?"),
+        (
+            worker_main,
+            "--hlep",
+            "emotion-worker: there is no command '--hlep'; did you mean --help?",
+        ),
+        (
+            train_main,
+            "evalute",
+            "emotion-train: there is no command 'evalute'; did you mean evaluate?",
+        ),
+        (
+            train_main,
+            "x",
+            "emotion-train: there is no command 'x'; there are run, evaluate, predict",
+        ),
+    ],
+)
+def test_a_command_that_there_is_not(capsys, main, word, line):
+    assert main([word]) == 2
+    assert capsys.readouterr().err.splitlines() == [line]
+
+
 def leaves(kind, path=()):
     for name, field in kind.model_fields.items():
         inner = field.annotation
@@ -284,7 +389,8 @@ def test_what_every_setting_is_given_is_taken_or_refused_by_one_plain_line(comma
         f"--{'.'.join(path)}".replace("_", "-"): field for path, field in leaves(KINDS[command])
     }
     lines = said(command, *(f"{option}={value}" for option in options))
-    refused = [line.partition(": ")[0] for line in lines]
+    begins = [line.partition(": ")[0] for line in lines]
+    refused = [name for names in begins for name in re.split(", | and ", names)]
     assert len(refused) == len(set(refused))
     assert set(refused) <= options.keys()
     for line in lines:
@@ -323,6 +429,10 @@ def test_every_variable_is_named_as_such(monkeypatch, command):
         ({}, ["--kafka.bootstrap-servers", f"me:{PASSWORD}@:x"]),
         ({}, ["--kafka.sasl-token-file", PASSWORD * 6]),
         ({}, ["--kafka.ssl-keyfile", f"-----BEGIN PRIVATE KEY-----\n{PASSWORD}"]),
+        ({}, ["--kafka.sasl-pasword", f"--{PASSWORD}"]),
+        ({}, [f"--kafka.sasl-password{PASSWORD}"]),
+        ({}, ["--kafka.bootstrap-servers", f"me:{PASSWORD}@host:9092"]),
+        ({}, ["--kafka.bootstrap-servers", f"{PASSWORD}@host:9092"]),
         ({"WORKER_KAFKA__SASL_PASSWORD__X": PASSWORD}, []),
         ({"WORKER_SASL_PASSWORD": PASSWORD}, []),
     ],

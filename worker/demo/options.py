@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from annotated_types import Ge, Gt, Le, MinLen
-from pydantic import Field
+from annotated_types import Ge, Gt, Le
 from pydantic_settings import SettingsConfigDict
 
 from worker.demo.phases import Wishes
@@ -12,7 +11,7 @@ from worker.errors import Refused
 from worker.given import places
 from worker.given.base import Given
 from worker.given.places import Wrong
-from worker.given.wording import Wanted
+from worker.settings import Servers
 
 
 class DemoSettings(Given):
@@ -44,10 +43,7 @@ class DemoSettings(Given):
     """Send until Ctrl-C, then label the rest and show the summary."""
     checkpoint: Path | None = None
     """Directory of a checkpoint of your own. Default: one that is trained here once (.demo)."""
-    bootstrap_servers: (
-        Annotated[str, MinLen(1), Field(pattern=r"\S"), Wanted("host:port, several with commas")]
-        | None
-    ) = None
+    bootstrap_servers: Servers | None = None
     """A Kafka of your own, `host:port`: its topics are made for the demo, and deleted after it."""
 
     def wishes(self) -> Wishes:

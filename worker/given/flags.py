@@ -104,9 +104,10 @@ def read(
         for action in options.values():
             if action.nargs is None:
                 action.nargs, action.const = "?", _ABSENT
-    kept, problems = _switches(words, options)
+    kept, problems = _switches(_joined(words, options), options)
+    read_words = parser.parse_known_intermixed_args if texts else parser.parse_known_args
     try:
-        parsed, left = parser.parse_known_args(kept)
+        parsed, left = read_words(kept)
     except _Misread:
         # Not argparse's own words: they may repeat a password.
         line = f"the options cannot be read: see {prog} --help"
@@ -144,6 +145,22 @@ def _plain(names: Sequence[str], how: dict[str, Any]) -> dict[str, Any]:
     return how | {"help": text, "metavar": _METAVARS.get(metavar, metavar)}
 
 
+def _joined(words: Sequence[str], options: Mapping[str, Action]) -> list[str]:
+    """The words with `--since -2h` as `--since=-2h`.
+
+    argparse takes what begins with - for an option, be it a negative number or a password.
+    """
+    joined: list[str] = []
+    for word in words:
+        before = options.get(joined[-1]) if joined else None
+        value = before is not None and before.nargs == "?" and re.match(r"-[^-]", word)
+        if value and word not in options:
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
+
+
 def _switches(words: Sequence[str], options: Mapping[str, Action]) -> tuple[list[str], list[str]]:
     """The words without `--switch=value`, which would stop argparse; and a line for each."""
     kept, problems = [], []
@@ -172,18 +189,32 @@ def _readable(source: CliSettingsSource[Any], name: str, value: Any) -> bool:
     return True
 
 
+def _is_password(word: str, known: Sequence[str]) -> bool:
+    """Whether a word is, or was meant to be, an option that takes a password."""
+    name = word.partition("=")[0]
+    return "password" in name or (name.startswith("--") and "password" in meant(name, known))
+
+
 def _left_over(left: Sequence[str], words: Sequence[str], known: Sequence[str]) -> list[str]:
     """A line for each word that belongs to no option, as far as it cannot be a secret."""
     # What follows a misspelt option is its value, and what follows a password may be its rest.
-    after_password = {after for before, after in pairwise(words) if "password" in before}
-    near_password = any("password" in word for word in words)
+    after_password = {after for before, after in pairwise(words) if _is_password(before, known)}
+    near_password = any(_is_password(word, known) for word in words)
+    passwords = [name for name in known if "password" in name]
     lines: list[str] = []
     strays: list[str] = []
     follows = False
     for word in left:
         option = _OPTION.match(word)
         name = word.partition("=")[0]
-        if option and word not in after_password:
+        begins = next((each for each in passwords if name != each and name.startswith(each)), None)
+        if word == "--":
+            lines.append("--: ends the options, and nothing stands after them: leave it out")
+            break
+        if begins:
+            lines.append(f"{begins}...: there is no such option (its rest is not shown)")
+            follows = True
+        elif option and word not in after_password:
             lines.append(f"{option[0]}: there is no such option{meant(option[0], known)}")
             follows = True
         elif f"--{name}" in known or (not near_password and meant(name, known)):

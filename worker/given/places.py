@@ -7,12 +7,16 @@ validated and its problems are named in the same run.
 
 from __future__ import annotations
 
+import io
+import logging
 import os
 import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from dotenv.parser import parse_stream
 from pydantic import ValidationError
 from pydantic_settings import (
     BaseSettings,
@@ -89,7 +93,8 @@ class Place:
         for length in range(len(setting) - 1, 0, -1):
             group, rest = setting[:length], setting[length:]
             if self.key(group) in self.values and holds(self.values[self.key(group)], rest):
-                return f"{self.written(self.key(group))}: {'.'.join(rest)}"
+                inside = ".".join(part or "''" for part in rest)
+                return f"{self.written(self.key(group))}: {inside}"
         return None
 
 
@@ -208,10 +213,21 @@ def _variables(
     environment = {name.lower(): name for name in os.environ}
     add(EnvSettingsSource(kind), lambda key: environment.get(key, key.upper()), secret=False)
     try:
-        add(_env_file(kind), lambda key: f".env: {key.upper()}", secret=False)
+        lines, spelled = _env_lines(kind)
+        problems.extend(lines)
+        source = DotEnvSettingsSource(kind)
+        # A name without a value is told of above.
+        source.env_vars = {
+            key: value for key, value in source.env_vars.items() if value is not None
+        }
+        add(source, lambda key: f".env: {spelled.get(key, key.upper())}", secret=False)
+        if folder and folder.lower() in spelled:
+            problems.append(
+                f".env: {spelled[folder.lower()]}: is read from the environment alone: set it there"
+            )
     except Wrong as error:
         problems.append(str(error))
-    path = os.environ.get(folder) if folder else None
+    path = os.environ.get(environment.get(folder.lower(), folder)) if folder else None
     if path:
         try:
             files = _files(path)
@@ -227,20 +243,47 @@ def _variables(
     return places, problems
 
 
-def _env_file(kind: type[BaseSettings]) -> DotEnvSettingsSource:
-    """`.env`, read.
+def _env_lines(kind: type[BaseSettings]) -> tuple[list[str], dict[str, str]]:
+    """Of `.env`: a line for each of its lines that cannot be read, and its names as written.
+
+    python-dotenv passes over a line that it cannot read; what it says would be lost, and the
+    worker would read a topic that nobody named. No value is repeated: it may be a password.
 
     Raises:
-        Wrong: It is there and cannot be read.
+        Wrong: The file is there and cannot be read.
     """
-    if Path(str(kind.model_config["env_file"])).is_dir():
-        raise Wrong(".env: is a directory; a file of NAME=value lines is read")
+    path = Path(str(kind.model_config["env_file"]))
+    if not os.path.lexists(path):
+        return [], {}
     try:
-        return DotEnvSettingsSource(kind)
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode) or stat.S_ISFIFO(mode):
+            what = "directory" if stat.S_ISDIR(mode) else "pipe"
+            raise Wrong(f".env: is a {what}; a file of NAME=value lines is read")
+        content = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise Wrong(f".env: is not UTF-8 (at byte {error.start})") from error
     except OSError as error:
         raise Wrong(f".env: cannot be read: {error.strerror}") from error
+    logging.getLogger("dotenv.main").setLevel(logging.ERROR)  # said here, and better
+    prefix = str(kind.model_config["env_prefix"]).lower()
+    lines, spelled = [], {}
+    for each in parse_stream(io.StringIO(content)):
+        number = each.original.line + _blank_lines_before(each.original.string)
+        if each.error:
+            lines.append(
+                f".env: line {number} cannot be read: it takes NAME=value; a value that begins "
+                "with a quote ends with the same"
+            )
+        elif each.key is not None and each.key.lower().startswith(prefix):
+            if each.value is None:
+                lines.append(f".env: {each.key}: a value is missing (line {number})")
+            spelled[each.key.lower()] = each.key
+    return lines, spelled
+
+
+def _blank_lines_before(text: str) -> int:
+    return text[: len(text) - len(text.lstrip())].count("\n")
 
 
 def _files(folder: str) -> dict[str, Path]:
@@ -249,7 +292,10 @@ def _files(folder: str) -> dict[str, Path]:
     Raises:
         Wrong: It is not there, is no directory, or one of them cannot be read.
     """
-    path = Path(folder).expanduser()
+    try:
+        path = Path(folder).expanduser()
+    except RuntimeError as error:
+        raise Wrong(f"{folder!r}: there is no such user") from error
     try:
         files = {file.name.lower(): file for file in sorted(path.iterdir()) if file.is_file()}
     except OSError as error:
@@ -303,14 +349,27 @@ def _explained(
         faulty.add(setting)
         beside = [each[-1] for each in settings_of(kind) if each[:-1] == setting[:-1]]
         lines.append(_line(problem, setting, field, places=places, beside=beside))
-    # Once more without them: else two topics that are one would be named only in the next run.
-    try:
-        kind(_env_file=None, **without(merged, faulty))
-    except ValidationError as rest:
-        for problem in rest.errors(include_url=False):
-            if _is_combination(problem, field_of(kind, setting_of(problem))):
-                lines += _combinations(problem, faulty, places)
-    return lines
+    # Again without them: else two topics that are one would be named only in the next run. And
+    # again without the groups that do not go together, for what is asked of all groups comes last.
+    while True:
+        try:
+            kind(_env_file=None, **without(merged, faulty))
+        except ValidationError as rest:
+            problems = [
+                problem
+                for problem in rest.errors(include_url=False)
+                if _is_combination(problem, field_of(kind, setting_of(problem)))
+            ]
+        else:
+            return lines
+        for problem in problems:
+            lines += _combinations(problem, faulty, places)
+        groups = {setting_of(problem) for problem in problems} - {()}
+        if not groups:
+            return lines
+        faulty |= {
+            each for each in settings_of(kind) for group in groups if each[: len(group)] == group
+        }
 
 
 def _line(

@@ -52,17 +52,19 @@ def groups_of(kind: type[BaseModel], key: Callable[[Setting], str]) -> frozenset
 def json_object(value: Any) -> dict[str, Any] | None:
     try:
         found = json.loads(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
 
 
 def holds(value: Any, setting: Setting) -> bool:
-    """Whether a group that was given as JSON has a setting."""
+    """Whether a group that was given as JSON has a setting, be it null."""
     found: Any = json_object(value)
     for name in setting:
-        found = found.get(name) if isinstance(found, dict) else None
-    return found is not None
+        if not isinstance(found, dict) or name not in found:
+            return False
+        found = found[name]
+    return True
 
 
 def laid_over(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def _moment(given: Any) -> Any:
     """ISO 8601, or how long ago: `90s`, `30m`, `2h`, `7d`, `1w`."""
     if not isinstance(given, str):
         return given
-    ago = re.fullmatch(r"(\d{1,6}(?:\.\d{1,6})?)([smhdw])", given.strip())
+    ago = re.fullmatch(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)([smhdw])", given.strip())
     try:
         if ago is not None:
             return datetime.now(UTC) - timedelta(**{UNITS[ago[2]]: float(ago[1])})

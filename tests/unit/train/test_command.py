@@ -33,7 +33,7 @@ def refused(capsys, *arguments: str) -> str:
 def test_no_command_and_an_unknown_one_are_refused(capsys):
     assert main([]) == 2
     assert "run | evaluate | predict" in capsys.readouterr().err
-    assert "no such command" in refused(capsys, "train")
+    assert "there is no command" in refused(capsys, "train")
 
 
 def test_help_answers_without_loading_a_library():
