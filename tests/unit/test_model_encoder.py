@@ -173,12 +173,101 @@ def test_saved_positions_of_old_releases_are_passed_over(path, logs):
     assert built_here(logs)
 
 
-def test_a_tensor_that_is_not_part_of_the_network_is_left_to_transformers(path, logs):
+def with_tensors(path, **more):
     tensors = safetensors.load_file(path / "model.safetensors")
-    tensors["bert.encoder.layer.0.attention.self.distance.weight"] = torch.ones(3, 3)
+    tensors |= {name.replace("__", "."): tensor for name, tensor in more.items()}
     safetensors.save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})
+
+
+def test_a_head_of_another_task_beside_the_network_is_left_to_transformers(path, logs):
+    with_tensors(path, cls__predictions__bias=torch.ones(3))
     assert difference(path) <= CLOSE
     assert not built_here(logs)
+
+
+@pytest.mark.parametrize(
+    ("config", "tensor"),
+    [
+        (
+            {"position_embedding_type": "relative_key"},
+            "bert__encoder__layer__0__attention__self__distance_embedding__weight",
+        ),
+        ({}, "bert__encoder__layer__0__attention__self__distance__weight"),
+        ({}, "bert__encoder__layer__2__output__dense__weight"),
+        ({}, "classifier__scale"),
+    ],
+)
+def test_a_tensor_that_the_library_would_pass_over_is_refused(path, config, tensor):
+    edit(path, **config)
+    with_tensors(path, **{tensor: torch.ones(3, 3)})
+    with pytest.raises(Refused, match="transformers has no place for .*compute something else"):
+        networks.network(read(path), CPU)
+
+
+@pytest.mark.parametrize("layers", [0, 1])
+def test_fewer_layers_than_there_are_weights_are_refused(path, layers):
+    edit(path, num_hidden_layers=layers)
+    with pytest.raises(Refused, match="transformers has no place for bert.encoder.layer"):
+        networks.network(read(path), CPU)
+
+
+def test_whole_numbers_without_a_quantization_are_refused(path):
+    tensors = safetensors.load_file(path / "model.safetensors")
+    whole = {name: (tensor * 10).to(torch.int8) for name, tensor in tensors.items()}
+    safetensors.save_file(whole, path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(Refused, match="holds whole numbers"):
+        networks.network(read(path), CPU)
+
+
+@pytest.mark.parametrize(
+    "alias", [{"hidden_size": 16}, {"num_attention_heads": 8}, {"num_hidden_layers": 2}]
+)
+def test_a_setting_under_two_names_is_the_librarys_to_read(tmp_path, logs, alias):
+    path = family(tmp_path / "distilbert", "distilbert", hidden_dim=48)
+    edit(path, **alias)
+    try:
+        assert difference(path) <= CLOSE
+    except Refused:
+        pass  # the library takes the other one, and the weights do not fit it
+    assert not built_here(logs)
+
+
+@pytest.mark.parametrize("value", [{"1": {"num_attention_heads": 8}}, {"1": {}}])
+def test_settings_of_single_layers_are_never_passed_over(path, logs, value):
+    edit(path, per_layer_config=value)
+    with pytest.raises(Refused):
+        networks.network(read(path), CPU)
+    assert not built_here(logs)
+
+
+def test_a_model_that_returns_tuples_by_its_configuration_is_served(path, logs):
+    edit(path, return_dict=False, hidden_act="gelu_new")
+    model = networks.network(read(path), CPU)
+    ids, mask = batch(path)
+    assert model(input_ids=ids, attention_mask=mask).logits.shape == (4, 6)
+    assert not built_here(logs)
+
+
+def test_a_head_of_another_width_than_the_labels_is_refused(path):
+    edit(path, id2label=None, label2id=None, num_labels=5)
+    with pytest.raises(Refused, match="model.checkpoint: "):
+        classifiers.load(path=path, device="cpu", dtype="float32", threads=1)
+
+
+def test_a_text_that_cannot_be_labelled_at_the_start_is_a_refusal(path, monkeypatch):
+    def broken(*_):
+        raise classifiers.InferenceError("other", "index out of range")
+
+    monkeypatch.setattr("worker.model.classifier.TorchClassifier.reference", broken)
+    with pytest.raises(Refused, match="cannot label a text: index out of range"):
+        classifiers.load(path=path, device="cpu", dtype="float32", threads=1)
+
+
+def edit(path, **config):
+    """Changes config.json; None takes a name away."""
+    content = json.loads((path / "config.json").read_text()) | config
+    kept = {name: value for name, value in content.items() if value is not None}
+    (path / "config.json").write_text(json.dumps(kept))
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from worker.errors import Refused
 from worker.given.checkpoint import trouble
@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 
 LONGEST = 512
 """Tokens kept of a text where nothing says otherwise; tokenizers may claim 1e30."""
+
+SHORTEST = 3
+"""A token between the two that begin and end a text."""
+HOTTEST = 1e6
+"""Above any temperature that a calibration finds: all labels have the same score long before."""
 
 DIGEST_BYTES = 8 << 20
 """Bytes that are read and digested at a time. Each time the thread needs the interpreter again,
@@ -41,7 +46,8 @@ OFFSET_POSITIONS = frozenset(
         "mpnet",
     }
 )
-"""Model types whose position table starts at the padding id + 1: two rows hold no token."""
+"""Model types whose position table starts at the padding id + 1: the rows before it hold no
+token."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +85,7 @@ class _Content:
     temperature: float
     max_length: int
     pad_token_id: int
+    vocabulary: int
 
 
 def look(path: Path) -> None:
@@ -113,7 +120,7 @@ def read(path: Path) -> Checkpoint:
         temperature=content.temperature,
         max_length=content.max_length,
         pad_token_id=content.pad_token_id,
-        vocabulary=int(config.get("vocab_size", 2**31)),
+        vocabulary=content.vocabulary,
         label_shares=manifest.get("label_distribution"),
     )
 
@@ -129,45 +136,64 @@ def _content(path: Path) -> _Content:
     if wrong:
         raise Refused(f"model.checkpoint: {wrong}")
     config = _json(path / "config.json")
-    weights = _weights(path)
+    weights = _weights(path, config)
     if not (path / "tokenizer.json").is_file():
         raise Refused(f"model.checkpoint: {path} has no tokenizer.json: save a fast tokenizer")
     labels = _labels(path, config)
     manifest = _json(path / "manifest.json") if (path / "manifest.json").exists() else {}
     _shaped(path, manifest, labels)
+    pad_token_id = _pad_token_id(path, config)
     return _Content(
         config=config,
         manifest=manifest,
         weights=weights,
         labels=labels,
         temperature=_temperature(path, manifest),
-        max_length=_max_length(path, config, manifest),
-        pad_token_id=_pad_token_id(path, config),
+        max_length=_max_length(path, config, manifest, pad_token_id),
+        pad_token_id=pad_token_id,
+        vocabulary=_vocabulary(path, config, pad_token_id),
     )
 
 
 def _json(path: Path) -> dict[str, Any]:
     try:
+        if path.is_fifo():
+            raise Refused(f"model.checkpoint: {path} is a pipe, which is never read")
         data = json.loads(path.read_bytes())
     except FileNotFoundError as error:
         raise Refused(f"model.checkpoint: {path.parent} has no {path.name}") from error
-    except (OSError, ValueError) as error:
+    except RecursionError as error:
+        raise Refused(f"model.checkpoint: {path} cannot be read: it is nested too deep") from error
+    except OSError as error:
+        raise Refused(f"model.checkpoint: {path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
         raise Refused(f"model.checkpoint: {path} cannot be read: {error}") from error
     if not isinstance(data, dict):
         raise Refused(f"model.checkpoint: {path} is not a JSON object")
     return data
 
 
-def _weights(path: Path) -> tuple[Path, ...]:
+def _weights(path: Path, config: dict[str, Any]) -> tuple[Path, ...]:
+    """The files that transformers would take, in its order."""
+    if config.get("transformers_weights") is not None:
+        raise Refused(
+            f"model.checkpoint: config.json of {path} names a file of weights "
+            "(transformers_weights), which is not read: save it again with save_pretrained"
+        )
+    if (path / "model.safetensors").is_file():
+        return (path / "model.safetensors",)
     index = path / "model.safetensors.index.json"
     if index.is_file():
-        names = sorted(set(_json(index).get("weight_map", {}).values()))
+        shards = _json(index).get("weight_map")
+        if not isinstance(shards, dict) or not all(
+            isinstance(name, str) and "/" not in name for name in shards.values()
+        ):
+            raise Refused(f"model.checkpoint: weight_map of {index} does not map to file names")
+        names = sorted(set(shards.values()))
         missing = [name for name in names if not (path / name).is_file()]
         if missing or not names:
             raise Refused(f"model.checkpoint: {path} lacks {', '.join(missing) or 'its shards'}")
         return tuple(path / name for name in names)
-    if (path / "model.safetensors").is_file():
-        return (path / "model.safetensors",)
     raise Refused(
         f"model.checkpoint: {path} has no model.safetensors; other formats can run code when "
         "they are loaded and are not read: save it with save_pretrained"
@@ -177,6 +203,10 @@ def _weights(path: Path) -> tuple[Path, ...]:
 def _labels(path: Path, config: dict[str, Any]) -> tuple[str, ...]:
     problem = config.get("problem_type") or "single_label_classification"
     heads = config.get("architectures") or []
+    if not isinstance(heads, list):
+        raise Refused(f"model.checkpoint: architectures in config.json of {path} is no array")
+    if not isinstance(config.get("model_type"), str):
+        raise Refused(f"model.checkpoint: config.json of {path} has no model_type")
     if "auto_map" in config and not heads:
         raise Refused(f"model.checkpoint: {path} needs code of its own, which is never run")
     if heads and not any(str(head).endswith("ForSequenceClassification") for head in heads):
@@ -185,7 +215,7 @@ def _labels(path: Path, config: dict[str, Any]) -> tuple[str, ...]:
             "fine-tune it with emotion-train run"
         )
     # transformers writes no id2label where it is the default one, of two.
-    names = config.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}
+    names = config.get("id2label") or _unnamed(config)
     if not isinstance(names, dict):
         raise Refused(
             f"model.checkpoint: id2label of {path} is no object: it maps 0, 1 ... to names"
@@ -200,6 +230,26 @@ def _labels(path: Path, config: dict[str, Any]) -> tuple[str, ...]:
     if len(set(ordered)) < len(ordered):
         raise Refused(f"model.checkpoint: id2label of {path} names a label twice")
     return tuple(ordered)
+
+
+def _unnamed(config: dict[str, Any]) -> dict[str, str]:
+    count = config.get("num_labels")
+    return {str(index): f"LABEL_{index}" for index in range(count if _whole(count) else 2)}
+
+
+def _whole(value: Any) -> TypeGuard[int]:
+    """Whether it is a whole number above 0; JSON's true is none."""
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _vocabulary(path: Path, config: dict[str, Any], pad_token_id: int) -> int:
+    size = config.get("vocab_size", 2**31)
+    if not _whole(size) or size <= pad_token_id:
+        raise Refused(
+            f"model.checkpoint: vocab_size in config.json of {path} is no whole number above "
+            f"pad_token_id, {pad_token_id}"
+        )
+    return int(size)
 
 
 def _shaped(path: Path, manifest: dict[str, Any], labels: tuple[str, ...]) -> None:
@@ -231,28 +281,46 @@ def _verify(path: Path, manifest: dict[str, Any], digests: dict[str, str]) -> No
 
 def _temperature(path: Path, manifest: dict[str, Any]) -> float:
     temperature = manifest.get("temperature", 1.0)
-    if not isinstance(temperature, int | float) or not 0 < temperature < float("inf"):
-        raise Refused(f"model.checkpoint: temperature {temperature!r} of {path} is not above 0")
+    number = isinstance(temperature, int | float) and not isinstance(temperature, bool)
+    if not number or not 0 < temperature <= HOTTEST:
+        raise Refused(
+            f"model.checkpoint: temperature in manifest.json of {path} is no number above 0 and "
+            f"at most {HOTTEST:g}"
+        )
     return float(temperature)
 
 
-def _max_length(path: Path, config: dict[str, Any], manifest: dict[str, Any]) -> int:
+def _max_length(
+    path: Path, config: dict[str, Any], manifest: dict[str, Any], pad_token_id: int
+) -> int:
     tokenizer_config = path / "tokenizer_config.json"
     told = _json(tokenizer_config).get("model_max_length") if tokenizer_config.exists() else None
-    limits = [LONGEST, int(told or LONGEST)]
+    limits = [LONGEST]
+    if told is not None:  # transformers writes 1e30 where there is no limit
+        if isinstance(told, bool) or not isinstance(told, int | float) or not told >= 1:
+            raise Refused(f"model.checkpoint: model_max_length in {tokenizer_config} is no length")
+        limits.append(int(min(told, 2**31)))
     positions = config.get("max_position_embeddings")
-    if isinstance(positions, int) and positions > 0:
-        limits.append(positions - (2 if config.get("model_type") in OFFSET_POSITIONS else 0))
+    if _whole(positions):
+        after_padding = config.get("model_type") in OFFSET_POSITIONS
+        # At least 2: MPNet's begins there, whatever its padding id is.
+        limits.append(positions - (max(pad_token_id, 1) + 1 if after_padding else 0))
     longest = min(limits)
     asked = manifest.get("max_length")
-    if isinstance(asked, int) and asked > 0:
+    if _whole(asked):
         longest = min(asked, limits[-1])
+    if longest < SHORTEST:
+        raise Refused(
+            f"model.checkpoint: {path} leaves room for {longest} tokens of a text, too few for one "
+            "word: max_length of manifest.json, model_max_length of tokenizer_config.json or "
+            "max_position_embeddings of config.json is wrong"
+        )
     return longest
 
 
 def _pad_token_id(path: Path, config: dict[str, Any]) -> int:
     pad = config.get("pad_token_id")
-    if isinstance(pad, int) and pad >= 0:
+    if isinstance(pad, int) and not isinstance(pad, bool) and pad >= 0:
         return pad
     raise Refused(
         f"model.checkpoint: config.json of {path} has no pad_token_id, so that texts of different "
@@ -263,7 +331,14 @@ def _pad_token_id(path: Path, config: dict[str, Any]) -> int:
 def _sha256(path: Path) -> str:
     digest = hashlib.sha256()
     buffer = memoryview(bytearray(DIGEST_BYTES))
-    with path.open("rb", buffering=0) as file:
-        while count := file.readinto(buffer):
-            digest.update(buffer[:count])
+    try:
+        with path.open("rb", buffering=0) as file:
+            while count := file.readinto(buffer):
+                digest.update(buffer[:count])
+    except OSError as error:
+        # transformers saves weights for their owner alone: another user cannot read them.
+        raise Refused(
+            f"model.checkpoint: {path} cannot be read: {error.strerror}: give the worker's user "
+            "the right to read it"
+        ) from error
     return digest.hexdigest()

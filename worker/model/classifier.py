@@ -309,7 +309,15 @@ def load(
         checkpoint=checkpoint, model=network(checkpoint, place), device=place
     )
     laps.lap("weights")
-    expected = classifier.reference()
+    try:
+        expected = classifier.reference()
+    except InferenceError as error:
+        raise Refused(f"model.checkpoint: {path} cannot label a text: {error}") from error
+    if expected.shape[1] != len(checkpoint.labels):
+        raise Refused(
+            f"model.checkpoint: the model of {path} has {expected.shape[1]} outputs, and "
+            f"config.json names {len(checkpoint.labels)} labels"
+        )
     if not np.isfinite(expected).all():
         raise Refused(f"model.checkpoint: the scores of {path} are not finite in float32")
     classifier.replace_products()

@@ -73,6 +73,8 @@ class Names:
     activation: str = "hidden_act"
     epsilon: str | None = "layer_norm_eps"
     """Of the norms; None: 1e-12, which is not a setting."""
+    others: frozenset[str] = frozenset()
+    """Names that the library also takes for these settings; with them it decides which counts."""
 
 
 BERT = Names(prefix="bert", layer="encoder.layer", dense="bert.pooler.dense", scores="classifier")
@@ -104,6 +106,7 @@ DISTILBERT = Names(
     inner="hidden_dim",
     activation="activation",
     epsilon=None,
+    others=frozenset({"hidden_size", "num_attention_heads", "num_hidden_layers"}),
 )
 FAMILIES = {
     "bert": BERT,
@@ -120,6 +123,8 @@ _ORDINARY: dict[str, tuple[Any, ...]] = {
     "position_embedding_type": (None, "absolute"),
     "quantization_config": (None,),
     "pruned_heads": (None, {}),
+    "per_layer_config": (None, {}),
+    "return_dict": (None, True),
     "attn_implementation": (None, "sdpa"),
     "_attn_implementation": (None, "sdpa"),
 }
@@ -252,6 +257,9 @@ def usual(config: dict[str, Any]) -> Names:
     for setting, values in _ORDINARY.items():
         if config.get(setting) not in values:
             raise Unusual(f"{setting} {config[setting]}")
+    both = names.others & config.keys()
+    if both:
+        raise Unusual(f"{min(both)} beside the names of its family")
     return names
 
 
@@ -267,7 +275,7 @@ class _Sizes:
 
 def _sizes(config: dict[str, Any], names: Names) -> _Sizes:
     counts = [config.get(name) for name in (names.width, names.layers, names.heads, names.inner)]
-    activation = config.get(names.activation)
+    activation = str(config.get(names.activation))
     epsilon = 1e-12 if names.epsilon is None else config.get(names.epsilon)
     width, layers, heads, inner = (count if isinstance(count, int) else 0 for count in counts)
     if min(width, layers, heads, inner) < 1 or width % heads:
@@ -276,7 +284,7 @@ def _sizes(config: dict[str, Any], names: Names) -> _Sizes:
         raise Unusual(f"activation {activation}")
     if not isinstance(epsilon, float):
         raise Unusual(f"{names.epsilon} {epsilon}")
-    return _Sizes(width, layers, heads, inner, str(activation), epsilon)
+    return _Sizes(width, layers, heads, inner, activation, epsilon)
 
 
 class _Tensors:
@@ -298,7 +306,7 @@ class _Tensors:
 
     def table(self, name: str, width: int, *, rows: str) -> nn.Parameter:
         count = self.config.get(rows)
-        if not isinstance(count, int):
+        if not isinstance(count, int) or count < 1:
             raise Unusual(f"{rows} {count}")
         return self._take(f"{name}.weight", (count, width))
 

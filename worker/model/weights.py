@@ -18,6 +18,8 @@ from worker.errors import Refused
 from worker.model import encoder
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import nn
 
     from worker.model.checkpoint import Checkpoint
@@ -48,6 +50,7 @@ def _tensors(checkpoint: Checkpoint, device: torch.device) -> dict[str, torch.Te
     try:
         for file in checkpoint.weights:
             for name, tensor in load_file(file).items():
+                _require_numbers(checkpoint, name, tensor)
                 dtype = torch.float32 if tensor.is_floating_point() else tensor.dtype
                 # Copied: the file's own pages would change, or kill the process, with the file.
                 tensors[name] = tensor.to(device, dtype, copy=True)
@@ -56,6 +59,19 @@ def _tensors(checkpoint: Checkpoint, device: torch.device) -> dict[str, torch.Te
             f"model.checkpoint: {checkpoint.path} cannot be loaded: {_first_line(error)}"
         ) from error
     return tensors
+
+
+def _require_numbers(checkpoint: Checkpoint, name: str, tensor: torch.Tensor) -> None:
+    """Refuses whole numbers where nothing says how they became so.
+
+    transformers would take their values for the weights themselves.
+    """
+    whole = not tensor.is_floating_point() and not name.endswith("_ids")
+    if whole and not checkpoint.config.get("quantization_config"):
+        raise Refused(
+            f"model.checkpoint: {name} in {checkpoint.path} holds whole numbers, and config.json "
+            "has no quantization_config: save the weights as floating-point numbers"
+        )
 
 
 def _by_transformers(checkpoint: Checkpoint, device: torch.device) -> nn.Module:
@@ -68,6 +84,7 @@ def _by_transformers(checkpoint: Checkpoint, device: torch.device) -> nn.Module:
             checkpoint.path,
             dtype=torch.float32,
             use_safetensors=True,
+            return_dict=True,
             trust_remote_code=False,
             local_files_only=True,
             output_loading_info=True,
@@ -81,7 +98,30 @@ def _by_transformers(checkpoint: Checkpoint, device: torch.device) -> nn.Module:
             f"model.checkpoint: {checkpoint.path} lacks weights, "
             f"{min(report['missing_keys'])} among them: it was not fine-tuned"
         )
+    passed_over = sorted(filter(_means_something(model), report["unexpected_keys"]))
+    if passed_over:
+        raise Refused(
+            f"model.checkpoint: transformers has no place for {passed_over[0]} of "
+            f"{checkpoint.path}"
+            f"{f' (and {len(passed_over) - 1} more)' if passed_over[1:] else ''}, and would "
+            "compute something else: the configuration or the library's version is not the one "
+            "that it was trained with"
+        )
     return _moved(model.eval(), device)
+
+
+def _means_something(model: Any) -> Callable[[str], bool]:
+    """Whether a tensor that the model has no place for belongs to what it computes.
+
+    A language model's head, and a pooler that is not used, do not.
+    """
+    inside = (f"{model.base_model_prefix}.", "classifier.", "score.", "pre_classifier.")
+
+    def means(name: str) -> bool:
+        idle = name.endswith("position_ids") or ".pooler." in name
+        return name.startswith(inside) and not idle
+
+    return means
 
 
 def _moved(model: Any, device: torch.device) -> nn.Module:
@@ -90,4 +130,10 @@ def _moved(model: Any, device: torch.device) -> nn.Module:
 
 
 def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if any("ignore_mismatched_sizes" in line for line in lines):
+        return "a tensor has another shape than config.json says"
+    if not lines:
+        return type(error).__name__
+    # A line that ends so only announces what is wrong.
+    return " ".join(lines[:2]) if lines[0].endswith((":", "(")) else lines[0]

@@ -45,6 +45,11 @@ def test_texts_are_cut_at_the_max_length_or_the_positions_of_the_model(base):
         (512, 1e30, {"max_position_embeddings": 512, "model_type": "bert"}, 512),
         (512, 512, {"max_position_embeddings": 514, "model_type": "roberta"}, 512),
         (600, 1e30, {"max_position_embeddings": 514, "model_type": "xlm-roberta"}, 512),
+        (
+            *(600, 1e30),
+            {"max_position_embeddings": 514, "model_type": "roberta", "pad_token_id": 3},
+            510,
+        ),
         (128, 64, {"max_position_embeddings": 512, "model_type": "bert"}, 64),
         (128, 1e30, {"model_type": "deberta-v2"}, 128),
     ],
