@@ -4,13 +4,15 @@ A field `learning_rate` is the option `--learning-rate`, the environment variabl
 `TRAIN_LEARNING_RATE` and the same name in a `.env` file, in this order of precedence.
 """
 
+import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from train.given.base import Given
+from train.given.places import together
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
@@ -89,6 +91,19 @@ class RunSettings(Settings):
 
     work_dir: Path | None = None
     """Directory for epoch checkpoints; a run that was killed goes on from the last one in it."""
+
+    @model_validator(mode="after")
+    def _apart(self) -> Self:
+        if self.work_dir is not None:
+            # Not resolve(): there are texts that it fails for.
+            output, work = (
+                Path(os.path.abspath(path))  # noqa: PTH100
+                for path in (self.output, self.work_dir)
+            )
+            if output == work or output in work.parents:
+                # The checkpoint is put into its place whole, where nothing may be before.
+                together(["{work_dir}: lies in {output}; give another place"])
+        return self
 
 
 class EvaluateSettings(Settings):

@@ -8,7 +8,8 @@ import sys
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from worker.errors import EXIT_DRAINED, EXIT_REFUSED, Fatal, Refused
+from worker.errors import EXIT_DRAINED, EXIT_INTERRUPTED, EXIT_REFUSED, Fatal, Refused
+from worker.signals import DrainSignals, StoppedEarly
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,9 +56,23 @@ def main(argv: list[str] | None = None) -> int:
         for line in str(error).splitlines():
             print(f"emotion-worker: {line}", file=sys.stderr)
         return EXIT_REFUSED
+    except KeyboardInterrupt:
+        print("emotion-worker: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
 
 
 def _run(options: list[str]) -> int:
+    # Caught before anything is imported: as process 1 of a container, which has no default for
+    # signals, the worker would lose one, and a pod would be deleted only after its grace period.
+    with DrainSignals() as signals:
+        try:
+            return _serve(options, signals)
+        except StoppedEarly:
+            print("emotion-worker: stopped before it had started", file=sys.stderr)
+            return EXIT_DRAINED
+
+
+def _serve(options: list[str], signals: DrainSignals) -> int:
     from worker import logs, settings  # noqa: PLC0415 - --help answers at once
 
     chosen = settings.load(options)
@@ -67,12 +82,16 @@ def _run(options: list[str]) -> int:
 
     from worker.service import serve  # noqa: PLC0415
 
+    def look() -> None:
+        from worker.model import checkpoint as checkpoints  # noqa: PLC0415
+
+        checkpoints.look(chosen.model.checkpoint)
+
     def load_model() -> Classifier:
         from worker.laps import Laps  # noqa: PLC0415
         from worker.model import checkpoint as checkpoints  # noqa: PLC0415
 
         model = chosen.model
-        checkpoints.look(model.checkpoint)  # a wrong directory is refused without torch
         laps = Laps()
         with ThreadPoolExecutor(1) as beside:
             # The digest of the weights gives the interpreter's lock back while it computes.
@@ -98,7 +117,7 @@ def _run(options: list[str]) -> int:
             laps=laps,
         )
 
-    return serve(chosen, load=load_model)
+    return serve(chosen, load=load_model, look=look, signals=signals)
 
 
 def _check(options: list[str]) -> int:
@@ -110,7 +129,14 @@ def _check(options: list[str]) -> int:
     print("settings    ok", flush=True)
     from worker.check import check  # noqa: PLC0415
 
-    return check(chosen)
+    try:
+        return check(chosen)
+    except KeyboardInterrupt:
+        print("emotion-worker: interrupted", file=sys.stderr)
+        # Threads wait for brokers, or import torch: nobody waits for them.
+        from worker.watchdog import end_at_once  # noqa: PLC0415
+
+        end_at_once(EXIT_INTERRUPTED)
 
 
 def _schema(options: list[str]) -> int:

@@ -20,14 +20,17 @@ T = TypeVar("T")
 class Loading(Generic[T]):
     """What ``load`` returns, when it has.
 
-    ``start``, ``result`` and ``failed_early`` are the main thread's.
+    All but the thread itself is the main thread's.
 
     Args:
         load: Called once, on the thread.
+        look: Called there before it: raises what can be found wrong at once.
     """
 
-    def __init__(self, load: Callable[[], T]) -> None:
+    def __init__(self, load: Callable[[], T], *, look: Callable[[], None] = lambda: None) -> None:
         self._load = load
+        self._look = look
+        self._looked = threading.Event()
         self._loaded: list[T] = []
         self._failure: BaseException | None = None
         self._done = threading.Event()
@@ -41,6 +44,11 @@ class Loading(Generic[T]):
     def under_way(self) -> bool:
         """Whether the thread is in the middle of it."""
         return self._thread.is_alive()
+
+    def looked(self, seconds: float) -> None:
+        """Waits until ``look`` has returned, or for so long. Raises what it raised."""
+        self._looked.wait(seconds)
+        self.failed_early()
 
     def failed_early(self) -> None:
         """Raises what ``load`` raised, if it has by now."""
@@ -60,8 +68,11 @@ class Loading(Generic[T]):
 
     def _run(self) -> None:
         try:
+            self._look()
+            self._looked.set()
             self._loaded.append(self._load())
         except BaseException as error:  # noqa: BLE001 - at a thread's boundary: result() raises it
             self._failure = error
         finally:
+            self._looked.set()
             self._done.set()

@@ -40,7 +40,7 @@ from worker.laps import Laps
 from worker.loading import Loading
 from worker.metrics import Metrics
 from worker.pipeline import Parts, Pipeline
-from worker.signals import StoppedEarly, StopSignals
+from worker.signals import DrainSignals, StoppedEarly
 from worker.watchdog import (
     Watchdog,
     end_at_once,
@@ -61,6 +61,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+LOOK_SECONDS = 2.0
+"""For a first look at the checkpoint, which takes milliseconds, before the cluster is asked, which
+takes minutes where it is away. A volume that hangs holds nothing up for longer."""
 IN_FLIGHT_BATCHES = 8
 """Micro-batches in flight by default: enough to sort lengths among, little to hand back."""
 
@@ -83,39 +86,41 @@ class _Loaded:
     laps: Laps
 
 
-class Signals(StopSignals):
-    """SIGTERM and SIGINT: the first asks for a drain, the second for the end."""
-
-    hurried = False
-
-    def _second(self) -> None:
-        self.hurried = True
-
-
-def serve(settings: Settings, *, load: Callable[[], Classifier]) -> int:
+def serve(
+    settings: Settings,
+    *,
+    load: Callable[[], Classifier],
+    look: Callable[[], None] = lambda: None,
+    signals: DrainSignals | None = None,
+) -> int:
     """Runs the worker until a signal drains it or it fails.
 
     Args:
         settings: All settings.
         load: Makes the model; any ``Classifier`` can stand in for one. Called on a thread of its
             own.
+        look: Raises what can be found wrong with the model at once. Called before ``load``.
+        signals: Those that are caught already; None: they are caught from here on.
 
     Returns:
         The exit code: 0 drained, 1 failed, 2 refused. If the model is still being loaded the
         process ends here, without the interpreter's own end: that could wait for the import of
         torch, or crash in it.
     """
-    loading = Loading(lambda: _loaded(settings, load))
-    code = _code(settings, loading)
+    loading = Loading(lambda: _loaded(settings, load), look=look)
+    if signals is None:
+        with DrainSignals() as caught:
+            code = _code(settings, loading, caught)
+    else:
+        code = _code(settings, loading, signals)
     if loading.under_way:
         end_at_once(code)
     return code
 
 
-def _code(settings: Settings, loading: Loading[_Loaded]) -> int:
+def _code(settings: Settings, loading: Loading[_Loaded], signals: DrainSignals) -> int:
     try:
-        with Signals() as signals:
-            return _serve(settings, loading, signals)
+        return _serve(settings, loading, signals)
     except StoppedEarly:
         log.info("stopped_before_start")
         return EXIT_DRAINED
@@ -185,7 +190,7 @@ def _security(kafka: KafkaSettings) -> Security:
     )
 
 
-def _serve(settings: Settings, loading: Loading[_Loaded], signals: Signals) -> int:
+def _serve(settings: Settings, loading: Loading[_Loaded], signals: DrainSignals) -> int:
     start = Laps()
     registry = CollectorRegistry()
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
@@ -206,6 +211,7 @@ def _serve(settings: Settings, loading: Loading[_Loaded], signals: Signals) -> i
     log.info("http_listening", host=settings.http.host, port=endpoints.port)
     loading.start()
     try:
+        loading.looked(LOOK_SECONDS)
         desk = TopicDesk(connection=connection(settings))
         topics = _wait_for_topics(desk, settings, loading)
         start.lap("topics")
@@ -272,7 +278,7 @@ def _loaded(settings: Settings, load: Callable[[], Classifier]) -> _Loaded:
     return _Loaded(classifier, limits, laps)
 
 
-def _run(pipeline: Pipeline, signals: Signals, health: Health, settings: Settings) -> int:
+def _run(pipeline: Pipeline, signals: DrainSignals, health: Health, settings: Settings) -> int:
     failure = None
     while failure is None and not signals.asked:
         failure = pipeline.failure(timeout=0.2)

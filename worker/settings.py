@@ -49,6 +49,8 @@ Count = Annotated[int, Ge(1)]
 def _readable(path: Path) -> Path:
     """The path, if it is a file that can be read: found out now and not at the first connection."""
     try:
+        if path.is_fifo():  # what is read here would be gone, and an empty one is waited for
+            raise ValueError("is a pipe, which can be read only once: give a file")
         with path.open("rb") as file:
             file.read(1)
     except OSError as error:

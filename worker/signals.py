@@ -75,3 +75,12 @@ class StopSignals(CaughtSignals):
     def _first(self) -> None:
         if self._starting:
             raise StoppedEarly
+
+
+class DrainSignals(StopSignals):
+    """SIGTERM and SIGINT: the first asks for a drain, the second for the end."""
+
+    hurried = False
+
+    def _second(self) -> None:
+        self.hurried = True

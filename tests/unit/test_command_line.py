@@ -191,14 +191,57 @@ def test_a_port_in_use_is_refused_before_anything_is_read(worker):
     assert "cannot be bound" in json.loads(line)["event"]
 
 
-@pytest.mark.slow  # the client's patience with a broker
-def test_a_wrong_checkpoint_is_refused_though_no_broker_is_there_to_wait_for(worker):
+def test_a_wrong_checkpoint_is_refused_before_the_brokers_are_waited_for(worker):
     process = worker(WORKER_HTTP__PORT="0", WORKER_MODEL__CHECKPOINT="nowhere")
     out, err = process.communicate(timeout=120)
     assert (process.returncode, out) == (2, "")
-    last = json.loads(err.splitlines()[-1])
+    http, last = map(json.loads, err.splitlines())
+    assert http["event"] == "http_listening"
     assert (last["level"], last["event"].split(":")[0]) == ("error", "model.checkpoint")
-    assert "Traceback" not in err
+
+
+SLOW_SETTINGS = """\
+import sys, time
+print("importing", file=sys.stderr, flush=True)
+time.sleep(3_000)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_before_the_settings_are_read_ends_the_process_at_once_with_0(
+    worker, tmp_path, number
+):
+    """As process 1 of a container it would be lost."""
+    (tmp_path / "pydantic_settings.py").write_text(SLOW_SETTINGS)
+    process = worker(PYTHONPATH=str(tmp_path))
+    assert process.stderr.readline() == "importing\n"
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (0, "")
+    assert err == "emotion-worker: stopped before it had started\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "module"),
+    [("check", "pydantic_settings"), ("check", "torch"), ("redrive", "pydantic_settings")],
+)
+def test_ctrl_c_in_the_middle_of_an_import_is_one_line_and_130(tmp_path, command, module):
+    (tmp_path / f"{module}.py").write_text(SLOW_SETTINGS)
+    process = subprocess.Popen(
+        [COMMAND, command, *DEAD], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )  # fmt: skip
+    try:
+        lines = [process.stderr.readline()]
+        while "importing" not in lines[-1]:
+            lines.append(process.stderr.readline())
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == 130
+    assert err == "emotion-worker: interrupted\n"
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,10 @@ CASES = [
      ["--: ends the options, and nothing stands after them: leave it out"]),
     ({"WORKER_KAFKA": '{"": 1, "bootstrap_servers": null}'}, WORKER, "",
      ["WORKER_KAFKA: bootstrap_servers: nothing is not a text", "WORKER_KAFKA: '': there is no such setting"]),
+    ({}, TRAIN, "--output out --work-dir out/epochs",
+     ["--work-dir: lies in --output; give another place"]),
+    ({"TRAIN_WORK_DIR": "./out"}, TRAIN, "--output out",
+     ["TRAIN_WORK_DIR: lies in --output; give another place"]),
     # types and ranges
     ({}, WORKER, "--batch.max-wait -inf",
      ["--batch.max-wait: '-inf' is not a number of seconds from 0 to 60"]),
@@ -339,6 +343,12 @@ def test_an_env_file_that_is_no_file_is_neither_waited_for_nor_passed_over(tmp_p
 def test_the_directory_of_secrets_is_not_passed_over(monkeypatch, name, value, line):
     monkeypatch.setenv(name, value)
     assert said(WORKER) == [line]
+
+
+def test_a_pipe_is_no_file_of_a_key(tmp_path):
+    os.mkfifo(tmp_path / "ca")
+    lines = said(WORKER, "--kafka.security-protocol=SSL", "--kafka.ssl-cafile=ca")
+    assert lines == ["--kafka.ssl-cafile: 'ca' is a pipe, which can be read only once: give a file"]
 
 
 def test_what_begins_with_a_dash_is_a_value_after_an_option_that_takes_one():
