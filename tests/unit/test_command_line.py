@@ -128,6 +128,7 @@ def test_redrive_without_a_broker_fails_with_one_line(capsys, monkeypatch, optio
     assert err[0].startswith("emotion-worker: no broker answers at 127.0.0.1:1")
 
 
+@pytest.mark.heavy
 def test_a_checkpoint_that_is_not_there_is_refused(capsys):
     code, out, err = told(capsys, "check", *DEAD, "--model.checkpoint", "nowhere")
     assert code == 2

@@ -56,6 +56,7 @@ def test_help_answers_without_loading_a_library():
         assert "emotion-train" in done.stdout
 
 
+@pytest.mark.heavy
 def test_run_refuses_an_output_that_is_taken_before_it_reads_anything(capsys, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "theirs").touch()
@@ -64,6 +65,7 @@ def test_run_refuses_an_output_that_is_taken_before_it_reads_anything(capsys, tm
     assert "--output out: the directory is not empty" in line
 
 
+@pytest.mark.heavy
 def test_run_refuses_a_dataset_and_a_base_model_that_are_not_there(capsys, tmp_path):
     assert "no such directory" in refused(capsys, "run", "--dataset", "./no", "--output", "o")
     tiny.dataset(tmp_path / "d", rows=12)
@@ -72,11 +74,14 @@ def test_run_refuses_a_dataset_and_a_base_model_that_are_not_there(capsys, tmp_p
     assert not (tmp_path / "o").exists()
 
 
+@pytest.mark.heavy
 def test_run_refuses_several_processes(capsys, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert "not built yet" in refused(capsys, "run", "--dataset", "d", "--output", "o")
 
 
+@pytest.mark.heavy
+@pytest.mark.slow
 def test_a_work_directory_of_another_run_is_refused(capsys, tmp_path, tmp_path_factory):
     tiny.dataset(tmp_path / "d", rows=12)
     shutil.copytree(models.tiny_models(tmp_path_factory) / "base", tmp_path / "b")
@@ -87,17 +92,20 @@ def test_a_work_directory_of_another_run_is_refused(capsys, tmp_path, tmp_path_f
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "d", "work"]
 
 
+@pytest.mark.heavy
 def test_evaluate_refuses_results_that_it_could_not_write(capsys):
     for option in ("--json", "--predictions"):
         line = refused(capsys, "evaluate", "--checkpoint", "c", option, "no/such/file")
         assert f"{option} no/such/file: no such directory" in line
 
 
+@pytest.mark.heavy
 def test_predict_refuses_empty_texts(capsys):
     assert "text 2: the text is empty" in refused(capsys, "predict", "--checkpoint", "c", "a", " ")
     assert "not valid Unicode" in refused(capsys, "predict", "--checkpoint", "c", "\udcff")
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("content", "line"),
     [
@@ -111,6 +119,7 @@ def test_standard_input_that_cannot_be_answered_line_by_line_is_refused(content,
         predict.lines(io.BytesIO(content))
 
 
+@pytest.mark.heavy
 def test_lines_are_texts_whatever_their_ends():
     source = io.BytesIO(b"\xef\xbb\xbfso happy\r\nvery sad\n")
     assert predict.lines(source) == ("so happy", "very sad")
