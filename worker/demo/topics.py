@@ -28,6 +28,10 @@ PARTITIONS = 4
 SENT, PHASE = "sent-ms", "phase"
 """Headers of a message: when it was handed to the producer, and in which phase. The worker copies
 headers, so that an output says both of its input."""
+LINGER_MS = 25
+"""For messages to share a request. With 5 ms a steady stream is some 170 requests a second, and as
+many fetches: on two cores source, broker and worker's client take so much from the model that half
+of what it can label takes 843 ms (p50) and 2,265 ms (p99), in place of 232 and 472 ms."""
 _SETTINGS = {
     # The times are then present ones, whatever a clock says: retention goes by them.
     "message.timestamp.type": "LogAppendTime",
@@ -104,7 +108,7 @@ def producer(link: Connection) -> KafkaProducer:
         Fatal: The cluster does not answer.
     """
     try:
-        return link.producer(acks="all", enable_idempotence=True, linger_ms=5)
+        return link.producer(acks="all", enable_idempotence=True, linger_ms=LINGER_MS)
     except Transient as error:
         raise Fatal(str(error)) from error
 
