@@ -156,9 +156,23 @@ def test_annotations_tell_when_model_and_program_came(observed):
         assert asked(observed, expr), name
 
 
-def test_a_worker_that_loads_its_model_has_heard_from_the_broker(observed):
-    loading = 'worker_broker_reachable == 1 and on (instance) worker_model_info{version=""}'
-    assert observed.prometheus.over_time(loading, observed.begin, observed.end)
+def test_a_worker_that_loads_its_model_has_heard_from_the_broker(
+    kafka, topic, checkpoint, tmp_path
+):
+    """Else a large model would look like a broker that is away."""
+    (tmp_path / "torch.py").write_text("import time\ntime.sleep(3_000)\n")
+    names = {f"{role}_topic": topic(role) for role in ("input", "output", "dlq")}
+    worker = WorkerProcess(
+        bootstrap=kafka, group=names["input_topic"], directory=tmp_path, checkpoint=checkpoint,
+        **names,
+    )  # fmt: skip
+    worker.environment["PYTHONPATH"] = f"{tmp_path}{os.pathsep}{ROOT}"
+    with worker.start(ready=False):
+        wait_until(lambda: worker.get("/metrics")[0] == 200, 60, "metrics")
+        wait_until(lambda: worker.metric("worker_broker_reachable") == 1, 60, "the broker")
+        assert worker.metric("worker_model_info", version="") == 1
+        assert worker.get("/readyz")[0] == 503
+        assert worker.stop() == 0
 
 
 def test_panels_tell_what_happened(observed):
