@@ -17,7 +17,7 @@ from transformers import AutoModelForSequenceClassification, logging
 from train import calibrate, manifest
 from train.encoder import length_limit
 from train.errors import Refused, first_line
-from train.given.checkpoint import trouble
+from train.given.checkpoint import passed_over, trouble
 from train.recipe import Machine
 
 Floats = NDArray[np.float64]
@@ -122,6 +122,12 @@ def load(checkpoint: Path, *, on: Machine) -> Classifier:
         raise Refused(
             f"checkpoint {checkpoint}: no weights for {min(info['missing_keys'])}"
             " (a base model? train it first)"
+        )
+    if lost := passed_over(info["unexpected_keys"], model.base_model_prefix):
+        raise Refused(
+            f"checkpoint {checkpoint}: transformers has no place for {lost}, and would compute"
+            " something else: the configuration or the library's version is not the one that it"
+            " was trained with"
         )
     labels = _labels(checkpoint, model.config, facts)
     max_length = facts.max_length or length_limit(

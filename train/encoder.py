@@ -8,7 +8,7 @@ from typing import Any
 
 from train import hub
 from train.errors import Refused, first_line
-from train.given.checkpoint import nearby
+from train.given.checkpoint import nearby, passed_over
 
 PACKAGED = "packaged"
 """The special `--base-model` that needs no hub: all-MiniLM-L6-v2 from `train/encoder.txt`."""
@@ -83,11 +83,20 @@ def load(name: str, *, labels: Sequence[str], max_length: int, seed: int) -> Enc
             problem_type="single_label_classification",
         )
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-        model = AutoModelForSequenceClassification.from_pretrained(
-            source, config=config, trust_remote_code=False, use_safetensors=True
+        model, info = AutoModelForSequenceClassification.from_pretrained(
+            source,
+            config=config,
+            trust_remote_code=False,
+            use_safetensors=True,
+            output_loading_info=True,
         )
     except Exception as error:
         raise Refused(f"base model {name!r}: {_reason(error)}") from error
+    if lost := passed_over(info["unexpected_keys"], model.base_model_prefix, heads=()):
+        raise Refused(
+            f"base model {name!r}: transformers has no place for {lost}, and would compute"
+            " something else"
+        )
     if not tokenizer.is_fast:
         raise Refused(f"base model {name!r}: it has no fast tokenizer (tokenizer.json)")
     if tokenizer.pad_token_id is None:

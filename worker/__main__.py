@@ -57,8 +57,9 @@ def main(argv: list[str] | None = None) -> int:
             print(f"emotion-worker: {line}", file=sys.stderr)
         return EXIT_REFUSED
     except KeyboardInterrupt:
-        print("emotion-worker: interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        print("emotion-worker: interrupted", file=sys.stderr, flush=True)
+        # At once: threads may wait for brokers, or torch is being imported.
+        os._exit(EXIT_INTERRUPTED)
 
 
 def _run(options: list[str]) -> int:
@@ -129,14 +130,7 @@ def _check(options: list[str]) -> int:
     print("settings    ok", flush=True)
     from worker.check import check  # noqa: PLC0415
 
-    try:
-        return check(chosen)
-    except KeyboardInterrupt:
-        print("emotion-worker: interrupted", file=sys.stderr)
-        # Threads wait for brokers, or import torch: nobody waits for them.
-        from worker.watchdog import end_at_once  # noqa: PLC0415
-
-        end_at_once(EXIT_INTERRUPTED)
+    return check(chosen)
 
 
 def _schema(options: list[str]) -> int:

@@ -235,6 +235,7 @@ def test_ctrl_c_in_the_middle_of_an_import_is_one_line_and_130(tmp_path, command
     try:
         lines = [process.stderr.readline()]
         while "importing" not in lines[-1]:
+            assert process.poll() is None, lines
             lines.append(process.stderr.readline())
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)

@@ -246,9 +246,14 @@ def test_a_model_that_returns_tuples_by_its_configuration_is_served(path, logs):
     assert not built_here(logs)
 
 
-def test_a_head_of_another_width_than_the_labels_is_refused(path):
+def test_a_head_of_another_width_than_the_labels_is_refused(path, monkeypatch):
     edit(path, id2label=None, label2id=None, num_labels=5)
-    with pytest.raises(Refused, match=r"model\.checkpoint: "):
+    with pytest.raises(Refused, match=r"another shape than config\.json says"):
+        classifiers.load(path=path, device="cpu", dtype="float32", threads=1)
+    edit(path, num_labels=6)
+    scores = np.full((len(classifiers.SAMPLES), 5), 0.2)  # of a class that is wider than it says
+    monkeypatch.setattr("worker.model.classifier.TorchClassifier.reference", lambda _: scores)
+    with pytest.raises(Refused, match=r"has 5 outputs, and config\.json names 6 labels"):
         classifiers.load(path=path, device="cpu", dtype="float32", threads=1)
 
 

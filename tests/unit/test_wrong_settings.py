@@ -308,6 +308,7 @@ UNREADABLE = (
         ("\n\n# topics\nWORKER_INPUT__TOPIC: orders\n", [f".env: line 4 {UNREADABLE}"]),
         ("set WORKER_INPUT__TOPIC=orders", [f".env: line 1 {UNREADABLE}"]),
         ("A=1\n\nWORKER_INPUT__TOPIC='orders", [f".env: line 3 {UNREADABLE}"]),
+        ("WORKER_NOPE", [".env: WORKER_NOPE: a value is missing (line 1)", ".env: WORKER_NOPE: there is no such setting"]),
         ("WORKER_INPUT__TOPIC\n", [".env: WORKER_INPUT__TOPIC: a value is missing (line 1)"]),
         ("WORKER_SECRETS_DIR=/run/secrets\n",
          [".env: WORKER_SECRETS_DIR: is read from the environment alone: set it there"]),
@@ -336,7 +337,7 @@ def test_an_env_file_that_is_no_file_is_neither_waited_for_nor_passed_over(tmp_p
 
 @pytest.mark.parametrize(("name", "value", "line"), [
     ("worker_secrets_dir", "/nowhere",
-     "WORKER_SECRETS_DIR: '/nowhere' cannot be read as a directory: No such file or directory"),
+     "worker_secrets_dir: '/nowhere' cannot be read as a directory: No such file or directory"),
     ("WORKER_SECRETS_DIR", "~nobody-of-that-name/x",
      "WORKER_SECRETS_DIR: '~nobody-of-that-name/x': there is no such user"),
 ])  # fmt: skip

@@ -195,7 +195,10 @@ def _variables(
         kept = {
             name: source.env_vars[name]
             for name in names
-            if name not in unknown and name.upper() not in reserved
+            if name not in unknown
+            and name.upper() not in reserved
+            # Of a name without a value, in `.env`, there is a line already.
+            and source.env_vars[name] is not None
         }
         source.env_vars, broken = _usable(kept, groups_of(kind, key), written)
         problems.extend(broken)
@@ -216,10 +219,6 @@ def _variables(
         lines, spelled = _env_lines(kind)
         problems.extend(lines)
         source = DotEnvSettingsSource(kind)
-        # A name without a value is told of above.
-        source.env_vars = {
-            key: value for key, value in source.env_vars.items() if value is not None
-        }
         add(source, lambda key: f".env: {spelled.get(key, key.upper())}", secret=False)
         if folder and folder.lower() in spelled:
             problems.append(
@@ -227,7 +226,8 @@ def _variables(
             )
     except Wrong as error:
         problems.append(str(error))
-    path = os.environ.get(environment.get(folder.lower(), folder)) if folder else None
+    folder = environment.get(folder.lower()) if folder else None
+    path = os.environ.get(folder) if folder else None
     if path:
         try:
             files = _files(path)

@@ -15,11 +15,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from worker.errors import Refused
+from worker.given.checkpoint import passed_over
 from worker.model import encoder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from torch import nn
 
     from worker.model.checkpoint import Checkpoint
@@ -98,30 +97,14 @@ def _by_transformers(checkpoint: Checkpoint, device: torch.device) -> nn.Module:
             f"model.checkpoint: {checkpoint.path} lacks weights, "
             f"{min(report['missing_keys'])} among them: it was not fine-tuned"
         )
-    passed_over = sorted(filter(_means_something(model), report["unexpected_keys"]))
-    if passed_over:
+    lost = passed_over(report["unexpected_keys"], model.base_model_prefix)
+    if lost:
         raise Refused(
-            f"model.checkpoint: transformers has no place for {passed_over[0]} of "
-            f"{checkpoint.path}"
-            f"{f' (and {len(passed_over) - 1} more)' if passed_over[1:] else ''}, and would "
-            "compute something else: the configuration or the library's version is not the one "
-            "that it was trained with"
+            f"model.checkpoint: transformers has no place for {lost} of {checkpoint.path}, and "
+            "would compute something else: the configuration or the library's version is not the "
+            "one that it was trained with"
         )
     return _moved(model.eval(), device)
-
-
-def _means_something(model: Any) -> Callable[[str], bool]:
-    """Whether a tensor that the model has no place for belongs to what it computes.
-
-    A language model's head, and a pooler that is not used, do not.
-    """
-    inside = (f"{model.base_model_prefix}.", "classifier.", "score.", "pre_classifier.")
-
-    def means(name: str) -> bool:
-        idle = name.endswith("position_ids") or ".pooler." in name
-        return name.startswith(inside) and not idle
-
-    return means
 
 
 def _moved(model: Any, device: torch.device) -> nn.Module:

@@ -104,6 +104,15 @@ def test_a_model_without_a_trained_head_is_refused(checkpoint):
         classify.load(checkpoint, on=ON)
 
 
+def test_a_tensor_that_the_library_would_pass_over_is_refused(checkpoint):
+    tensors = safetensors.load_file(checkpoint / "model.safetensors")
+    name = "bert.encoder.layer.0.attention.self.distance_embedding.weight"
+    tensors[name] = tensors["classifier.bias"].clone()
+    safetensors.save_file(tensors, checkpoint / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(Refused, match=f"transformers has no place for {name}"):
+        classify.load(checkpoint, on=ON)
+
+
 @pytest.mark.parametrize("kind", ["multi_label_classification", "regression"])
 def test_heads_of_other_kinds_are_refused(checkpoint, kind):
     edit(checkpoint / "config.json", problem_type=kind)
