@@ -9,10 +9,11 @@ with the topics is told without waiting for the model, and the other way round.
 
 from __future__ import annotations
 
+import functools
 import time
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
@@ -61,6 +62,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+T = TypeVar("T")
+
 LOOK_SECONDS = 2.0
 """For a first look at the checkpoint, which takes milliseconds, before the cluster is asked, which
 takes minutes where it is away. A volume that hangs holds nothing up for longer."""
@@ -107,7 +110,8 @@ def serve(
         process ends here, without the interpreter's own end: that could wait for the import of
         torch, or crash in it.
     """
-    loading = Loading(lambda: _loaded(settings, load), look=look)
+    in_time = functools.partial(_in_time, settings.model.load_deadline)
+    loading = Loading(in_time(lambda: _loaded(settings, load)), look=in_time(look))
     if signals is None:
         with DrainSignals() as caught:
             code = _code(settings, loading, caught)
@@ -257,9 +261,18 @@ def _serve(settings: Settings, loading: Loading[_Loaded], signals: DrainSignals)
 
 
 def _loaded(settings: Settings, load: Callable[[], Classifier]) -> _Loaded:
-    """The model, warm, and the limits in force. The process ends if that takes too long."""
+    """The model, warm, and the limits in force."""
     laps = Laps()
-    deadline = settings.model.load_deadline
+    classifier = load()
+    laps.lap("load")
+    limits = batching(settings, classifier)
+    classifier.warm_up(max_records=limits.max_records, max_tokens=limits.max_tokens)
+    laps.lap("warm_up")
+    return _Loaded(classifier, limits, laps)
+
+
+def _in_time(deadline: float, step: Callable[[], T]) -> Callable[[], T]:
+    """The step of a start; the process ends if it takes longer than that, in seconds."""
     problem = (
         f"the model is not loaded and warm after {deadline:g} s: raise model.load_deadline if it "
         "is only large; else the volume of the checkpoint or the device hangs"
@@ -269,13 +282,11 @@ def _loaded(settings: Settings, load: Callable[[], Classifier]) -> _Loaded:
         log.error(problem)
         end_at_once(EXIT_FAILED)
 
-    with limited(deadline, late, last_resort=end_without_the_interpreter):
-        classifier = load()
-        laps.lap("load")
-        limits = batching(settings, classifier)
-        classifier.warm_up(max_records=limits.max_records, max_tokens=limits.max_tokens)
-        laps.lap("warm_up")
-    return _Loaded(classifier, limits, laps)
+    def limited_step() -> T:
+        with limited(deadline, late, last_resort=end_without_the_interpreter):
+            return step()
+
+    return limited_step
 
 
 def _run(pipeline: Pipeline, signals: DrainSignals, health: Health, settings: Settings) -> int:

@@ -300,6 +300,25 @@ def test_an_import_that_never_ends_is_ended_by_the_loads_deadline(worker, untrai
     assert "the model is not loaded and warm after 2 s: " in err.splitlines()[-1]
 
 
+HANGS = """
+import sys, time
+from worker import logs, settings
+from worker.service import serve
+chosen = settings.load(sys.argv[1:])
+logs.configure(format="json", level="info")
+sys.exit(serve(chosen, load=None, look=lambda: time.sleep(3_000)))
+"""
+
+
+def test_a_volume_that_hangs_at_the_first_look_is_ended_by_the_loads_deadline():
+    done = subprocess.run(
+        [sys.executable, "-c", HANGS, *DEAD, "--http.port=0", "--model.load-deadline=1"],
+        cwd=ROOT, capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "the model is not loaded and warm after 1 s: " in done.stderr.splitlines()[-1]
+
+
 @pytest.mark.parametrize(("number", "form"), [(signal.SIGTERM, "json"), (signal.SIGINT, "console")])
 def test_without_a_broker_it_waits_alive_and_not_ready_until_a_signal_ends_it_with_0(
     worker, untrained, number, form

@@ -364,7 +364,7 @@ def _explained(
             return lines
         for problem in problems:
             lines += _combinations(problem, faulty, places)
-        groups = {setting_of(problem) for problem in problems} - {()}
+        groups = {setting_of(problem) for problem in problems} - {()} - faulty
         if not groups:
             return lines
         faulty |= {
