@@ -29,8 +29,7 @@ from tests.support.kafka_helpers import (
     wait_until,
 )
 from tests.support.proxy import Api
-from tests.support.worker_process import ROOT, WorkerProcess, clean_environment
-from worker.signals import ECHO_SECONDS
+from tests.support.worker_process import ROOT, WorkerProcess, clean_environment, no_echo
 
 SEED = int(os.environ.get("CHAOS_SEED", random.randrange(2**32)))
 PARTITIONS = 4
@@ -428,7 +427,7 @@ def test_interrupted_twice_it_ends_at_once_and_the_next_run_goes_on(place):
     process = place.start(*SMALL, bootstrap=place.proxy.bootstrap_servers)
     held.wait()
     process.send_signal(signal.SIGINT)
-    time.sleep(ECHO_SECONDS)  # sooner it is taken for the first one
+    no_echo()
     process.send_signal(signal.SIGTERM)
     code, _, (line,) = ended(process, timeout=10)
     assert code == 130

@@ -23,8 +23,7 @@ from tests.support.kafka_helpers import (
     read_all,
     wait_until,
 )
-from tests.support.worker_process import WorkerProcess
-from worker.signals import ECHO_SECONDS
+from tests.support.worker_process import WorkerProcess, no_echo
 
 
 @pytest.fixture
@@ -427,7 +426,7 @@ def test_a_second_signal_aborts(kafka, worker):
     wait_until(lambda: process.metric("worker_in_flight_records") == 1, 90, "in flight")
     process.process.send_signal(signal.SIGTERM)
     wait_until(lambda: process.get("/readyz")[1].startswith("the worker is draining"), 10, "drain")
-    time.sleep(ECHO_SECONDS)  # sooner it is taken for the first one
+    no_echo()
     assert process.stop(timeout=10) == 1
     assert "second signal" in process.log()
 

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -14,6 +15,7 @@ import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.kafka_helpers import wait_until
+from worker.signals import ECHO_SECONDS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -29,6 +31,12 @@ def clean_environment(**variables):
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("WORKER_", "TRAIN_"))}
     kept["PYTHONPATH"] = str(ROOT)
     return {**kept, **variables}
+
+
+def no_echo():
+    """Between two signals: sooner the second one is taken for the first, which a busy process
+    may have noticed late."""
+    time.sleep(4 * ECHO_SECONDS)
 
 
 class WorkerProcess:
