@@ -168,7 +168,7 @@ def _prepare_libraries() -> None:
 
 
 if TYPE_CHECKING:
-    from worker.classify import Classifier
+    from worker.stages.inference import Classifier
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -20,14 +20,14 @@ import threading
 from typing import TYPE_CHECKING, TextIO
 
 from worker.errors import EXIT_DRAINED, EXIT_FAILED, EXIT_REFUSED, Refused, Transient
-from worker.kafka.probe import PATIENCE, unreachable
-from worker.kafka.topics import TopicDesk
+from worker.kafka.cluster.probe import PATIENCE, unreachable
+from worker.kafka.cluster.topics import TopicDesk
 from worker.service import batching, checked, connection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from worker.kafka.clients import Connection
+    from worker.kafka.cluster.clients import Connection
     from worker.model.checkpoint import Checkpoint
     from worker.settings import Settings
 

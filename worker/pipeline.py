@@ -25,25 +25,25 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 
-from worker.assemble import Assembler
 from worker.errors import Fatal, Transient
-from worker.intake import Intake, Limits
-from worker.publish import Publisher
+from worker.stages.assemble import Assembler
+from worker.stages.intake import Intake, Limits
+from worker.stages.publish import Publisher
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from worker.batch import Budget
-    from worker.classify import Classifier, Inference, Staged
     from worker.decode import Decoder
     from worker.encode import Encoder
     from worker.endpoints import Health
-    from worker.gate import Gate
-    from worker.intake import RecordSource
-    from worker.kafka.writer import Refusal
+    from worker.kafka.produce.writer import Refusal
     from worker.metrics import Metrics
-    from worker.publish import OutputSink
     from worker.records import Lease, MicroBatch, Outcome, Output, Progress, Record
+    from worker.stages.gate import Gate
+    from worker.stages.inference import Classifier, Inference, Staged
+    from worker.stages.intake import RecordSource
+    from worker.stages.publish import OutputSink
     from worker.watchdog import Watchdog
 
 log = structlog.get_logger(__name__)

@@ -19,29 +19,29 @@ import structlog
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from worker.batch import Budget
-from worker.breaker import Breaker, Tolerance
-from worker.classify import Inference
 from worker.decode import Decoder
 from worker.encode import Encoder
 from worker.endpoints import SETTLING, STUCK, Endpoints, Health
 from worker.errors import EXIT_DRAINED, EXIT_FAILED, EXIT_REFUSED, Fatal, Refused, Transient
-from worker.gate import Gate
-from worker.intake import Limits
-from worker.kafka import access
-from worker.kafka.clients import Connection
-from worker.kafka.hanging import TransactionWatch
-from worker.kafka.membership import Membership
-from worker.kafka.security import Security
-from worker.kafka.sink import Sink
-from worker.kafka.source import Source
-from worker.kafka.topics import TopicDesk, Topics
-from worker.kafka.transactions import TransactionalSink, transactional_writer
-from worker.kafka.writer import Writer
+from worker.kafka.cluster import access
+from worker.kafka.cluster.clients import Connection
+from worker.kafka.cluster.hanging import TransactionWatch
+from worker.kafka.cluster.security import Security
+from worker.kafka.cluster.topics import TopicDesk, Topics
+from worker.kafka.consume.membership import Membership
+from worker.kafka.consume.source import Source
+from worker.kafka.produce.at_least_once import Sink
+from worker.kafka.produce.exactly_once import TransactionalSink, transactional_writer
+from worker.kafka.produce.writer import Writer
 from worker.laps import Laps
 from worker.loading import Loading
 from worker.metrics import Metrics
 from worker.pipeline import Parts, Pipeline
 from worker.signals import DrainSignals, StoppedEarly
+from worker.stages.breaker import Breaker, Tolerance
+from worker.stages.gate import Gate
+from worker.stages.inference import Inference
+from worker.stages.intake import Limits
 from worker.watchdog import (
     Watchdog,
     end_at_once,
@@ -53,12 +53,12 @@ from worker.watchdog import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from worker.classify import Classifier
-    from worker.intake import Intake
-    from worker.kafka.writer import Refusal
-    from worker.publish import OutputSink
+    from worker.kafka.produce.writer import Refusal
     from worker.records import Output
     from worker.settings import KafkaSettings, Settings
+    from worker.stages.inference import Classifier
+    from worker.stages.intake import Intake
+    from worker.stages.publish import OutputSink
 
 log = structlog.get_logger(__name__)
 

@@ -23,7 +23,7 @@ from tests.deploy.chart_schema import CHART, NAME
 from tests.deploy.chart_values import MINIMAL, VARIANTS, merged
 from train.cli import parse
 from train.settings import RunSettings
-from worker.kafka import topics
+from worker.kafka.cluster import topics
 from worker.service import _identity
 from worker.settings import KafkaSettings, Settings
 

@@ -11,11 +11,11 @@ from tests.support.fakes import record
 from tests.support.lazy import Lazy
 from train import recipe
 from train.__main__ import main
-from worker.classify import Inference
 from worker.decode import Decoder
 from worker.encode import Encoder
 from worker.errors import Refused
 from worker.records import Encoded, MicroBatch
+from worker.stages.inference import Inference
 
 pytestmark = [pytest.mark.heavy, pytest.mark.usefixtures("one_thread")]
 

@@ -7,9 +7,9 @@ from tests.support.kafka_helpers import Message, committed, produce, wait_until
 
 @pytest.fixture
 def source(kafka, topic):
-    from worker.kafka.clients import Connection
-    from worker.kafka.membership import Membership
-    from worker.kafka.source import Source
+    from worker.kafka.cluster.clients import Connection
+    from worker.kafka.consume.membership import Membership
+    from worker.kafka.consume.source import Source
 
     name = topic("in", partitions=2)
     made = Source(

@@ -6,11 +6,11 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from tests.support.fakes import StubClassifier, document
-from worker.assemble import Assembler
 from worker.batch import RECOVERY_SECONDS, RECOVERY_STEPS, Budget
-from worker.classify import Inference
 from worker.metrics import Metrics
 from worker.records import Lease
+from worker.stages.assemble import Assembler
+from worker.stages.inference import Inference
 
 
 class Assembly:

@@ -10,7 +10,7 @@ from kafka.protocol.consumer.metadata import (
     ConsumerProtocolSubscription,
 )
 
-from worker.kafka.assignor import Assignor
+from worker.kafka.consume.assignor import Assignor
 
 CLUSTER = SimpleNamespace(topics=lambda **_: {"in"}, partitions_for_topic=lambda _: set(range(8)))
 

@@ -6,7 +6,9 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
-from worker.breaker import (
+from worker.endpoints import Health
+from worker.metrics import Metrics
+from worker.stages.breaker import (
     FIRST_PAUSE,
     LONGEST_PAUSE,
     PROBE_RECORDS,
@@ -14,9 +16,7 @@ from worker.breaker import (
     Breaker,
     Tolerance,
 )
-from worker.endpoints import Health
-from worker.gate import Gate
-from worker.metrics import Metrics
+from worker.stages.gate import Gate
 
 USUAL = Tolerance(threshold=0.5, window=1_000, minimum=200)
 BAD, GOOD = "invalid_json", None

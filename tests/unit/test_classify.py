@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from tests.support.fakes import BREAKS, NOT_FINITE, StubClassifier, expected_label, expected_scores
 from tests.support.fakes import encoded as encoded_tokens
-from worker.classify import CANARY, OOM_PAUSES, Inference
 from worker.errors import Fatal
 from worker.records import Classified, Encoded, MicroBatch, Rejection
+from worker.stages.inference import CANARY, OOM_PAUSES, Inference
 
 
 class FailingStage(StubClassifier):

@@ -14,7 +14,7 @@ import pytest
 
 from tests.conftest import ROOT
 from worker.__main__ import main
-from worker.kafka.clients import Connection
+from worker.kafka.cluster.clients import Connection
 from worker.settings import Settings
 
 COMMAND = str(Path(sys.executable).with_name("emotion-worker"))

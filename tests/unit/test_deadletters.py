@@ -7,8 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.fakes import record
-from worker.deadletters import REDRIVEN, Chooser, Filter, Tally, origin_of, refused, without_time
 from worker.encode import TRUNCATED_VALUE_BYTES, Encoder
+from worker.redrive.decisions import (
+    REDRIVEN,
+    Chooser,
+    Filter,
+    Tally,
+    origin_of,
+    refused,
+    without_time,
+)
 
 ENCODER = Encoder(
     output_topic="out", dlq_topic="dlq", output_partitions=4, labels=("a", "b"), model_name="m",

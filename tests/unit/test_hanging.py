@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.hanging import LONGEST_STEP, Ends, Hanging, TopicPart
+from worker.kafka.cluster.hanging import LONGEST_STEP, Ends, Hanging, TopicPart
 
 ONE, OTHER = TopicPart("in", 0), TopicPart("out", 3)
 

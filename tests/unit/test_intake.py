@@ -10,9 +10,9 @@ from prometheus_client import CollectorRegistry
 from tests.support.fakes import record
 from worker.decode import Decoder
 from worker.errors import Transient
-from worker.intake import STALL_SECONDS, Intake, Limits
 from worker.metrics import Metrics
 from worker.records import Lease, Progress
+from worker.stages.intake import STALL_SECONDS, Intake, Limits
 
 LEASE = Lease(0, 1)
 

@@ -3,8 +3,8 @@
 import pytest
 
 from worker.errors import Fatal
-from worker.kafka.leases import Leases
-from worker.kafka.membership import Membership
+from worker.kafka.consume.leases import Leases
+from worker.kafka.consume.membership import Membership
 from worker.records import Lease
 
 

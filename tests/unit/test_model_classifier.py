@@ -12,9 +12,9 @@ from tokenizers import Tokenizer
 
 from tests.support import tiny
 from tests.support.lazy import Lazy
-from worker.classify import Inference
 from worker.errors import Refused
 from worker.model.checkpoint import read
+from worker.stages.inference import Inference
 
 pytestmark = pytest.mark.heavy
 

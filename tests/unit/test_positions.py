@@ -10,10 +10,10 @@ from kafka.errors import KafkaTimeoutError, LogTruncationError, OffsetOutOfRange
 from kafka.future import Future
 from kafka.structs import OffsetAndMetadata
 
-from worker.kafka import positions
-from worker.kafka import source as source_module
-from worker.kafka.membership import Membership
-from worker.kafka.source import Source
+from worker.kafka.consume import positions
+from worker.kafka.consume import source as source_module
+from worker.kafka.consume.membership import Membership
+from worker.kafka.consume.source import Source
 from worker.records import Lease
 
 ZERO, ONE = TopicPartition("in", 0), TopicPartition("in", 1)

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from worker.kafka.probe import unreachable
+from worker.kafka.cluster.probe import unreachable
 
 
 @pytest.fixture

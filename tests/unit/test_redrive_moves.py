@@ -14,11 +14,12 @@ from kafka.errors import (
 )
 
 from tests.support.transactional import DONE, HANGS, FakeBroker
-from worker.deadletters import Chooser, Filter, Tally
 from worker.errors import Fatal, Refused, Transient
-from worker.kafka import letters, redrive
-from worker.kafka.redrive import Redrive
-from worker.kafka.topics import Topic
+from worker.kafka.cluster.topics import Topic
+from worker.kafka.consume import letters
+from worker.redrive import mover as redrive
+from worker.redrive.decisions import Chooser, Filter, Tally
+from worker.redrive.mover import Redrive
 
 INPUT = Topic("tweets", None, 4, 1_000_000, False, 2**63 - 1, 2**63 - 1)
 DLQ = Topic("dlq", None, 2, 1_000_000, False, 2**63 - 1, 2**63 - 1)

@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from worker.deadletters import Filter
 from worker.errors import Refused
 from worker.redrive import options
+from worker.redrive.decisions import Filter
 
 
 @pytest.fixture(autouse=True)

@@ -9,9 +9,9 @@ import pytest
 
 from tests.support.secure_kafka import KEY_PASSWORD, Certificates
 from worker.errors import Refused, Transient
-from worker.kafka import examine as examination
-from worker.kafka.clients import Connection
-from worker.kafka.security import Security, TokenFile
+from worker.kafka.cluster import examine as examination
+from worker.kafka.cluster.clients import Connection
+from worker.kafka.cluster.security import Security, TokenFile
 
 SECRET = "hunter2-is-secret"
 SASL = Security(

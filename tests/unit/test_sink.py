@@ -18,9 +18,9 @@ from kafka.errors import (  # noqa: E402 - importing the client warns on Python 
 
 from tests.support.fakes import record  # noqa: E402
 from worker.errors import Fatal  # noqa: E402
-from worker.kafka.sink import Sink  # noqa: E402
-from worker.kafka.topics import Topic  # noqa: E402
-from worker.kafka.writer import Writer  # noqa: E402
+from worker.kafka.cluster.topics import Topic  # noqa: E402
+from worker.kafka.produce.at_least_once import Sink  # noqa: E402
+from worker.kafka.produce.writer import Writer  # noqa: E402
 from worker.records import Lease, Output  # noqa: E402
 
 

@@ -23,10 +23,10 @@ from kafka.errors import (  # noqa: E402 - importing the client warns on Python 
 from tests.support.fakes import record  # noqa: E402
 from tests.support.transactional import DONE, HANGS, FakeBroker  # noqa: E402
 from worker.errors import Fatal  # noqa: E402
-from worker.kafka import transactions  # noqa: E402
-from worker.kafka.membership import Membership  # noqa: E402
-from worker.kafka.topics import Topic  # noqa: E402
-from worker.kafka.transactions import TransactionalSink, transactional_writer  # noqa: E402
+from worker.kafka.cluster.topics import Topic  # noqa: E402
+from worker.kafka.consume.membership import Membership  # noqa: E402
+from worker.kafka.produce import exactly_once as transactions  # noqa: E402
+from worker.kafka.produce.exactly_once import TransactionalSink, transactional_writer  # noqa: E402
 from worker.records import Lease, Output  # noqa: E402
 
 TOPIC = Topic("out", None, 1, 1_000_000, False, 2**63 - 1, 3_600_000)

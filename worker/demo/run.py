@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from worker.demo.show import Show
     from worker.demo.supervisor import Supervisor
     from worker.demo.topics import DemoTopics, Reader
-    from worker.kafka.clients import Connection
+    from worker.kafka.cluster.clients import Connection
 
 END_SECONDS = 60.0
 """For reading what is left in the topics."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from worker.demo.stop import Stop
     from worker.demo.supervisor import Supervisor
     from worker.demo.topics import DemoTopics
-    from worker.kafka.clients import Connection
+    from worker.kafka.cluster.clients import Connection
 
 FOLDER = Path(".demo")
 """In the working directory: the checkpoint, which is kept, and the logs of the last run."""
@@ -172,7 +172,7 @@ def topics(
 ) -> Iterator[tuple[Connection, DemoTopics]]:
     """The three topics, for as long as the block."""
     from worker.demo import topics  # noqa: PLC0415 - needs a client, which takes its time
-    from worker.kafka.clients import Connection  # noqa: PLC0415
+    from worker.kafka.cluster.clients import Connection  # noqa: PLC0415
 
     own = settings.bootstrap_servers is not None
     link = Connection(bootstrap_servers=servers, client_id="emotion-demo")

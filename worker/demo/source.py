@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from worker.demo.topics import PHASE, SENT
 from worker.errors import Fatal
-from worker.kafka.writer import end
+from worker.kafka.produce.writer import end
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from kafka import KafkaConsumer, KafkaProducer
 
     from worker.demo.ledger import Ledger
-    from worker.kafka.clients import Connection
+    from worker.kafka.cluster.clients import Connection
 
 PARTITIONS = 4
 SENT, PHASE = "sent-ms", "phase"

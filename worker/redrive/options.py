@@ -10,9 +10,9 @@ from pydantic import BeforeValidator, model_validator
 from pydantic_settings import CliSuppress, SettingsConfigDict
 
 from worker import settings
-from worker.deadletters import Filter
 from worker.errors import Reason  # noqa: TC001 - pydantic reads the annotation
 from worker.given.places import together
+from worker.redrive.decisions import Filter
 from worker.settings import (
     BatchSettings,
     BreakerSettings,

@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from worker import logs
-from worker.deadletters import Chooser, Tally
 from worker.errors import (
     EXIT_DRAINED,
     EXIT_FAILED,
@@ -17,15 +16,16 @@ from worker.errors import (
     Refused,
     Transient,
 )
-from worker.kafka.redrive import Redrive
-from worker.kafka.topics import TopicDesk
-from worker.redrive.show import Show
+from worker.kafka.cluster.topics import TopicDesk
+from worker.redrive.decisions import Chooser, Tally
+from worker.redrive.mover import Redrive
+from worker.redrive.progress import Show
 from worker.redrive.stop import Stop
 from worker.service import connection
 from worker.signals import StoppedEarly
 
 if TYPE_CHECKING:
-    from worker.deadletters import Move
+    from worker.redrive.decisions import Move
     from worker.redrive.options import RedriveSettings
 
 

@@ -11,8 +11,8 @@ from kafka.net.compat import KafkaNetClient
 from kafka.protocol.admin import DescribeGroupsRequest
 
 from worker.errors import Transient
-from worker.kafka.examine import examine
-from worker.kafka.security import Security
+from worker.kafka.cluster.examine import examine
+from worker.kafka.cluster.security import Security
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ from worker.records import Lease
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from worker.kafka.membership import Membership
+    from worker.kafka.consume.membership import Membership
 
 log = structlog.get_logger(__name__)
 

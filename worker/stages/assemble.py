@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING
 import structlog
 
 from worker.batch import Batcher, Budget, ElasticBudget
-from worker.classify import CANARY
 from worker.records import Document, Encoded, FlushReason, Lease, MicroBatch, Rejection
+from worker.stages.inference import CANARY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from collections.abc import Set as AbstractSet
 
-    from worker.classify import Classifier, Inference, Staged
     from worker.metrics import Metrics
+    from worker.stages.inference import Classifier, Inference, Staged
 
 log = structlog.get_logger(__name__)
 

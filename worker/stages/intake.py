@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from queue import SimpleQueue
 
     from worker.decode import Decoder
-    from worker.gate import Gate
     from worker.metrics import Metrics
     from worker.records import Progress
+    from worker.stages.gate import Gate
 
 log = structlog.get_logger(__name__)
 

@@ -22,20 +22,25 @@ import structlog
 from kafka import TopicPartition
 from kafka.structs import OffsetAndMetadata
 
-from worker.deadletters import refused, without_time
 from worker.errors import Fatal, Refused, Transient
-from worker.kafka.letters import Letters
-from worker.kafka.transactions import END_SECONDS, Transaction, fence_of, transactional_writer
-from worker.kafka.writer import foretold, refusal_of, require_hope
+from worker.kafka.consume.letters import Letters
+from worker.kafka.produce.exactly_once import (
+    END_SECONDS,
+    Transaction,
+    fence_of,
+    transactional_writer,
+)
+from worker.kafka.produce.writer import foretold, refusal_of, require_hope
+from worker.redrive.decisions import refused, without_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from worker.deadletters import Chooser, Move
-    from worker.kafka.clients import Connection
-    from worker.kafka.topics import Topic, TopicDesk
-    from worker.kafka.writer import Refusal, Writer
+    from worker.kafka.cluster.clients import Connection
+    from worker.kafka.cluster.topics import Topic, TopicDesk
+    from worker.kafka.produce.writer import Refusal, Writer
     from worker.records import Record
+    from worker.redrive.decisions import Chooser, Move
 
 log = structlog.get_logger(__name__)
 

@@ -15,7 +15,7 @@ from kafka import TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, OffsetSpec
 
 from worker.errors import Fatal, Refused, Transient
-from worker.kafka import access
+from worker.kafka.cluster import access
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from kafka import KafkaAdminClient
 
-    from worker.kafka.clients import Connection
+    from worker.kafka.cluster.clients import Connection
 
 _NEEDS = {"input": ("Read",), "output": ("Write",), "dlq": ("Write",)}
 _REDRIVE_NEEDS = {"input": ("Write",), "dlq": ("Read", "Write")}

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from kafka import KafkaProducer
 
-    from worker.kafka.clients import Connection
-    from worker.kafka.topics import Topic
+    from worker.kafka.cluster.clients import Connection
+    from worker.kafka.cluster.topics import Topic
 
 log = structlog.get_logger(__name__)
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from worker.encode import Encoder
     from worker.errors import Reason
-    from worker.kafka.writer import Refusal
+    from worker.kafka.produce.writer import Refusal
     from worker.metrics import Metrics
     from worker.records import Lease, Record
 

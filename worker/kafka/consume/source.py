@@ -21,10 +21,10 @@ from kafka.coordinator.base import MemberState
 from kafka.structs import OffsetAndMetadata
 
 from worker.errors import Fatal, Transient
-from worker.kafka import positions
-from worker.kafka.assignor import Assignor
-from worker.kafka.clients import unreadable
-from worker.kafka.leases import Leases
+from worker.kafka.cluster.clients import unreadable
+from worker.kafka.consume import positions
+from worker.kafka.consume.assignor import Assignor
+from worker.kafka.consume.leases import Leases
 from worker.records import Record
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
     from kafka import KafkaConsumer
 
-    from worker.kafka.clients import Connection
-    from worker.kafka.membership import Membership
+    from worker.kafka.cluster.clients import Connection
+    from worker.kafka.consume.membership import Membership
     from worker.records import Lease
 
 log = structlog.get_logger(__name__)

@@ -25,7 +25,7 @@ from kafka.protocol.sasl import SaslAuthenticateRequest, SaslHandshakeRequest
 from worker.errors import Refused
 
 if TYPE_CHECKING:
-    from worker.kafka.security import Security
+    from worker.kafka.cluster.security import Security
 
 PATIENCE = 5.0
 """Seconds for one answer. A broker that takes longer is away, which is no cause to end."""

@@ -14,10 +14,10 @@ import structlog
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from worker.breaker import Breaker
     from worker.endpoints import Health
     from worker.errors import Reason
     from worker.metrics import Metrics
+    from worker.stages.breaker import Breaker
 
 log = structlog.get_logger(__name__)
 

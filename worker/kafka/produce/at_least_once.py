@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 import kafka.errors
 import structlog
 
-from worker.kafka.writer import Refusal, refusal_of, require_hope, send
+from worker.kafka.produce.writer import Refusal, refusal_of, require_hope, send
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from collections.abc import Set as AbstractSet
 
-    from worker.kafka.writer import Writer
+    from worker.kafka.produce.writer import Writer
     from worker.records import Lease, Output
 
 log = structlog.get_logger(__name__)

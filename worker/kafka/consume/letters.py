@@ -14,7 +14,7 @@ import structlog
 from kafka import TopicPartition
 
 from worker.errors import Fatal, Transient
-from worker.kafka.clients import unreadable
+from worker.kafka.cluster.clients import unreadable
 from worker.records import Lease, Record
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from kafka import KafkaConsumer
 
-    from worker.kafka.clients import Connection
+    from worker.kafka.cluster.clients import Connection
 
 log = structlog.get_logger(__name__)
 

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from worker.deadletters import Fate, Tally
+    from worker.redrive.decisions import Fate, Tally
 
 LINE_SECONDS = 5.0
 """Pause between lines where there is no terminal."""

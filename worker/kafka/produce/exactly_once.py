@@ -27,7 +27,7 @@ from kafka import TopicPartition
 from kafka.structs import OffsetAndMetadata
 
 from worker.errors import Fatal, Transient
-from worker.kafka.writer import Refusal, Writer, refusal_of, require_hope, send
+from worker.kafka.produce.writer import Refusal, Writer, refusal_of, require_hope, send
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 
     from kafka import KafkaProducer
 
-    from worker.kafka.clients import Connection
-    from worker.kafka.membership import Membership
-    from worker.kafka.topics import Topic
-    from worker.kafka.writer import Writable
+    from worker.kafka.cluster.clients import Connection
+    from worker.kafka.cluster.topics import Topic
+    from worker.kafka.consume.membership import Membership
+    from worker.kafka.produce.writer import Writable
     from worker.records import Lease, Output
 
 log = structlog.get_logger(__name__)
