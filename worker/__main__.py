@@ -168,7 +168,7 @@ def _prepare_libraries() -> None:
 
 
 if TYPE_CHECKING:
-    from worker.stages.inference import Classifier
+    from worker.classifier import Classifier
 
 if __name__ == "__main__":
     sys.exit(main())

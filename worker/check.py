@@ -19,10 +19,11 @@ import sys
 import threading
 from typing import TYPE_CHECKING, TextIO
 
+from worker.connect import checked, connection
 from worker.errors import EXIT_DRAINED, EXIT_FAILED, EXIT_REFUSED, Refused, Transient
 from worker.kafka.cluster.probe import PATIENCE, unreachable
 from worker.kafka.cluster.topics import TopicDesk
-from worker.service import batching, checked, connection
+from worker.wiring import batching
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -31,6 +31,9 @@ Reason = Literal[
 
 REASONS: tuple[Reason, ...] = get_args(Reason)
 
+Refusal = Literal["too_large", "timestamp", "invalid"]
+"""Why a broker refuses a record for good."""
+
 EXIT_DRAINED = 0
 EXIT_FAILED = 1
 EXIT_REFUSED = 2

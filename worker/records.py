@@ -153,16 +153,3 @@ class Output:
     label: str | None = None
     score: float | None = None
     reason: Reason | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a lease has come."""
-
-    lease: Lease
-    committable: int
-    """Offset that is safe to commit."""
-    records: int
-    """Records settled since the lease began."""
-    bytes: int
-    """Their bytes."""

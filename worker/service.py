@@ -18,47 +18,26 @@ from typing import TYPE_CHECKING, TypeVar
 import structlog
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
-from worker.batch import Budget
-from worker.decode import Decoder
-from worker.encode import Encoder
+from worker.connect import checked, connection, identity
 from worker.endpoints import SETTLING, STUCK, Endpoints, Health
 from worker.errors import EXIT_DRAINED, EXIT_FAILED, EXIT_REFUSED, Fatal, Refused, Transient
 from worker.kafka.cluster import access
-from worker.kafka.cluster.clients import Connection
-from worker.kafka.cluster.hanging import TransactionWatch
-from worker.kafka.cluster.security import Security
-from worker.kafka.cluster.topics import TopicDesk, Topics
-from worker.kafka.consume.membership import Membership
-from worker.kafka.consume.source import Source
-from worker.kafka.produce.at_least_once import Sink
-from worker.kafka.produce.exactly_once import TransactionalSink, transactional_writer
-from worker.kafka.produce.writer import Writer
+from worker.kafka.cluster.topics import TopicDesk
 from worker.laps import Laps
 from worker.loading import Loading
 from worker.metrics import Metrics
-from worker.pipeline import Parts, Pipeline
 from worker.signals import DrainSignals, StoppedEarly
-from worker.stages.breaker import Breaker, Tolerance
-from worker.stages.gate import Gate
-from worker.stages.inference import Inference
-from worker.stages.intake import Limits
-from worker.watchdog import (
-    Watchdog,
-    end_at_once,
-    end_without_the_interpreter,
-    limited,
-    stand_down,
-)
+from worker.watchdog import end_at_once, end_without_the_interpreter, limited, stand_down
+from worker.wiring import Parts, batching, wired
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from worker.kafka.produce.writer import Refusal
-    from worker.records import Output
-    from worker.settings import KafkaSettings, Settings
-    from worker.stages.inference import Classifier
-    from worker.stages.intake import Intake
-    from worker.stages.publish import OutputSink
+    from worker.classifier import Classifier
+    from worker.kafka.cluster.topics import Topics
+    from worker.pipeline import Pipeline
+    from worker.settings import Settings
+    from worker.wiring import Batching
 
 log = structlog.get_logger(__name__)
 
@@ -67,17 +46,6 @@ T = TypeVar("T")
 LOOK_SECONDS = 2.0
 """For a first look at the checkpoint, which takes milliseconds, before the cluster is asked, which
 takes minutes where it is away. A volume that hangs holds nothing up for longer."""
-IN_FLIGHT_BATCHES = 8
-"""Micro-batches in flight by default: enough to sort lengths among, little to hand back."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Batching:
-    """The micro-batch limits in force."""
-
-    max_records: int
-    max_tokens: int
-    in_flight: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,61 +107,6 @@ def _code(settings: Settings, loading: Loading[_Loaded], signals: DrainSignals) 
         return EXIT_FAILED
 
 
-def batching(settings: Settings, classifier: Classifier) -> Batching:
-    """The limits in force: what is set, else what suits the model's device."""
-    limits = classifier.limits
-    max_records = settings.batch.max_records or limits.max_records
-    max_tokens = settings.batch.max_tokens or limits.max_tokens
-    in_flight = settings.batch.in_flight or IN_FLIGHT_BATCHES * max_records
-    return Batching(max_records=max_records, max_tokens=max_tokens, in_flight=in_flight)
-
-
-def connection(settings: Settings) -> Connection:
-    """How this worker's clients reach the cluster."""
-    return Connection(
-        bootstrap_servers=settings.kafka.bootstrap_servers,
-        client_id=_identity(settings),
-        metadata_max_age=settings.kafka.metadata_max_age,
-        security=_security(settings.kafka),
-    )
-
-
-def checked(desk: TopicDesk, settings: Settings) -> Topics:
-    """This worker's topics.
-
-    Raises:
-        Refused: One is missing or cannot serve, or a permission is missing.
-        Transient: No broker answers.
-    """
-    return desk.check(
-        input_topic=settings.input.topic,
-        output_topic=settings.output.topic,
-        dlq_topic=settings.dlq.topic,
-        group=settings.kafka.group_id,
-        transactional_id=_identity(settings) if settings.transactional else None,
-    )
-
-
-def _identity(settings: Settings) -> str:
-    """This replica's client id, and transactional id."""
-    return f"{settings.kafka.group_id}-{settings.replica}"
-
-
-def _security(kafka: KafkaSettings) -> Security:
-    password, key_password = kafka.sasl_password, kafka.ssl_key_password
-    return Security(
-        protocol=kafka.security_protocol,
-        mechanism=kafka.sasl_mechanism,
-        username=kafka.sasl_username,
-        password=password.get_secret_value() if password else None,
-        token_file=kafka.sasl_token_file,
-        ca_file=kafka.ssl_cafile,
-        cert_file=kafka.ssl_certfile,
-        key_file=kafka.ssl_keyfile,
-        key_password=key_password.get_secret_value() if key_password else None,
-    )
-
-
 def _serve(settings: Settings, loading: Loading[_Loaded], signals: DrainSignals) -> int:
     start = Laps()
     registry = CollectorRegistry()
@@ -232,8 +145,8 @@ def _serve(settings: Settings, loading: Loading[_Loaded], signals: DrainSignals)
             shares=classifier.label_shares,
         )
         health.model_ready = True
-        pipeline = Pipeline(
-            _parts(
+        pipeline = wired(
+            Parts(
                 settings=settings,
                 topics=topics,
                 desk=desk,
@@ -335,7 +248,7 @@ def _explained(failure: BaseException, settings: Settings) -> BaseException:
     finally:
         desk.close()
     if access.may_not_write_transactions(failure):
-        lacking = f"Write on transactional id {_identity(settings)}"
+        lacking = f"Write on transactional id {identity(settings)}"
         return Refused(access.advice([lacking], link.security.who))
     return failure
 
@@ -353,130 +266,3 @@ def _wait_for_topics(desk: TopicDesk, settings: Settings, loading: Loading[_Load
         except Transient as error:
             log.warning("waiting_for_broker", error=str(error))
             time.sleep(1.0)
-
-
-def _parts(
-    *,
-    settings: Settings,
-    topics: Topics,
-    desk: TopicDesk,
-    classifier: Classifier,
-    limits: Batching,
-    metrics: Metrics,
-    health: Health,
-) -> Parts:
-    link = connection(settings)
-    kafka = settings.kafka
-    membership = Membership()
-    written = {topic.name: topic for topic in (topics.output, topics.dlq)}
-    watchdog = Watchdog(
-        model_deadline=settings.model.deadline, last_resort=end_without_the_interpreter
-    )
-
-    gate = Gate(
-        breaker=Breaker(Tolerance(**settings.breaker.model_dump())), metrics=metrics, health=health
-    )
-
-    transactions = TransactionWatch(
-        desk=desk, after=kafka.hanging_after, on_change=metrics.hanging_transactions
-    )
-
-    def watch(intake: Intake) -> None:
-        found = desk.verify(topics)
-        every = (found.input, found.output, found.dlq)
-        metrics.topic_partitions(found.input.partitions)
-        intake.ends(desk.end_offsets(found.input.name, found.input.partitions))
-        transactions.look({topic.name: topic.partitions for topic in every})
-        metrics.device_memory(classifier.memory())
-
-    def make_sink(
-        replace: Callable[[Output, Refusal], Output], stopping: Callable[[], bool], intake: Intake
-    ) -> OutputSink:
-        if settings.transactional:
-            return TransactionalSink(
-                writer=transactional_writer(
-                    connection=link,
-                    topics=written,
-                    compression=kafka.compression,
-                    outage_limit=kafka.outage_limit,
-                    stopping=stopping,
-                    transactional_id=_identity(settings),
-                ),
-                membership=membership,
-                input_topic=topics.input.name,
-                replica_id=settings.replica,
-                interval=settings.delivery.transaction_interval,
-                span_records=max(1, limits.in_flight // 2),
-                replace=replace,
-                rewind=intake.ask_rewind,
-                on_commit=intake.commit_ended,
-                on_error=metrics.send_failed,
-            )
-        return Sink(
-            writer=Writer(
-                connection=link,
-                topics=written,
-                compression=kafka.compression,
-                delivery_timeout=kafka.delivery_timeout,
-                outage_limit=kafka.outage_limit,
-                stopping=stopping,
-            ),
-            replace=replace,
-            on_error=metrics.send_failed,
-        )
-
-    return Parts(
-        decoder=Decoder(
-            format=settings.input.format,
-            text_field=settings.input.text_field,
-            id_field=settings.input.id_field,
-            max_bytes=settings.input.max_bytes,
-        ),
-        classifier=classifier,
-        inference=Inference(
-            classifier=classifier, on_error=metrics.inference_failed, guard=watchdog.model
-        ),
-        encoder=Encoder(
-            output_topic=topics.output.name,
-            dlq_topic=topics.dlq.name,
-            output_partitions=topics.output.partitions,
-            labels=classifier.labels,
-            model_name=classifier.name,
-            model_version=classifier.version,
-        ),
-        budget=Budget(
-            max_records=limits.max_records,
-            max_tokens=limits.max_tokens,
-            max_wait=settings.batch.max_wait,
-        ),
-        limits=Limits(
-            records=limits.in_flight,
-            bytes=settings.batch.in_flight_bytes,
-            commit_interval=kafka.commit_interval,
-        ),
-        drain_deadline=settings.drain.deadline,
-        outage_limit=kafka.outage_limit,
-        metrics=metrics,
-        health=health,
-        watchdog=watchdog,
-        gate=gate,
-        transactional=settings.transactional,
-        make_sink=make_sink,
-        make_source=lambda intake: Source(
-            connection=link,
-            topic=topics.input.name,
-            group_id=kafka.group_id,
-            instance_id=settings.replica if settings.static_member else None,
-            assignment=kafka.assignment,
-            membership=membership,
-            transactional=settings.transactional,
-            session_timeout=kafka.session_timeout,
-            heartbeat_interval=kafka.heartbeat_interval,
-            max_poll_interval=kafka.max_poll_interval,
-            fetch_max_bytes=kafka.fetch_max_bytes,
-            settled=intake.settled,
-            on_commit=intake.commit_ended,
-            on_expired=metrics.records_expired,
-        ),
-        watch=watch,
-    )

@@ -23,8 +23,8 @@ from tests.deploy.chart_schema import CHART, NAME
 from tests.deploy.chart_values import MINIMAL, VARIANTS, merged
 from train.cli import parse
 from train.settings import RunSettings
+from worker.connect import identity
 from worker.kafka.cluster import topics
-from worker.service import _identity
 from worker.settings import KafkaSettings, Settings
 
 # ---- Around it --------------------------------------------------------------------------------
@@ -291,7 +291,7 @@ def test_the_user_may_write_the_transactions_of_every_replica():
     for replica in (0, 11):
         pod = f"{workload(found)['metadata']['name']}-{replica}"
         kafka = KafkaSettings(group_id=config(found)["WORKER_KAFKA__GROUP_ID"], replica_id=pod)
-        assert _identity(Settings.model_construct(kafka=kafka)).startswith(allowed[1])
+        assert identity(Settings.model_construct(kafka=kafka)).startswith(allowed[1])
     alone = merged(user_values("exactly_once"), {"settings": {"kafka": {"replica_id": "me"}}})
     assert ("transactionalId", "emotion-worker-me", "literal", "Write") in permissions(made(alone))
 

@@ -15,7 +15,7 @@ from worker.decode import Decoder
 from worker.encode import Encoder
 from worker.errors import Refused
 from worker.records import Encoded, MicroBatch
-from worker.stages.inference import Inference
+from worker.stages.inference import Inference, stage
 
 pytestmark = [pytest.mark.heavy, pytest.mark.usefixtures("one_thread")]
 
@@ -72,7 +72,7 @@ def labelled(worker, texts):
         document = decoder.decode(record(offset, json.dumps({"text": text, "id": offset}).encode()))
         items.append(Encoded(document, *worker.tokenize([document.text])[0]))
     batch = MicroBatch(tuple(items), "full")
-    outcomes = inference.finish(inference.launch(inference.stage(batch)))
+    outcomes = inference.finish(inference.launch(stage(worker, batch)))
     return [json.loads(encoder.encode(outcome).value) for outcome in outcomes]
 
 

@@ -8,23 +8,25 @@ from tests.support.kafka_helpers import Message, committed, produce, wait_until
 @pytest.fixture
 def source(kafka, topic):
     from worker.kafka.cluster.clients import Connection
+    from worker.kafka.consume.group import Group
     from worker.kafka.consume.membership import Membership
     from worker.kafka.consume.source import Source
 
     name = topic("in", partitions=2)
     made = Source(
         connection=Connection(bootstrap_servers=kafka, client_id="test"),
-        topic=name,
-        group_id=name,
-        instance_id=None,
-        assignment="cooperative-sticky",
+        group=Group(
+            topic=name,
+            group_id=name,
+            instance_id=None,
+            assignment="cooperative-sticky",
+            session_timeout=10,
+            heartbeat_interval=3,
+            max_poll_interval=300,
+            fetch_max_bytes=1 << 20,
+        ),
         membership=Membership(),
-        transactional=False,
-        session_timeout=10,
-        heartbeat_interval=3,
-        max_poll_interval=300,
-        fetch_max_bytes=1 << 20,
-        settled=lambda _: {},
+        before_revocation=lambda _: {},
         on_commit=lambda _: None,
         on_expired=lambda _: None,
     )

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
+from worker.classifier import BatchLimits
 from worker.records import Document, Encoded, Lease, Record
-from worker.stages.inference import BatchLimits
 
 BREAKS, NOT_FINITE = "!breaks", "!nan"
 """Words that make the stub model raise, or return NaN, for the text they are in."""

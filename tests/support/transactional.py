@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 from kafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError
 
-from worker.kafka.produce import exactly_once as transactions
+from worker.kafka.produce import transaction as transactions
 
 DONE, HANGS = "done, but nobody hears of it", "not done, and nobody hears of it"
 

@@ -204,7 +204,8 @@ def test_a_wrong_checkpoint_is_refused_before_the_brokers_are_waited_for(worker)
 SLOW_SETTINGS = """\
 import sys, time
 print("importing", file=sys.stderr, flush=True)
-time.sleep(3_000)
+while True:  # one long sleep would not notice a signal that comes just before it
+    time.sleep(0.05)
 """
 
 

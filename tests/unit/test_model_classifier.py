@@ -14,7 +14,7 @@ from tests.support import tiny
 from tests.support.lazy import Lazy
 from worker.errors import Refused
 from worker.model.checkpoint import read
-from worker.stages.inference import Inference
+from worker.stages.inference import Inference, stage
 
 pytestmark = pytest.mark.heavy
 
@@ -187,7 +187,7 @@ def test_it_serves_the_inference_stage(model):
         for i, text in enumerate(TEXTS)
     )
     inference = Inference(classifier=model, on_error=[].append)
-    outcomes = inference.finish(inference.launch(inference.stage(MicroBatch(items, "full"))))
+    outcomes = inference.finish(inference.launch(stage(model, MicroBatch(items, "full"))))
     expected = [tiny.LABELS[best] for best in scores(model, TEXTS).argmax(axis=1)]
     assert [outcome.prediction.label for outcome in outcomes] == expected
 

@@ -9,6 +9,7 @@ import numpy as np
 import structlog
 import torch
 
+from worker.classifier import BatchLimits
 from worker.errors import Refused
 from worker.laps import Laps
 from worker.model import checkpoint as checkpoints
@@ -17,7 +18,6 @@ from worker.model.device import choose_device, choose_dtype, usable_cpus
 from worker.model.encoder import SequenceClassifier
 from worker.model.tokenizer import load_tokenizer
 from worker.model.weights import network
-from worker.stages.inference import BatchLimits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from worker import logs
+from worker.connect import connection
 from worker.errors import (
     EXIT_DRAINED,
     EXIT_FAILED,
@@ -18,10 +19,9 @@ from worker.errors import (
 )
 from worker.kafka.cluster.topics import TopicDesk
 from worker.redrive.decisions import Chooser, Tally
-from worker.redrive.mover import Redrive
+from worker.redrive.job import Redrive, Task
 from worker.redrive.progress import Show
 from worker.redrive.stop import Stop
-from worker.service import connection
 from worker.signals import StoppedEarly
 
 if TYPE_CHECKING:
@@ -105,9 +105,7 @@ def _prepared(
         tally.add(moves)
         show.at(job.left)
 
-    job = Redrive(
-        connection=link,
-        desk=desk,
+    task = Task(
         input_topic=input_topic,
         dlq_topic=dlq_topic,
         group_id=chosen.group_id,
@@ -119,6 +117,11 @@ def _prepared(
         compression=chosen.kafka.compression,
         fetch_max_bytes=chosen.kafka.fetch_max_bytes,
         outage_limit=chosen.kafka.outage_limit,
+    )
+    job = Redrive(
+        connection=link,
+        desk=desk,
+        task=task,
         stopping=lambda: stop.asked,
         on_moved=moved,
         on_trouble=show.trouble,

@@ -1,27 +1,31 @@
-"""Documents to staged micro-batches, beside the running model. Owned by the batch thread.
+"""The assemble thread: documents to staged micro-batches, beside the running model.
 
-While the model runs one batch the next is tokenized, chosen and padded. No thread, no clock: the
-pipeline calls ``step`` and waits as long as ``patience`` says.
+While the model runs one batch the next is tokenized, chosen and padded. `Assembler` does the work,
+without a queue or a clock; `AssembleStage` calls `step` and waits as long as `patience` says.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 import structlog
 
 from worker.batch import Batcher, Budget, ElasticBudget
+from worker.messages import Abort, Barrier, Documents, Drain, Ended, Finished, Outcomes
 from worker.records import Document, Encoded, FlushReason, Lease, MicroBatch, Rejection
-from worker.stages.inference import CANARY
+from worker.stages.inbox import next_of
+from worker.stages.inference import CANARY, stage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from collections.abc import Set as AbstractSet
+    from queue import SimpleQueue
 
+    from worker.classifier import Classifier
+    from worker.messages import Staged, ToAssemble, ToClassify, ToPublish
     from worker.metrics import Metrics
-    from worker.stages.inference import Classifier, Inference, Staged
 
 log = structlog.get_logger(__name__)
 
@@ -36,25 +40,22 @@ class Assembler:
     early cannot be joined by better mates that come later.
 
     Args:
-        classifier: Tokenizes.
-        inference: Pads batches.
+        classifier: Tokenizes and pads.
         budget: What a batch may hold while there is memory for it.
         metrics: Told of every batch.
-        rejected: Takes documents that the tokenizer cannot take.
+        publish: Takes the rejections of documents that the tokenizer cannot take.
     """
 
     def __init__(
         self,
         *,
         classifier: Classifier,
-        inference: Inference,
         budget: Budget,
         metrics: Metrics,
-        rejected: Callable[[list[Rejection]], None],
+        publish: Callable[[ToPublish], None],
     ) -> None:
-        self._rejected = rejected
+        self._publish = publish
         self._classifier = classifier
-        self._inference = inference
         self._metrics = metrics
         self._budget = ElasticBudget(budget)
         self._batcher = Batcher(budget=budget)
@@ -67,7 +68,7 @@ class Assembler:
         """Whether a drain has nothing left to give to the model."""
         return self._hand_back_at is not None and not self._backlog and not len(self._batcher)
 
-    def add(self, documents: list[Document]) -> None:
+    def add(self, documents: Iterable[Document]) -> None:
         """Takes documents in."""
         self._backlog.extend(documents)
 
@@ -150,13 +151,13 @@ class Assembler:
                 failed.append(Rejection(document.record, "model_failed", message))
         if failed:
             self._classifier.tokenize([CANARY])  # raises where the tokenizer itself is broken
-            self._rejected(failed)
+            self._publish(Outcomes(failed))
         return items
 
     def _stage(self, reason: FlushReason, now: float) -> Staged:
         begin = time.perf_counter()
         batch = self._batcher.take(reason)
-        staged = self._inference.stage(batch)
+        staged = stage(self._classifier, batch)
         self._metrics.batch_taken(batch, now=now)
         self._metrics.stage_ran("stage", time.perf_counter() - begin)
         return staged
@@ -166,3 +167,56 @@ class Assembler:
         self._backlog.clear()
         if records:
             log.info("records_handed_back", records=records)
+
+
+class AssembleStage:
+    """Feeds the assembler from its inbox, and the model from the assembler.
+
+    Args:
+        inbox: Documents, ended leases, finished batches, and the drain.
+        assembler: Does the work.
+        classify: Takes staged batches, and at the end the barrier.
+    """
+
+    def __init__(
+        self,
+        *,
+        inbox: SimpleQueue[ToAssemble],
+        assembler: Assembler,
+        classify: Callable[[ToClassify], None],
+    ) -> None:
+        self._inbox = inbox
+        self._assembler = assembler
+        self._classify = classify
+
+    def run(self) -> None:
+        """Until a drain has nothing left, or an abort.
+
+        Raises:
+            Exception: The tokenizer fails for every text.
+        """
+        assembler = self._assembler
+        while not assembler.done:
+            message = next_of(self._inbox, assembler.patience(time.monotonic()))
+            while message is not None:
+                if isinstance(message, Abort):
+                    return
+                self._handle(message)
+                message = next_of(self._inbox, 0.0)
+            for staged in assembler.step(time.monotonic()):
+                self._classify(staged)
+        self._classify(Barrier())
+
+    def _handle(self, message: Documents | Ended | Finished | Drain) -> None:
+        match message:
+            case Documents(documents):
+                self._assembler.add(documents)
+            case Finished(batch, out_of_memory):
+                now = time.monotonic()
+                self._assembler.finished(batch, out_of_memory=out_of_memory, now=now)
+            case Ended(leases):
+                self._assembler.void(leases)
+            case Drain(hand_back_at):
+                self._assembler.drain(hand_back_at)
+            case _:
+                assert_never(message)

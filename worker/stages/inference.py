@@ -1,7 +1,7 @@
-"""Micro-batches to outcomes: the model stage, without knowing what the model is.
+"""Micro-batches to outcomes, without knowing what the model is.
 
-Knows no torch: it drives anything that keeps the ``Classifier`` protocol. Owned by the model
-thread, except ``tokenize`` and ``stage``, which the batch thread calls beside it.
+Knows no torch: it drives anything that keeps the `Classifier` protocol. Owned by the classify
+thread.
 
 A batch that fails is halved until the one record that breaks it is alone, in at most
 2·log2(batch) + 2 calls. Only if a known-good text passes right after is that record to blame;
@@ -12,17 +12,19 @@ from __future__ import annotations
 
 import time
 from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from worker.errors import Fatal
+from worker.messages import Staged
 from worker.records import Classified, Encoded, MicroBatch, Outcome, Prediction, Rejection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
+
+    from worker.classifier import Classifier
 
 OOM_PAUSES = (0.1, 0.5, 2.0)
 """Seconds between attempts with a single text for which there was no memory: another program on
@@ -30,75 +32,6 @@ the device may give some back."""
 
 CANARY = "i feel fine today"
 """A text that any text classifier labels."""
-
-
-@dataclass(frozen=True, slots=True)
-class BatchLimits:
-    """A micro-batch: rows, and rows times the longest row."""
-
-    max_records: int
-    max_tokens: int
-
-
-class Classifier(Protocol):
-    """What the worker needs of a model. Any object that keeps it can stand in for one.
-
-    A method may raise anything; an exception's ``kind`` attribute (``oom``, ``device``), where
-    it has one, is counted as such.
-    """
-
-    @property
-    def name(self) -> str:
-        """Name of the checkpoint."""
-
-    @property
-    def version(self) -> str:
-        """Version of the checkpoint."""
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """Labels in the order of the scores."""
-
-    @property
-    def label_shares(self) -> dict[str, float] | None:
-        """Each label's part of the training data, where it is known."""
-
-    @property
-    def limits(self) -> BatchLimits:
-        """The micro-batch that suits the model's device, where nothing is set."""
-
-    @property
-    def depth(self) -> int:
-        """How many batches may be launched before the first one's scores are read."""
-
-    def tokenize(self, texts: Sequence[str]) -> list[tuple[Sequence[int], bool]]:
-        """Token ids of each text, cut to the maximum length, and whether they were cut."""
-
-    def stage(self, rows: Sequence[Sequence[int]]) -> Any:
-        """Pads rows of token ids into buffers that can be launched. Any thread, one at a time."""
-
-    def launch(self, staged: Any) -> Any:
-        """Starts the model on staged rows; may return before it is done."""
-
-    def scores(self, launched: Any) -> np.ndarray:
-        """Waits; probabilities, float32, shape (rows, labels)."""
-
-    def warm_up(self, *, max_records: int, max_tokens: int) -> None:
-        """Runs the batch shapes that will come."""
-
-    def memory(self) -> dict[str, int]:
-        """Bytes of device memory by kind; empty where there is none to tell."""
-
-
-class Staged:
-    """A micro-batch that is padded and ready to launch."""
-
-    __slots__ = ("batch", "buffers", "error")
-
-    def __init__(self, batch: MicroBatch, buffers: Any, error: Exception | None = None) -> None:
-        self.batch = batch
-        self.buffers = buffers
-        self.error = error
 
 
 class Launched:
@@ -110,6 +43,14 @@ class Launched:
         self.batch = batch
         self.handle = handle
         self.error = error
+
+
+def stage(classifier: Classifier, batch: MicroBatch) -> Staged:
+    """Pads a batch on the host, while another batch runs. Any thread."""
+    try:
+        return Staged(batch, classifier.stage([item.tokens for item in batch.items]))
+    except Exception as error:  # noqa: BLE001 - around a model call; judged by finish()
+        return Staged(batch, None, error)
 
 
 class Inference:
@@ -135,13 +76,6 @@ class Inference:
         self._canary = [classifier.tokenize([CANARY])[0][0]]
         self.ran_out = False
         """Whether the last batch that was finished found too little memory."""
-
-    def stage(self, batch: MicroBatch) -> Staged:
-        """Pads a batch on the host. Called by the batch thread while another batch runs."""
-        try:
-            return Staged(batch, self._classifier.stage([item.tokens for item in batch.items]))
-        except Exception as error:  # noqa: BLE001 - around a model call; judged by finish()
-            return Staged(batch, None, error)
 
     def launch(self, staged: Staged) -> Launched:
         """Starts a staged batch."""

@@ -1,45 +1,80 @@
-"""Outcomes to acknowledged outputs: the publish stage. Owned by the publish thread.
+"""The publish thread: outcomes to acknowledged outputs.
 
-It holds one ledger per lease: outputs leave in their partition's order, and what the broker
-acknowledged without a gap is told back as progress, which alone may be committed.
+`Publisher` holds one ledger per lease: outputs leave in their partition's order, and what the
+broker acknowledged without a gap goes back to the poll thread as progress, which alone may be
+committed. `PublishStage` feeds it from its inbox and owns the sink.
 """
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, assert_never, runtime_checkable
 
 from worker.errors import Fatal
+from worker.messages import (
+    Abort,
+    Accepted,
+    Barrier,
+    Drained,
+    Ended,
+    Outcomes,
+    Positions,
+    Progress,
+    Writable,
+)
 from worker.offsets import Ledger
-from worker.records import Classified, Outcome, Output, Progress
+from worker.records import Classified, Outcome, Output
+from worker.stages.inbox import next_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from collections.abc import Set as AbstractSet
+    from queue import SimpleQueue
 
     from worker.encode import Encoder
-    from worker.errors import Reason
-    from worker.kafka.produce.writer import Refusal
+    from worker.errors import Reason, Refusal
+    from worker.messages import ToPoll, ToPublish
     from worker.metrics import Metrics
     from worker.records import Lease, Record
+    from worker.stages.shutdown import Shutdown
+
+ACK_POLL = 0.002
+"""Seconds between looks at unacknowledged outputs: adds half of it to the latency."""
 
 
 class OutputSink(Protocol):
-    """What takes outputs and says which of them are safe."""
+    """Sends outputs and says which of them are safe.
 
-    def __len__(self) -> int: ...
+    Every method may raise `Fatal` where nothing can be written, and `Transient` where the process
+    stops while the broker is away.
+    """
 
-    def send(self, output: Output) -> None: ...
+    def __len__(self) -> int:
+        """How many outputs, and offsets, are not safe yet."""
 
-    def expect(self, records: int) -> None: ...
+    def send(self, output: Output) -> None:
+        """Takes an output. Those of a partition come in their order."""
 
-    def commit_positions(self, positions: dict[Lease, int]) -> None: ...
+    def forget(self, leases: AbstractSet[Lease]) -> None:
+        """Leases ended: another owner reads again what is not committed."""
 
-    def forget(self, leases: AbstractSet[Lease]) -> None: ...
+    def take_acknowledged(self, *, following: int) -> list[Output]:
+        """Outputs that are safe since the last call, in the order they were sent.
 
-    def take_acknowledged(self) -> list[Output]: ...
+        Args:
+            following: Records under way whose outputs will follow.
+        """
 
-    def close(self, *, timeout: float) -> None: ...
+    def close(self, *, timeout: float) -> None:
+        """Ends the producer; waits no longer than ``timeout`` seconds for acknowledgements."""
+
+
+@runtime_checkable
+class OffsetSink(OutputSink, Protocol):
+    """A sink that commits offsets together with its outputs."""
+
+    def commit_positions(self, positions: Mapping[Lease, int]) -> None:
+        """Takes offsets to commit past which there are no records."""
 
 
 class Publisher:
@@ -57,7 +92,7 @@ class Publisher:
         *,
         encoder: Encoder,
         metrics: Metrics,
-        report: Callable[[Progress], None],
+        report: Callable[[ToPoll], None],
         judged: Callable[[list[Reason | None]], None],
     ) -> None:
         self._encoder = encoder
@@ -98,8 +133,8 @@ class Publisher:
 
     def settle(self, sink: OutputSink) -> None:
         """Takes acknowledgements and reports progress."""
-        sink.expect(sum(map(len, self._ledgers.values())) - len(self._outcomes))
-        acknowledged = sink.take_acknowledged()
+        in_flight = sum(map(len, self._ledgers.values()))
+        acknowledged = sink.take_acknowledged(following=in_flight - len(self._outcomes))
         if not acknowledged:
             return
         now, wall = time.monotonic(), time.time()
@@ -147,6 +182,90 @@ class Publisher:
             return self._encoder.dead_letter(record, "output_too_large", message)
         message = f"the broker refuses the output: {refusal}"
         return self._encoder.dead_letter(record, "output_refused", message)
+
+
+class PublishStage:
+    """Feeds the publisher from its inbox. Owns the sink.
+
+    Args:
+        inbox: Accepted records, outcomes, ended leases, positions, and the barrier.
+        publisher: Puts outcomes in order.
+        make_sink: Makes the sink, on this thread; raises `Transient` while no broker answers.
+        poll: Takes word that outputs can be written, and at the end that all are settled.
+        shutdown: Says when to stop.
+        metrics: Counts the time of this stage.
+    """
+
+    def __init__(
+        self,
+        *,
+        inbox: SimpleQueue[ToPublish],
+        publisher: Publisher,
+        make_sink: Callable[[], OutputSink],
+        poll: Callable[[ToPoll], None],
+        shutdown: Shutdown,
+        metrics: Metrics,
+    ) -> None:
+        self._inbox = inbox
+        self._publisher = publisher
+        self._make_sink = make_sink
+        self._poll = poll
+        self._shutdown = shutdown
+        self._metrics = metrics
+
+    def run(self) -> None:
+        """Until everything before the barrier is settled, or an abort.
+
+        Raises:
+            Fatal: Nothing can be written any more.
+            Transient: The worker stops while the broker is away.
+        """
+        sink = self._shutdown.reached(self._make_sink)
+        if sink is None:
+            return
+        self._poll(Writable())
+        try:
+            if self._serve(sink):
+                self._poll(Drained())
+        finally:
+            sink.close(timeout=1.0)
+
+    def _serve(self, sink: OutputSink) -> bool:
+        """Whether everything up to the barrier is settled."""
+        barrier = False
+        while not (barrier and len(sink) == 0):
+            message = next_of(self._inbox, ACK_POLL if len(sink) else None)
+            # All that is there first: a transaction takes as long for one output as for many.
+            while message is not None:
+                match message:
+                    case Abort():
+                        return False
+                    case Barrier():
+                        barrier = True
+                    case _:
+                        self._handle(message, sink)
+                message = next_of(self._inbox, 0.0)
+            self._publisher.settle(sink)
+        self._publisher.settle(sink)
+        return True
+
+    def _handle(self, message: Accepted | Outcomes | Ended | Positions, sink: OutputSink) -> None:
+        match message:
+            case Accepted(records):
+                self._publisher.accept(records)
+            case Outcomes(outcomes):
+                begin = time.perf_counter()
+                self._publisher.publish(outcomes, sink)
+                self._metrics.stage_ran("publish", time.perf_counter() - begin)
+            case Ended(leases):
+                self._publisher.drop(leases)
+                sink.forget(leases)
+            case Positions(offsets):
+                if not isinstance(sink, OffsetSink):
+                    raise TypeError("offsets were sent to a sink that commits none")
+                sink.commit_positions(offsets)
+            case _:
+                assert_never(message)
 
 
 def record_of(outcome: Outcome) -> Record:

@@ -15,13 +15,90 @@ if TYPE_CHECKING:
 
     from kafka import KafkaConsumer
 
+    from worker.kafka.consume.leases import Leases
+    from worker.kafka.consume.member import Member
+    from worker.kafka.consume.membership import Membership
+    from worker.records import Lease
+
 log = structlog.get_logger(__name__)
 
+STALE_SECONDS = 2.0
+"""Longest wait before a poll for the open transaction, and for one committed offset."""
 START_SECONDS = 5.0
 """Longest wait for a partition's first offset."""
 
 GONE = (kafka.errors.NoOffsetForPartitionError, kafka.errors.OffsetOutOfRangeError)
 """What a consumer without a reset of its own raises where it cannot read on."""
+
+
+class Positions:
+    """Keeps the member's positions at records that are there and not settled.
+
+    Args:
+        topic: The input topic.
+        leases: What is owned; those whose position moves back begin anew.
+        membership: Says whether a transaction is open.
+        on_expired: Called with how many offsets retention has deleted before they were read.
+    """
+
+    def __init__(
+        self,
+        *,
+        topic: str,
+        leases: Leases,
+        membership: Membership,
+        on_expired: Callable[[int], None],
+    ) -> None:
+        self._topic = topic
+        self._leases = leases
+        self._membership = membership
+        self._on_expired = on_expired
+        self.cut: kafka.errors.LogTruncationError | None = None
+        """A log that lost its last records, and was not left yet. Whoever asks first gets it."""
+
+    def of(self, member: Member, lease: Lease) -> int | None:
+        """Offset of the next record under the lease; None while it is not known."""
+        if not self._leases.holds(lease) or lease.partition in self._leases.stale:
+            return None
+        try:
+            position: int | None = member.consumer.position(
+                TopicPartition(self._topic, lease.partition), timeout_ms=0
+            )
+        except kafka.errors.LogTruncationError as cut:
+            self.cut = cut
+            return None
+        except (kafka.errors.KafkaError, KeyError):
+            return None
+        return position
+
+    def mend(self, member: Member) -> None:
+        """Before a poll: leaves a log that was cut, and goes back where a position is stale."""
+        cut, self.cut = self.cut, None
+        if cut is not None:
+            self._begin_anew(member, go_back_before_the_cut(member.consumer, cut))
+        stale = self._leases.stale
+        if not stale:
+            return
+        if not self._membership.wait_until_quiet(STALE_SECONDS):
+            return  # a transaction of ended leases may be moving the committed offsets
+        try:
+            go_back(member.consumer, self._topic, stale, timeout=STALE_SECONDS)
+        except Transient as error:
+            log.warning("committed_offsets_awaited", error=str(error))
+        else:
+            stale.clear()
+
+    def start_again(self, member: Member, gone: Exception) -> None:
+        """Leaves positions that hold no records any more; ``gone`` is one of `GONE`.
+
+        Raises:
+            Transient: The broker is away; nothing was moved.
+        """
+        self._begin_anew(member, start_again(member.consumer, gone, on_expired=self._on_expired))
+
+    def _begin_anew(self, member: Member, partitions: Iterable[int]) -> None:
+        owned = [lease.partition for lease in self._leases.of(partitions)]
+        self._leases.begin(owned, member=member.id)
 
 
 def go_back(

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 import kafka.errors
 import structlog
 
-from worker.kafka.produce.writer import Refusal, refusal_of, require_hope, send
+from worker.kafka.produce.writer import refusal_of, require_hope, send
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from collections.abc import Set as AbstractSet
 
+    from worker.errors import Refusal
     from worker.kafka.produce.writer import Writer
     from worker.records import Lease, Output
 
@@ -72,19 +73,16 @@ class Sink:
         except (kafka.errors.KafkaError, ValueError) as error:
             self._resend(error, also=output)
 
-    def expect(self, records: int) -> None:
-        """How many records are under way whose outputs follow: all go out at once here."""
-
-    def commit_positions(self, positions: dict[Lease, int]) -> None:
-        """Offsets without outputs: the consumer commits them here."""
-
     def forget(self, leases: AbstractSet[Lease]) -> None:
         """Leases ended: their outputs are not sent again, since another owner may be further."""
         if self._unacknowledged:
             self._void |= leases
 
-    def take_acknowledged(self) -> list[Output]:
+    def take_acknowledged(self, *, following: int) -> list[Output]:  # noqa: ARG002
         """Outputs that the broker has, in the order they were sent, each once.
+
+        Args:
+            following: Of no interest here: every output goes out at once.
 
         Raises:
             Fatal: As for ``send``.

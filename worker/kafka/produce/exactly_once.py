@@ -1,184 +1,142 @@
 """Outputs and offsets in one transaction: exactly once. Owned by the publish thread.
 
-Outputs are gathered while the model works on, and go out as a span: begin, send, every future
-good, offsets, commit. A span holds exactly the outputs of the offsets that it commits.
+Outputs are gathered while the model works on, and go out as a span, which holds exactly the
+outputs of the offsets that it commits. What an answer means here:
 
-kafka-python 3.0.12 has faults that lose data or hang here, so none of its blocking calls is used
-without a limit, nothing is committed while a future is open, and a producer that failed once is
-ended and replaced by one with the same identity, whose ``init_transactions`` settles what the
-broker knows of the old one's last transaction:
-
-    failed before the commit was asked for   it was not committed: the same span again
-    failed later                             nobody knows: go back to what the group has committed
-    another producer has the identity        end the process: a new producer would fence it
+    aborted      the same span again
+    refused      the output is replaced, by a dead letter, and the span begins again
+    unknown      go back to what the group has committed
+    fenced       end the process: a new producer would fence the other worker
 """
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections import deque
+from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, assert_never
 
-import kafka.errors
-import structlog
-from kafka import TopicPartition
-from kafka.structs import OffsetAndMetadata
-
-from worker.errors import Fatal, Transient
-from worker.kafka.produce.writer import Refusal, Writer, refusal_of, require_hope, send
+from worker.errors import Fatal
+from worker.kafka.produce.span import Aborted, Committed, Fenced, Refused, Unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from collections.abc import Set as AbstractSet
+    from contextlib import AbstractContextManager
 
-    from kafka import KafkaProducer
-
-    from worker.kafka.cluster.clients import Connection
-    from worker.kafka.cluster.topics import Topic
-    from worker.kafka.consume.membership import Membership
-    from worker.kafka.produce.writer import Writable
+    from worker.errors import Refusal
+    from worker.kafka.produce.span import Spans
+    from worker.kafka.produce.writer import Writer
     from worker.records import Lease, Output
 
-log = structlog.get_logger(__name__)
-
-TRANSACTION_TIMEOUT = 15.0
-"""Seconds after which the broker aborts a transaction by itself."""
-DEADLINE = 10.0
-"""Seconds from begin to the answer to commit, after which the producer is given up. Below the
-broker's limit: kafka-python reports a commit of what the broker has aborted as done."""
-DELIVERY_TIMEOUT = 8.0
-END_SECONDS = 6.0
-"""Longest wait for a given-up producer's thread, which may sit in a request of 4 s: a thread left
-alive could still fence its successor."""
-CAREFUL_RECORDS = 64
-"""Outputs of a span among which a refused one is looked for, one by one."""
 PROOF_PAUSE = 0.01
 """Seconds between looks for a membership to commit with: a rebalance takes tenths of one."""
+RETRY_PAUSE = 0.1
+"""Seconds before a span is sent again."""
 FENCED_PAUSE = 3.0
 """Seconds before a fenced worker ends: two with one identity must not fence each other in a
 loop."""
 
-_FENCED = (
-    kafka.errors.ProducerFencedError,
-    kafka.errors.InvalidProducerEpochError,
-    kafka.errors.FencedInstanceIdError,
-)
+
+class Standing(Protocol):
+    """What a transaction has to know of the group whose offsets it commits. Any thread."""
+
+    @property
+    def newest_epoch(self) -> int:
+        """The newest epoch among the leases held; 0 where there is none."""
+
+    def ended(self, leases: Iterable[Lease]) -> set[Lease]:
+        """Those of the leases that are not held any more."""
+
+    def proof(self, leases: Iterable[Lease]) -> Any | None:
+        """The group metadata to commit offsets of these leases with; None while there is none."""
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """While it is entered, leases are not taken away in silence: a revocation waits a bit."""
 
 
-class _Late(kafka.errors.KafkaError):  # type: ignore[misc]
-    """The transaction's deadline has passed."""
+@dataclass(frozen=True, slots=True)
+class SpanLimits:
+    """When a span is full."""
+
+    seconds: float
+    """For so long outputs are gathered."""
+    records: int
+    """Outputs that are not waited beyond."""
 
 
-class _NoProof(kafka.errors.KafkaError):  # type: ignore[misc]
-    """Out of the group, or a lease of the span ended, after its outputs were sent."""
+@dataclass(frozen=True, slots=True)
+class Reports:
+    """What the sink reports, by calling."""
+
+    rewind: Callable[[], None]
+    """Nobody knows what was committed: the consumer has to go back to it."""
+    on_commit: Callable[[str], None]
+    """With ``ok`` or ``failed`` after every transaction."""
+    on_error: Callable[[str], None]
+    """With the error's name for every failed transaction."""
 
 
-def transactional_writer(
-    *,
-    connection: Connection,
-    topics: dict[str, Topic],
-    compression: str,
-    outage_limit: float,
-    stopping: Callable[[], bool],
-    transactional_id: str,
-) -> Writer:
-    """A writer whose producers are one after the other the same transactional one.
+class _Waiting:
+    """What waits for the next span."""
 
-    Raises:
-        Transient: No broker answers.
-        Fatal: The cluster refuses the identity.
-    """
+    def __init__(self) -> None:
+        self.outputs: deque[Output] = deque()
+        self.positions: dict[Lease, int] = {}
+        self._reached: dict[Lease, int] = {}
+        self._void_epoch = 0
 
-    def prepare(producer: KafkaProducer) -> None:
-        try:
-            producer.init_transactions()
-        except kafka.errors.RetriableError as error:
-            raise Transient(f"no transactions yet: {type(error).__name__}") from error
-        except kafka.errors.KafkaError as error:
-            raise Fatal(
-                f"no transactions with transactional id {transactional_id}: "
-                f"{type(error).__name__}: {error}"
-            ) from error
+    def __len__(self) -> int:
+        return len(self.outputs) + len(self.positions)
 
-    return Writer(
-        connection=connection,
-        topics=topics,
-        compression=compression,
-        delivery_timeout=DELIVERY_TIMEOUT,
-        outage_limit=outage_limit,
-        stopping=stopping,
-        options={
-            "transactional_id": transactional_id,
-            "transaction_timeout_ms": int(TRANSACTION_TIMEOUT * 1_000),
-            "max_block_ms": 5_000,
-        },
-        prepare=prepare,
-    )
+    def void(self, lease: Lease) -> bool:
+        """Whether its records were read before the last rewind, and are read again since."""
+        return lease.epoch <= self._void_epoch
 
+    def leases(self) -> set[Lease]:
+        """Of everything that waits."""
+        return {output.record.lease for output in self.outputs} | self.positions.keys()
 
-class Transaction:
-    """One transaction of a producer, from begin to commit within one deadline.
+    def take_positions(self, positions: Mapping[Lease, int]) -> bool:
+        """Takes in those that are news; whether there are any."""
+        news = {
+            lease: offset
+            for lease, offset in positions.items()
+            if not self.void(lease) and offset > self._reached.get(lease, 0)
+        }
+        self.positions |= news
+        return bool(news)
 
-    After any error the producer is of no more use. Whether the transaction happened is known then
-    only where ``commit_asked`` is false: it did not.
-    """
+    def span(self, most: int | None) -> tuple[list[Output], dict[Lease, int]]:
+        """The next outputs, at most so many, and the offset to commit for each lease."""
+        outputs = list(islice(self.outputs, most))
+        reached = dict(self.positions)
+        for output in outputs:
+            record = output.record
+            reached[record.lease] = max(reached.get(record.lease, 0), record.offset + 1)
+        return outputs, reached
 
-    def __init__(self, producer: KafkaProducer) -> None:
-        self.commit_asked = False
-        self._producer = producer
-        self._manager = producer._transaction_manager  # noqa: SLF001 - its results can be waited for
-        self._deadline = time.monotonic() + DEADLINE
-        producer.begin_transaction()
+    def committed(self, outputs: int, reached: Mapping[Lease, int]) -> None:
+        """So many outputs, and these offsets, are committed."""
+        for _ in range(outputs):
+            self.outputs.popleft()
+        self._reached |= reached
+        self.positions = {
+            lease: at for lease, at in self.positions.items() if at > reached.get(lease, 0)
+        }
 
-    def send_together(self, outputs: Iterable[Writable]) -> None:
-        """Sends, and returns when every output is acknowledged."""
-        futures = [send(self._producer, output) for output in outputs]
-        with contextlib.suppress(kafka.errors.UnknownError):  # of a batch that was split
-            self._producer.flush(timeout=self._left())
-        for future in futures:
-            left = self._left()
-            with contextlib.suppress(kafka.errors.KafkaError):
-                future.get(timeout=left)
-        failures = [future.exception for future in futures if future.exception is not None]
-        if not all(future.is_done for future in futures):
-            raise _Late("outputs are not acknowledged in time")
-        if failures:
-            # The innocents of a refused record's batch fail with another error than its own.
-            raise next(filter(refusal_of, failures), failures[0])
+    def forget(self, leases: AbstractSet[Lease]) -> None:
+        """Leases ended."""
+        self.outputs = deque(o for o in self.outputs if o.record.lease not in leases)
+        self.positions = {lease: at for lease, at in self.positions.items() if lease not in leases}
+        self._reached = {lease: at for lease, at in self._reached.items() if lease not in leases}
 
-    def send_alone(self, output: Writable) -> None:
-        """Sends one output and waits: only what is refused alone is refused."""
-        send(self._producer, output).get(timeout=self._left())
-
-    def commit(self, offsets: Mapping[TopicPartition, OffsetAndMetadata], proof: Any) -> None:
-        """Adds the offsets, with the group metadata to commit them with, and commits."""
-        self._wait(self._manager.send_offsets_to_transaction(offsets, proof))
-        # Once it is asked for, only the broker knows whether it happened.
-        ending = self._manager.begin_commit()
-        self.commit_asked = True
-        self._wait(ending)
-
-    def _wait(self, result: Any) -> None:
-        """Waits for a transactional request, which the client alone would do without limit."""
-        self._producer._sender.wakeup()  # noqa: SLF001
-        if not result.wait(timeout_ms=self._left() * 1_000):
-            raise _Late("the coordinator does not answer")
-
-    def _left(self) -> float:
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            raise _Late(f"a transaction took longer than {DEADLINE:g} s")
-        return left
-
-
-def fence_of(error: Exception, producer: KafkaProducer | None) -> BaseException | None:
-    """The error that says that another producer, or member, has this one's identity."""
-    manager = producer._transaction_manager if producer is not None else None  # noqa: SLF001
-    # Later calls raise an untyped error: the manager keeps the cause.
-    causes = (error, getattr(manager, "last_error", None))
-    return next((cause for cause in causes if isinstance(cause, _FENCED)), None)
+    def forget_all(self, epoch: int) -> None:
+        """Everything is read again; what comes under leases up to this epoch is void."""
+        self._void_epoch = max(self._void_epoch, epoch)
+        self.outputs.clear()
+        self.positions.clear()
 
 
 class TransactionalSink:
@@ -186,97 +144,74 @@ class TransactionalSink:
 
     Args:
         writer: Gives transactional producers.
-        membership: Of the consumer whose offsets are committed.
-        input_topic: Whose offsets they are.
+        spans: Sends spans by them.
+        standing: Of the consumer whose offsets are committed.
         replica_id: For the line that a fenced worker ends with.
-        interval: Seconds for which outputs are gathered.
-        span_records: Outputs that are not waited beyond.
+        limits: When a span is full.
         replace: Makes the output that takes a refused one's place.
-        rewind: Asks the poll thread to go back to what the group has committed.
-        on_commit: Called with ``ok`` or ``failed`` after every transaction.
-        on_error: Called with the error's name for every failed transaction.
+        reports: Called as things happen.
     """
 
     def __init__(
         self,
         *,
         writer: Writer,
-        membership: Membership,
-        input_topic: str,
+        spans: Spans,
+        standing: Standing,
         replica_id: str,
-        interval: float,
-        span_records: int,
+        limits: SpanLimits,
         replace: Callable[[Output, Refusal], Output],
-        rewind: Callable[[], None],
-        on_commit: Callable[[str], None],
-        on_error: Callable[[str], None],
+        reports: Reports,
     ) -> None:
         self._writer = writer
-        self._membership = membership
-        self._input_topic = input_topic
+        self._spans = spans
+        self._standing = standing
         self._replica_id = replica_id
-        self._interval = interval
-        self._span_records = span_records
+        self._limits = limits
         self._replace = replace
-        self._rewind = rewind
-        self._on_commit = on_commit
-        self._on_error = on_error
-        self._pending: deque[Output] = deque()
-        self._positions: dict[Lease, int] = {}
-        self._reached: dict[Lease, int] = {}
+        self._reports = reports
+        self._waiting = _Waiting()
         self._committed: list[Output] = []
         self._due_at: float | None = None
-        self._careful = 0
-        self._void_epoch = 0
-        self._transaction: Transaction | None = None
 
     def __len__(self) -> int:
-        return len(self._pending) + len(self._positions)
+        return len(self._waiting)
 
     def send(self, output: Output) -> None:
         """Takes an output into the next span."""
-        lease = output.record.lease
-        if lease.epoch <= self._void_epoch:
-            return  # read before the last rewind, and read again since
+        if self._waiting.void(output.record.lease):
+            return
         certain = self._writer.foretold(output)
         if certain is not None:
             output = self._replace(output, certain)
         self._begin_waiting()
-        self._pending.append(output)
+        self._waiting.outputs.append(output)
 
-    def commit_positions(self, positions: dict[Lease, int]) -> None:
+    def commit_positions(self, positions: Mapping[Lease, int]) -> None:
         """Offsets past which there are no records: transaction markers, compaction holes."""
-        for lease, offset in positions.items():
-            if lease.epoch > self._void_epoch and offset > self._reached.get(lease, 0):
-                self._begin_waiting()
-                self._positions[lease] = offset
-
-    def expect(self, records: int) -> None:
-        """How many records are under way whose outputs follow: without any, why wait?"""
-        if records == 0 and self._due_at is not None:
-            self._due_at = 0.0
+        if self._waiting.take_positions(positions):
+            self._begin_waiting()
 
     def forget(self, leases: AbstractSet[Lease]) -> None:
         """Leases ended: their outputs are not committed, since another owner reads them again."""
-        self._pending = deque(o for o in self._pending if o.record.lease not in leases)
-        self._positions = {
-            lease: at for lease, at in self._positions.items() if lease not in leases
-        }
-        self._reached = {lease: at for lease, at in self._reached.items() if lease not in leases}
+        self._waiting.forget(leases)
         if not len(self):
             self._due_at = None
 
-    def take_acknowledged(self) -> list[Output]:
+    def take_acknowledged(self, *, following: int) -> list[Output]:
         """Outputs that are committed, in the order they were sent, each once.
 
         Runs a transaction when one is due; blocks for its time, and while the broker is away.
+
+        Args:
+            following: Records under way whose outputs will follow: without any, why wait?
 
         Raises:
             Fatal: Fenced, the outage limit has passed, or nothing can be written.
             Transient: The process is to stop.
         """
-        due = self._due_at is not None and time.monotonic() >= self._due_at
-        if due or len(self._pending) >= self._span_records:
+        due = self._due_at is not None and (following == 0 or time.monotonic() >= self._due_at)
+        if due or len(self._waiting.outputs) >= self._limits.records:
             self._commit_span()
         committed, self._committed = self._committed, []
         return committed
@@ -287,132 +222,75 @@ class TransactionalSink:
 
     def _begin_waiting(self) -> None:
         if self._due_at is None:
-            self._due_at = time.monotonic() + self._interval
+            self._due_at = time.monotonic() + self._limits.seconds
             self._writer.succeeded()
 
     def _commit_span(self) -> None:
-        ended = self._membership.ended(self._leases())
+        ended = self._standing.ended(self._waiting.leases())
         if ended:
             self.forget(ended)
         if not len(self):
             return
-        careful = self._careful > 0
-        outputs = list(islice(self._pending, CAREFUL_RECORDS if careful else None))
-        positions = dict(self._positions)
-        if self._membership.proof(self._leases()) is None:
+        if self._standing.proof(self._waiting.leases()) is None:
             # Between two memberships: either the leases end, or there is a generation again.
             self._writer.check_outage()
             time.sleep(PROOF_PAUSE)
             return
-        self._transaction = None
-        reached = _reached(outputs, positions)
-        try:
-            with self._membership.transaction():
-                self._transact(outputs, reached, one_by_one=careful)
-        except (kafka.errors.KafkaError, ValueError) as error:
-            self._failed(error, reached.keys())
+        outputs, reached = self._waiting.span(self._spans.most)
+        offsets = {lease.partition: offset for lease, offset in reached.items()}
+        answer = self._spans.send(outputs, offsets, _Owner(self._standing, reached.keys()))
+        if isinstance(answer, Committed):
+            self._reports.on_commit("ok")
+            self._waiting.committed(len(outputs), reached)
+            self._committed += outputs
+            self._due_at = 0.0 if len(self) else None
             return
-        self._writer.succeeded()
-        self._on_commit("ok")
-        self._reached |= reached
-        for _ in outputs:
-            self._pending.popleft()
-        self._careful = max(0, self._careful - len(outputs))
-        self._positions = {
-            lease: at for lease, at in self._positions.items() if positions.get(lease) != at
-        }
-        self._committed += outputs
-        self._due_at = 0.0 if len(self) else None
-
-    def _transact(
-        self, outputs: list[Output], reached: dict[Lease, int], *, one_by_one: bool
-    ) -> None:
-        transaction = self._transaction = Transaction(self._writer.ready())
-        if one_by_one:
-            self._send_one_by_one(transaction, outputs)
-        else:
-            transaction.send_together(outputs)
-        proof = self._membership.proof(reached)
-        if proof is None:
-            raise _NoProof("a rebalance came between")
-        offsets = {
-            TopicPartition(self._input_topic, lease.partition): OffsetAndMetadata(offset, "", -1)
-            for lease, offset in reached.items()
-        }
-        transaction.commit(offsets, proof)
-
-    def _send_one_by_one(self, transaction: Transaction, outputs: list[Output]) -> None:
-        """Only what is refused alone is refused: it is replaced, and the span begins again."""
-        for at, output in enumerate(outputs):
-            try:
-                transaction.send_alone(output)
-            except kafka.errors.KafkaError as error:
-                refusal = refusal_of(error)
-                if refusal is not None:
-                    self._pending[at] = self._replace(output, refusal)
-                raise
-
-    def _failed(self, error: Exception, leases: AbstractSet[Lease]) -> None:
-        name = type(error).__name__
-        commit_asked = self._transaction is not None and self._transaction.commit_asked
-        self._on_error(name)
-        self._on_commit("failed")
-        log.warning(
-            "transaction_failed",
-            error=name,
-            detail=str(error)[:200],
-            outcome="unknown" if commit_asked else "aborted",
-        )
-        self._end_if_fenced(error, leases)
-        require_hope(error)
-        self._writer.discard(timeout=END_SECONDS, force=True)
+        self._reports.on_error(type(answer.error).__name__)
+        self._reports.on_commit("failed")
         self._due_at = 0.0
-        if commit_asked:
-            self._go_back()
-        elif refusal_of(error) is not None:
-            self._careful = max(self._careful, len(self._pending))
-        else:
-            self._writer.check_outage()
-            time.sleep(0.1)
+        self._recover(answer)
+
+    def _recover(self, failure: Refused | Aborted | Unknown | Fenced) -> None:
+        match failure:
+            case Refused(_, at, refusal):
+                if at is not None:  # else the next spans are small, and look for it
+                    outputs = self._waiting.outputs
+                    outputs[at] = self._replace(outputs[at], refusal)
+            case Aborted():
+                self._writer.check_outage()
+                time.sleep(RETRY_PAUSE)
+            case Unknown():
+                self._go_back()
+            case Fenced(error, cause):
+                time.sleep(FENCED_PAUSE)
+                raise Fatal(
+                    f"fenced ({type(cause).__name__}): another worker uses the replica identity "
+                    f"{self._replica_id}, or this one stood still for too long; kafka.replica_id "
+                    "(the host name by default) must be its own for every worker; nothing is lost"
+                ) from error
+            case _:
+                assert_never(failure)
 
     def _go_back(self) -> None:
-        """Nobody knows whether the span was committed: the group's offsets will tell."""
-        self._void_epoch = max(self._void_epoch, self._membership.newest_epoch)
-        self._pending.clear()
-        self._positions.clear()
-        self._careful = 0
+        """The group's offsets will say whether the span was committed."""
+        self._waiting.forget_all(self._standing.newest_epoch)
         self._due_at = None
         self._writer.ready()  # settles the old transaction, one way or the other
-        self._rewind()
-
-    def _end_if_fenced(self, error: Exception, leases: AbstractSet[Lease]) -> None:
-        """Raises where another worker has this one's identity.
-
-        Raises:
-            Fatal: That is so.
-        """
-        fenced = fence_of(error, self._writer.producer)
-        if fenced is None:
-            return
-        by_instance = isinstance(fenced, kafka.errors.FencedInstanceIdError)
-        if by_instance and self._membership.ended(leases):
-            return  # by this worker's own new consumer
-        self._writer.discard(timeout=1.0, force=True)
-        time.sleep(FENCED_PAUSE)
-        raise Fatal(
-            f"fenced ({type(fenced).__name__}): another worker uses the replica identity "
-            f"{self._replica_id}, or this one stood still for too long; kafka.replica_id (the "
-            "host name by default) must be its own for every worker; nothing is lost"
-        ) from error
-
-    def _leases(self) -> set[Lease]:
-        return {output.record.lease for output in self._pending} | self._positions.keys()
+        self._reports.rewind()
 
 
-def _reached(outputs: Iterable[Output], positions: dict[Lease, int]) -> dict[Lease, int]:
-    """The offset to commit for each lease."""
-    reached = dict(positions)
-    for output in outputs:
-        record = output.record
-        reached[record.lease] = max(reached.get(record.lease, 0), record.offset + 1)
-    return reached
+class _Owner:
+    """The member of the group to which the leases of a span were given."""
+
+    def __init__(self, standing: Standing, leases: AbstractSet[Lease]) -> None:
+        self._standing = standing
+        self._leases = leases
+
+    def transaction(self) -> AbstractContextManager[None]:
+        return self._standing.transaction()
+
+    def proof(self) -> Any | None:
+        return self._standing.proof(self._leases)
+
+    def replaced_itself(self) -> bool:
+        return bool(self._standing.ended(self._leases))

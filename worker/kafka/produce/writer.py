@@ -9,7 +9,7 @@ outlives each of them.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import kafka.errors
 import structlog
@@ -22,13 +22,11 @@ if TYPE_CHECKING:
 
     from kafka import KafkaProducer
 
+    from worker.errors import Refusal
     from worker.kafka.cluster.clients import Connection
     from worker.kafka.cluster.topics import Topic
 
 log = structlog.get_logger(__name__)
-
-Refusal = Literal["too_large", "timestamp", "invalid"]
-"""Why a broker refuses a record for good."""
 
 BATCH_BYTES = 262_144
 """One batch per partition is in flight at a time: 16 KiB, the default, is 8 times slower at 5 ms

@@ -1,6 +1,5 @@
-"""The poll loop's bookkeeping: what may be in flight, and what is committed."""
+"""The poll loop's turns: what may be in flight, what is committed, and what is measured."""
 
-import time
 from collections import deque
 from queue import SimpleQueue
 
@@ -10,11 +9,30 @@ from prometheus_client import CollectorRegistry
 from tests.support.fakes import record
 from worker.decode import Decoder
 from worker.errors import Transient
+from worker.messages import (
+    Accepted,
+    Documents,
+    Drained,
+    Ended,
+    EndOffsets,
+    Outcomes,
+    Positions,
+    Progress,
+    Rewind,
+    Writable,
+)
 from worker.metrics import Metrics
-from worker.records import Lease, Progress
-from worker.stages.intake import STALL_SECONDS, Intake, Limits
+from worker.records import Lease
+from worker.stages.accounts import Accounts, Limits
+from worker.stages.commit import ConsumerCommits, TransactionCommits
+from worker.stages.dispatch import Dispatch
+from worker.stages.inflow import Inflow
+from worker.stages.intake import MEASURE_SECONDS, Intake, Reports
+from worker.stages.lag import STALL_SECONDS, Lag
 
 LEASE = Lease(0, 1)
+NOW = 1_800_000_000.0
+"""Unix time at which a test begins."""
 
 
 class Source:
@@ -75,26 +93,38 @@ class Source:
 
 class Desk:
     def __init__(self, *, transactional=False, **limits):
-        self.accepted, self.documents, self.done, self.ended = [], [], [], []
-        self.progress, self.positions = SimpleQueue(), []
+        self.sent, self.inbox = [], SimpleQueue()
+        self.now, self.wall = 100.0, NOW
         self.let_in = 10**6
         self.registry = CollectorRegistry()
-        chosen = {"records": 10, "bytes": 10**6, "commit_interval": 0.0, **limits}
-        self.intake = Intake(
-            decoder=Decoder(format="json", text_field="text", id_field="id", max_bytes=1_000),
-            limits=Limits(**chosen),
-            progress=self.progress,
-            accept=self.accepted.extend,
-            documents=self.documents.extend,
-            done=self.done.extend,
-            ended=self.ended.extend,
-            positions=self.positions.append if transactional else None,
-            gate=self,
-            metrics=Metrics(
-                input_topic="in", output_topic="out", dlq_topic="dlq", version="0",
-                registry=self.registry,
-            ),
+        metrics = Metrics(
+            input_topic="in", output_topic="out", dlq_topic="dlq", version="0",
+            registry=self.registry,
         )  # fmt: skip
+        self.accounts = Accounts(limits=Limits(**{"records": 10, "bytes": 10**6, **limits}))
+        lag = Lag(
+            accounts=self.accounts, metrics=metrics, clock=lambda: self.now, wall=lambda: self.wall
+        )
+        if transactional:
+            self.commits = TransactionCommits(accounts=self.accounts, publish=self.sent.append)
+        else:
+            self.commits = ConsumerCommits(accounts=self.accounts, metrics=metrics)
+        self.intake = Intake(
+            reports=Reports(inbox=self.inbox, accounts=self.accounts, lag=lag),
+            accounts=self.accounts,
+            inflow=Inflow(accounts=self.accounts, gate=self, metrics=metrics),
+            dispatch=Dispatch(
+                decoder=Decoder(format="json", text_field="text", id_field="id", max_bytes=1_000),
+                assemble=self.sent.append,
+                publish=self.sent.append,
+                metrics=metrics,
+            ),
+            committer=self.commits,
+            commit_interval=0.0,
+            lag=lag,
+            metrics=metrics,
+            clock=lambda: self.now,
+        )
         self.source = Source()
 
     def turn(self, *records, reading=True):
@@ -104,14 +134,12 @@ class Desk:
 
     def measure(self):
         """A turn that looks at the positions and updates the gauges."""
-        self.intake._next_measure = 0
+        self.now += MEASURE_SECONDS
         self.turn()
 
     def stall(self):
-        """As if nothing had come for long."""
-        self.intake._paused_at -= STALL_SECONDS + 1
-        for account in self.intake._accounts.values():
-            account.moved -= STALL_SECONDS + 1
+        """Nothing comes for long."""
+        self.now += STALL_SECONDS + 1
 
     def room(self, *, in_flight, most):
         return min(most, self.let_in)
@@ -120,7 +148,17 @@ class Desk:
         self.let_in -= records
 
     def settle(self, committable, records, lease=LEASE, size=0):
-        self.progress.put(Progress(lease, committable, records, size))
+        self.inbox.put(Progress(lease, committable, records, size))
+
+    def ends(self, offsets):
+        self.inbox.put(EndOffsets(offsets, self.wall))
+
+    def messages(self, kind):
+        return [message for message in self.sent if isinstance(message, kind)]
+
+    @property
+    def ended(self):
+        return [lease for message in self.messages(Ended) for lease in message.leases]
 
 
 @pytest.fixture
@@ -130,10 +168,13 @@ def desk():
 
 def test_records_are_accepted_before_anything_else_sees_them(desk):
     desk.turn(record(1), record(2, b"bad"), record(3, None))
-    assert [r.offset for r in desk.accepted] == [1, 2, 3]
-    assert [d.record.offset for d in desk.documents] == [1]
-    assert [o.record.offset for o in desk.done] == [2, 3]
-    assert desk.intake.in_flight == 3
+    accepted, outcomes, documents = desk.sent
+    assert accepted == Accepted([record(1), record(2, b"bad"), record(3, None)])
+    assert isinstance(outcomes, Outcomes)
+    assert [outcome.record.offset for outcome in outcomes.outcomes] == [2, 3]
+    assert isinstance(documents, Documents)
+    assert [document.record.offset for document in documents.documents] == [1]
+    assert desk.accounts.in_flight == 3
 
 
 def test_at_the_limit_intake_pauses_and_goes_on_when_there_is_room(desk):
@@ -193,7 +234,7 @@ def test_when_all_is_settled_the_position_is_committed_and_never_less(desk):
     desk.measure()
     assert desk.source.commits[-1] == {LEASE: 9}
     del desk.source.positions[LEASE]  # as while the consumer closes
-    assert desk.intake.settled([LEASE]) == {LEASE: 9}
+    assert desk.intake.before_revocation([LEASE]) == {LEASE: 9}
     desk.intake.commit_last(desk.source, timeout=1)
     assert desk.source.commits[-1] == {LEASE: 9}
 
@@ -208,7 +249,7 @@ def test_a_failed_commit_is_made_up_for_by_the_next(desk):
     desk.turn(record(5))
     desk.settle(6, 1)
     desk.turn()
-    desk.intake.commit_ended("failed")
+    desk.commits.ended("failed")
     desk.turn()
     assert desk.source.commits == [{LEASE: 6}, {LEASE: 6}]
 
@@ -226,8 +267,8 @@ def test_a_lease_that_ended_frees_its_room_and_its_late_progress_is_nothing(desk
     desk.source.leases, desk.source.ended = [Lease(0, 2)], [LEASE]
     desk.source.events = ["revoked", "assigned"]
     desk.turn()
-    assert desk.ended == [LEASE]
-    assert desk.intake.in_flight == 0
+    assert desk.ended == [LEASE, LEASE], "for the publish and the assemble thread"
+    assert desk.accounts.in_flight == 0
     desk.settle(10, 10)
     desk.turn()
     assert desk.source.commits == []
@@ -237,15 +278,14 @@ def test_an_outage_is_no_end(desk):
     desk.source.batches.append(Transient("the broker is away"))
     desk.turn()
     desk.turn(record(1))
-    assert len(desk.accepted) == 1
+    assert len(desk.messages(Accepted)) == 1
 
 
 def test_lag_is_told_per_partition_and_goes_with_it(desk):
-    desk.intake.ends({0: 8})
+    desk.ends({0: 8})
     desk.turn(record(5), record(6))
     desk.settle(6, 1)
-    desk.intake._next_measure = 0
-    desk.turn()
+    desk.measure()
     labels = {"topic": "in", "partition": "0"}
     assert desk.registry.get_sample_value("worker_consumer_lag_records", labels) == 2
     assert desk.registry.get_sample_value("worker_consumer_lag_seconds", labels) > 1e6
@@ -258,20 +298,20 @@ def test_the_age_of_a_new_record_is_its_own_not_that_of_the_last_one_before_it(d
     desk.turn(record(5, timestamp=1_000))
     desk.settle(6, 1)
     desk.turn()
-    now = int(time.time() * 1_000)
-    desk.intake.ends({0: 21})
-    desk.intake._next_measure = 0
-    desk.turn(record(20, timestamp=now))
+    desk.ends({0: 21})
+    desk.now += MEASURE_SECONDS
+    desk.turn(record(20, timestamp=int(NOW * 1_000)))
     labels = {"topic": "in", "partition": "0"}
     assert 0 <= desk.registry.get_sample_value("worker_consumer_lag_seconds", labels) < 60
 
 
 def test_the_age_of_what_is_not_read_yet_is_not_that_of_an_earlier_backlog(desk):
-    desk.intake.ends({0: 9})
+    desk.ends({0: 9})
     desk.source.positions[LEASE] = 0
     desk.measure()
-    desk.intake._accounts[LEASE].lagging_since -= 7_200
-    desk.turn(record(5, timestamp=int(time.time() * 1_000)))
+    desk.now += 7_200
+    desk.wall += 7_200
+    desk.turn(record(5, timestamp=int(desk.wall * 1_000)))
     desk.measure()
     desk.settle(6, 1)
     desk.measure()
@@ -281,7 +321,7 @@ def test_the_age_of_what_is_not_read_yet_is_not_that_of_an_earlier_backlog(desk)
 
 
 def test_what_was_read_since_the_end_was_told_is_part_of_the_lag(desk):
-    desk.intake.ends({0: 1})
+    desk.ends({0: 1})
     desk.turn(record(0))
     desk.settle(1, 1)
     desk.turn(record(1), record(2))
@@ -293,7 +333,7 @@ def test_what_was_read_since_the_end_was_told_is_part_of_the_lag(desk):
 
 def test_a_consumer_that_brings_nothing_though_records_wait_is_replaced(desk):
     desk.source.positions[LEASE] = 5
-    desk.intake.ends({0: 9})
+    desk.ends({0: 9})
     desk.turn()
     assert desk.source.rebuilt == []
     desk.stall()
@@ -307,7 +347,7 @@ def test_one_partition_that_brings_nothing_is_not_hidden_by_one_that_flows(desk)
     other = Lease(1, 1)
     desk.source.leases.append(other)
     desk.source.positions = {LEASE: 0, other: 0}
-    desk.intake.ends({0: 9, 1: 9})
+    desk.ends({0: 9, 1: 9})
     desk.turn()
     desk.stall()
     desk.turn(record(0, partition=1))
@@ -319,7 +359,7 @@ def test_one_partition_that_brings_nothing_is_not_hidden_by_one_that_flows(desk)
 def test_a_partition_that_nobody_knows_where_to_begin_is_no_progress_and_in_the_end_replaced(desk):
     """A transaction that hangs on the group's offsets: every poll is empty, for ever."""
     desk.source.positions = {}
-    desk.intake.ends({0: 9})
+    desk.ends({0: 9})
     desk.measure()
     assert desk.registry.get_sample_value("worker_last_progress_timestamp_seconds") == 0
     desk.stall()
@@ -330,12 +370,12 @@ def test_a_partition_that_nobody_knows_where_to_begin_is_no_progress_and_in_the_
 def test_waiting_for_nothing_is_progress_and_a_lag_is_not(desk):
     name = "worker_last_progress_timestamp_seconds"
     desk.source.positions[LEASE] = 5
-    desk.intake.ends({0: 9})
+    desk.ends({0: 9})
     desk.measure()
     assert desk.registry.get_sample_value(name) == 0
-    desk.intake.ends({0: 5})
+    desk.ends({0: 5})
     desk.measure()
-    assert desk.registry.get_sample_value(name) == pytest.approx(time.time(), abs=60)
+    assert desk.registry.get_sample_value(name) == NOW
 
 
 def test_a_broker_that_is_away_is_no_progress_though_nothing_is_known_to_wait(desk):
@@ -343,51 +383,46 @@ def test_a_broker_that_is_away_is_no_progress_though_nothing_is_known_to_wait(de
     desk.source.positions[LEASE] = 5
     desk.measure()
     assert desk.registry.get_sample_value(name) == 0
-    desk.intake._progressed[0] -= 700
-    desk.intake.ends({0: 5})
-    desk.intake._ends_told -= 600
-    before = desk.intake._ends_told
+    desk.wall += 100
+    desk.ends({0: 5})
+    desk.wall += 600
     desk.measure()
-    assert desk.registry.get_sample_value(name) == partition_progress(desk, 0) == before
-    desk.intake.ends({0: 5})
+    assert desk.registry.get_sample_value(name) == partition_progress(desk, 0) == NOW + 100
+    desk.ends({0: 5})
     desk.measure()
-    now = pytest.approx(time.time(), abs=60)
-    assert desk.registry.get_sample_value(name) == now
-    assert partition_progress(desk, 0) == now
+    assert desk.registry.get_sample_value(name) == partition_progress(desk, 0) == NOW + 700
 
 
 def test_a_partition_that_stands_still_is_told_apart_from_one_that_flows(desk):
     other = Lease(1, 1)
     desk.source.leases.append(other)
     desk.source.positions = {LEASE: 0, other: 0}
-    desk.intake.ends({0: 9, 1: 9})
+    desk.ends({0: 9, 1: 9})
     desk.turn()
-    for partition in (0, 1):
-        desk.intake._progressed[partition] -= 600
+    desk.wall += 600
     desk.turn(record(0, partition=1))
     desk.settle(1, 1, lease=other)
     desk.measure()
-    now = time.time()
-    assert now - partition_progress(desk, 0) > 500
-    assert now - partition_progress(desk, 1) < 60
+    assert partition_progress(desk, 0) == NOW
+    assert partition_progress(desk, 1) == NOW + 600
 
 
 def test_a_partition_that_stands_still_does_so_through_a_new_lease(desk):
     """Else a consumer that is replaced every minute, and brings nothing, would never stall."""
     desk.source.positions[LEASE] = 0
-    desk.intake.ends({0: 9})
+    desk.ends({0: 9})
     desk.turn()
-    desk.intake._progressed[0] -= 600
+    desk.wall += 600
     desk.source.leases, desk.source.ended = [], [LEASE]
     desk.turn()
     assert partition_progress(desk, 0) is None
     desk.source.leases, desk.source.events = [Lease(0, 2)], ["assigned"]
     desk.measure()
-    assert time.time() - partition_progress(desk, 0) > 500
+    assert partition_progress(desk, 0) == NOW
 
 
 def test_a_slow_model_is_no_stall(desk):
-    desk.intake.ends({0: 9})
+    desk.ends({0: 9})
     desk.turn(record(0))
     desk.settle(1, 1)
     desk.turn(record(1))
@@ -398,7 +433,7 @@ def test_a_slow_model_is_no_stall(desk):
 
 def test_a_pause_is_no_stall(desk):
     desk.source.positions[LEASE] = 5
-    desk.intake.ends({0: 9})
+    desk.ends({0: 9})
     desk.turn()
     desk.stall()
     desk.let_in = 0
@@ -410,7 +445,7 @@ def test_a_pause_is_no_stall(desk):
 
 def test_a_consumer_that_has_nothing_to_bring_is_not_replaced(desk):
     desk.source.positions[LEASE] = 9
-    desk.intake.ends({0: 9})
+    desk.ends({0: 9})
     desk.turn()
     desk.stall()
     desk.measure()
@@ -423,33 +458,42 @@ def test_with_transactions_only_positions_past_all_records_are_committed_and_by_
     desk.source.positions[LEASE] = 9
     desk.settle(2, 1)
     desk.turn()
-    assert desk.positions == [], "the transaction of what is under way carries its own offset"
+    assert desk.messages(Positions) == [], (
+        "the transaction of what is under way carries its own offset"
+    )
     desk.settle(3, 2)
     desk.measure()
     desk.measure()
-    assert desk.positions == [{LEASE: 9}]
+    assert desk.messages(Positions) == [Positions({LEASE: 9})]
     desk.intake.commit_last(desk.source, timeout=1)
     assert desk.source.commits == []
 
 
-def test_with_transactions_a_failed_one_repeats_no_offset():
+def test_with_transactions_the_consumer_commits_nothing_at_a_revocation():
     desk = Desk(transactional=True)
     desk.turn(record(1))
     desk.settle(2, 1)
-    desk.turn()
-    desk.intake.commit_ended("failed")
+    assert desk.intake.before_revocation([LEASE]) == {}
+
+
+def test_with_transactions_what_was_settled_by_one_is_not_sent_again():
+    desk = Desk(transactional=True)
+    desk.turn(record(1))
+    desk.settle(2, 1)
+    desk.source.positions[LEASE] = 2
+    desk.measure()
     desk.turn(record(2))
-    desk.turn()
-    assert desk.positions == []
+    desk.measure()
+    assert desk.messages(Positions) == []
 
 
 def test_a_rewind_voids_what_is_in_flight():
     desk = Desk(transactional=True)
     desk.turn(record(1), record(2))
-    desk.intake.ask_rewind()
+    desk.inbox.put(Rewind())
     desk.turn()
-    assert desk.ended == [LEASE]
-    assert desk.intake.in_flight == 0
+    assert desk.ended == [LEASE, LEASE]
+    assert desk.accounts.in_flight == 0
     desk.turn()
     assert desk.source.rewinds == 1
 
@@ -462,10 +506,10 @@ def test_a_rewind_that_is_asked_for_during_one_is_not_lost():
     def asked_again():
         rewind()
         if desk.source.rewinds == 1:
-            desk.intake.ask_rewind()
+            desk.inbox.put(Rewind())
 
     desk.source.rewind = asked_again
-    desk.intake.ask_rewind()
+    desk.inbox.put(Rewind())
     desk.turn()
     desk.turn()
     assert desk.source.rewinds == 2
@@ -474,3 +518,14 @@ def test_a_rewind_that_is_asked_for_during_one_is_not_lost():
 def partition_progress(desk, partition):
     name = "worker_partition_progress_timestamp_seconds"
     return desk.registry.get_sample_value(name, {"topic": "in", "partition": str(partition)})
+
+
+def test_what_ends_a_wait_and_a_drain_is_kept_until_it_is_asked_for():
+    desk = Desk()
+    assert (desk.intake.reports.writable, desk.intake.reports.drained) == (False, False)
+    desk.inbox.put(Writable())
+    desk.intake.reports.take(timeout=1)
+    assert (desk.intake.reports.writable, desk.intake.reports.drained) == (True, False)
+    desk.inbox.put(Drained())
+    desk.turn()
+    assert desk.intake.reports.drained

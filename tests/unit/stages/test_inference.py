@@ -13,7 +13,7 @@ from tests.support.fakes import BREAKS, NOT_FINITE, StubClassifier, expected_lab
 from tests.support.fakes import encoded as encoded_tokens
 from worker.errors import Fatal
 from worker.records import Classified, Encoded, MicroBatch, Rejection
-from worker.stages.inference import CANARY, OOM_PAUSES, Inference
+from worker.stages.inference import CANARY, OOM_PAUSES, Inference, stage
 
 
 class FailingStage(StubClassifier):
@@ -74,7 +74,7 @@ def classify(classifier, texts, errors=None):
     inference = Inference(classifier=classifier, on_error=errors.append)
     items = tuple(encoded(classifier, i, text) for i, text in enumerate(texts))
     before = classifier.calls
-    outcomes = inference.finish(inference.launch(inference.stage(MicroBatch(items, "full"))))
+    outcomes = inference.finish(inference.launch(stage(classifier, MicroBatch(items, "full"))))
     return outcomes, classifier.calls - before, errors
 
 
@@ -312,7 +312,7 @@ def test_two_batches_may_be_under_way_at_once():
         MicroBatch((encoded(classifier, 0, "first"),), "full"),
         MicroBatch((encoded(classifier, 1, BREAKS), encoded(classifier, 2, "third")), "full"),
     ]
-    launched = [inference.launch(inference.stage(batch)) for batch in batches]
+    launched = [inference.launch(stage(classifier, batch)) for batch in batches]
     first, second = (inference.finish(one) for one in launched)
     assert_all_in_order(first, ["first"])
     assert rejected(second) == [0]

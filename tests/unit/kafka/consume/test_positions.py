@@ -11,7 +11,7 @@ from kafka.future import Future
 from kafka.structs import OffsetAndMetadata
 
 from worker.kafka.consume import positions
-from worker.kafka.consume import source as source_module
+from worker.kafka.consume.group import Group
 from worker.kafka.consume.membership import Membership
 from worker.kafka.consume.source import Source
 from worker.records import Lease
@@ -106,18 +106,24 @@ class Consumer:
 
 
 class Desk:
-    def __init__(self, *, transactional=True, **offsets):
+    def __init__(self, **offsets):
         self.consumer, self.membership, self.expired = Consumer(**offsets), Membership(), []
+        group = Group(
+            topic="in", group_id="g", instance_id=None, assignment="cooperative-sticky",
+            session_timeout=10, heartbeat_interval=3, max_poll_interval=300,
+            fetch_max_bytes=1 << 20,
+        )  # fmt: skip
         self.source = Source(
-            connection=SimpleNamespace(consumer=lambda **_: self.consumer), topic="in",
-            group_id="g", instance_id=None,
-            assignment="cooperative-sticky", membership=self.membership,
-            transactional=transactional, session_timeout=10, heartbeat_interval=3,
-            max_poll_interval=300, fetch_max_bytes=1 << 20, settled=lambda _: {},
+            connection=SimpleNamespace(consumer=lambda **_: self.consumer), group=group,
+            membership=self.membership, before_revocation=lambda _: {},
             on_commit=lambda _: None, on_expired=self.expired.append,
         )  # fmt: skip
-        self.source.assigned([ZERO, ONE])
+        self.assign(ZERO, ONE)
         self.consumer.at = {0: 100, 1: 200}
+
+    def assign(self, *partitions):
+        with pytest.raises(StopIteration):
+            self.consumer.listener.on_partitions_assigned(partitions).send(None)
 
     def poll(self):
         return [
@@ -127,7 +133,7 @@ class Desk:
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
-    monkeypatch.setattr(source_module, "STALE_SECONDS", 0.01)
+    monkeypatch.setattr(positions, "STALE_SECONDS", 0.01)
 
 
 def test_a_rewind_ends_all_leases_at_once_and_goes_to_what_is_committed():
@@ -180,7 +186,7 @@ def test_an_answer_that_came_too_late_is_forgotten(moment):
     assert coordinator.ask(ZERO) == "too late"
     coordinator.asked[0][1].success({ZERO: OffsetAndMetadata(100, "", -1)})
     if moment == "assigned":
-        desk.source.assigned([ZERO])
+        desk.assign(ZERO)
     else:
         positions.go_back(desk.consumer, "in", [0], timeout=1)
     assert coordinator.ask(ZERO) == "too late"

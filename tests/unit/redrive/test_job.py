@@ -1,5 +1,6 @@
 """A redrive under failures: what it makes again, what it counts, and what ends it."""
 
+import math
 from collections import deque
 from types import SimpleNamespace
 
@@ -16,10 +17,11 @@ from kafka.errors import (
 from tests.support.transactional import DONE, HANGS, FakeBroker
 from worker.errors import Fatal, Refused, Transient
 from worker.kafka.cluster.topics import Topic
-from worker.kafka.consume import letters
-from worker.redrive import mover as redrive
+from worker.kafka.consume import reader
+from worker.kafka.produce import span
+from worker.redrive import backlog, mover
 from worker.redrive.decisions import Chooser, Filter, Tally
-from worker.redrive.mover import Redrive
+from worker.redrive.job import Redrive, Task
 
 INPUT = Topic("tweets", None, 4, 1_000_000, False, 2**63 - 1, 2**63 - 1)
 DLQ = Topic("dlq", None, 2, 1_000_000, False, 2**63 - 1, 2**63 - 1)
@@ -105,17 +107,27 @@ def letter(number, reason="invalid_json"):
 
 
 class Job:
-    def __init__(self, count=20, *, limit=None, from_oldest=False, broker=None):
+    def __init__(self, count=20, *, limit=None, from_oldest=False, broker=None, outage_limit=5.0):
         self.broker, self.tally, self.troubles = broker or Broker(count), Tally(), []
-        self.stopping = False
-        self.redrive = Redrive(
-            connection=self.broker, desk=self.broker, input_topic=INPUT, dlq_topic=DLQ,
-            group_id="g-redrive", limit=limit, from_oldest=from_oldest, compression="none",
-            fetch_max_bytes=1 << 20,
+        self.stopping, self.stop_after = False, math.inf
+        task = Task(
+            input_topic=INPUT, dlq_topic=DLQ, group_id="g-redrive", limit=limit,
+            from_oldest=from_oldest, compression="none", fetch_max_bytes=1 << 20,
             chooser=Chooser(input_topic="tweets", partitions=4, chosen=Filter()),
-            outage_limit=5.0, stopping=lambda: self.stopping, on_moved=self.tally.add,
-            on_trouble=self.troubles.append,
+            outage_limit=outage_limit,
         )  # fmt: skip
+        self.redrive = Redrive(
+            connection=self.broker, desk=self.broker, task=task, stopping=lambda: self.stopping,
+            on_moved=self.moved, on_trouble=self.trouble,
+        )  # fmt: skip
+
+    def moved(self, moves):
+        self.tally.add(moves)
+        self.stopping = self.stopping or self.counted() >= self.stop_after
+
+    def trouble(self, name):
+        self.troubles.append(name)
+        self.stopping = self.stopping or len(self.troubles) >= self.stop_after
 
     def run(self):
         self.redrive.open(preview=False)
@@ -134,9 +146,9 @@ class Job:
 
 @pytest.fixture(autouse=True)
 def spans_of_five(monkeypatch):
-    monkeypatch.setattr(redrive, "SPAN_RECORDS", 5)
-    monkeypatch.setattr(redrive, "CAREFUL_RECORDS", 2)
-    monkeypatch.setattr(redrive.time, "sleep", lambda _: None)
+    monkeypatch.setattr(backlog, "SPAN_RECORDS", 5)
+    monkeypatch.setattr(span, "CAREFUL_RECORDS", 2)
+    monkeypatch.setattr(mover.time, "sleep", lambda _: None)
 
 
 def test_each_is_put_back_in_order_and_its_offset_settled():
@@ -294,7 +306,7 @@ def test_what_the_client_reads_again_is_not_put_back_again(monkeypatch):
     """After a leader's log was truncated it goes back by itself."""
     job = Job()
     job.redrive.open(preview=False)
-    consumer = job.redrive._letters._consumer
+    consumer = job.redrive._reader._consumer
     poll = consumer.poll
 
     def back_once(**options):
@@ -309,17 +321,17 @@ def test_what_the_client_reads_again_is_not_put_back_again(monkeypatch):
 
 
 def test_while_no_broker_answers_the_old_consumer_goes_on_until_the_outage_limit(monkeypatch):
-    monkeypatch.setattr(letters, "STALL_SECONDS", 0.0)
+    monkeypatch.setattr(reader, "STALL_SECONDS", 0.0)
     job = Job()
     job.broker.fails["consumer"] = deque([Transient("no broker answers")] * 9)
     job.redrive.open(preview=False)
-    reader = job.redrive._letters
-    monkeypatch.setattr(reader._consumer, "poll", lambda **_: {})
-    assert reader.poll(timeout=0, max_records=5) == []
-    assert reader.poll(timeout=0, max_records=5) == []
-    reader._progress -= 6
+    reading = job.redrive._reader
+    monkeypatch.setattr(reading._consumer, "poll", lambda **_: {})
+    assert reading.poll(timeout=0, max_records=5) == []
+    assert reading.poll(timeout=0, max_records=5) == []
+    reading._progress -= 6
     with pytest.raises(Fatal, match=r"nothing could be read from dlq for 6 s"):
-        reader.poll(timeout=0, max_records=5)
+        reading.poll(timeout=0, max_records=5)
 
 
 @pytest.mark.parametrize(
@@ -337,7 +349,7 @@ def test_only_a_record_is_called_unreadable(monkeypatch, error, line):
     def poll(**_):
         raise error
 
-    monkeypatch.setattr(job.redrive._letters._consumer, "poll", poll)
+    monkeypatch.setattr(job.redrive._reader._consumer, "poll", poll)
     with pytest.raises(Fatal, match=line):
         job.redrive.run()
 
@@ -361,13 +373,7 @@ def test_a_preview_counts_the_same_and_makes_no_producer():
 
 def test_asked_to_stop_it_ends_between_two_transactions():
     job = Job()
-    add = job.tally.add
-
-    def stop(moves):
-        add(moves)
-        job.stopping = job.counted() >= 10
-
-    job.redrive._on_moved = stop
+    job.stop_after = 10
     job.run()
     assert job.put_back() == list(range(10))
     assert job.broker.offsets == {0: 10}
@@ -378,10 +384,9 @@ def test_no_permission_and_a_long_outage_end_it():
     job.broker.fails["offsets"] = deque([TransactionalIdAuthorizationFailedError()])
     with pytest.raises(Fatal, match="outputs cannot be written: TransactionalIdAuthorization"):
         job.run()
-    job = Job()
+    job = Job(outage_limit=0.0)
     job.broker.fails["send"] = deque([KafkaTimeoutError("expired")] * 99)
     job.redrive.open(preview=False)
-    job.redrive._writer._last_good -= 6
     with pytest.raises(Fatal, match=r"no output was acknowledged .*kafka.outage_limit"):
         job.redrive.run()
     assert job.put_back() == []
@@ -391,6 +396,6 @@ def test_asked_to_stop_while_the_broker_is_away_it_does_not_wait():
     job = Job()
     job.broker.fails["send"] = deque([KafkaTimeoutError("expired")] * 99)
     job.redrive.open(preview=False)
-    job.redrive._on_trouble = lambda _: setattr(job, "stopping", True)
+    job.stop_after = 1
     with pytest.raises(Transient):
         job.redrive.run()

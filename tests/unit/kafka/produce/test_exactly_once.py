@@ -1,7 +1,6 @@
 """Exactly once under failures: what is retried, what is read again, and what ends the process."""
 
 from collections import deque
-from contextlib import suppress
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -19,14 +18,15 @@ from kafka.errors import (  # noqa: E402 - importing the client warns on Python 
     ProducerFencedError,
     TransactionalIdAuthorizationFailedError,
 )
+from kafka.producer.transaction_manager import TransactionManager  # noqa: E402
 
 from tests.support.fakes import record  # noqa: E402
 from tests.support.transactional import DONE, HANGS, FakeBroker  # noqa: E402
 from worker.errors import Fatal  # noqa: E402
 from worker.kafka.cluster.topics import Topic  # noqa: E402
 from worker.kafka.consume.membership import Membership  # noqa: E402
-from worker.kafka.produce import exactly_once as transactions  # noqa: E402
-from worker.kafka.produce.exactly_once import TransactionalSink, transactional_writer  # noqa: E402
+from worker.kafka.produce import exactly_once, span, transaction  # noqa: E402
+from worker.kafka.produce.exactly_once import Reports, SpanLimits, TransactionalSink  # noqa: E402
 from worker.records import Lease, Output  # noqa: E402
 
 TOPIC = Topic("out", None, 1, 1_000_000, False, 2**63 - 1, 3_600_000)
@@ -47,16 +47,22 @@ class Desk:
         self.membership = Membership()
         self.membership.joins_with(self.consumer)
         self.hold(Lease(0, 1))
-        writer = transactional_writer(
-            connection=self.broker, topics={"out": TOPIC}, compression="none", outage_limit=5,
-            stopping=lambda: False, transactional_id="group-replica",
+        writer = transaction.transactional_writer(
+            connection=self.broker, topics={"out": TOPIC}, compression="none",
+            outage_limit=options.get("outage_limit", 5), stopping=lambda: False,
+            transactional_id="group-replica",
         )  # fmt: skip
         self.sink = TransactionalSink(
-            writer=writer, membership=self.membership, input_topic="in", replica_id="replica",
-            interval=options.get("interval", 0.0), span_records=options.get("span_records", 1_000),
+            writer=writer, spans=span.Spans(writer=writer, topic="in"), standing=self.membership,
+            replica_id="replica",
+            limits=SpanLimits(
+                seconds=options.get("interval", 0.0), records=options.get("span_records", 1_000)
+            ),
             replace=lambda refused, _: replace(refused, value=b"%d" % (1_000 + int(refused.value))),
-            rewind=lambda: self.rewinds.append(1), on_commit=self.commits.append,
-            on_error=lambda _: None,
+            reports=Reports(
+                rewind=lambda: self.rewinds.append(1), on_commit=self.commits.append,
+                on_error=lambda _: None,
+            ),
         )  # fmt: skip
 
     def hold(self, *leases, member="member"):
@@ -73,9 +79,12 @@ class Desk:
     def log(self):
         return [number for _, number in self.broker.log]
 
-    def taken(self, times=1):
-        outputs = [output for _ in range(times) for output in self.sink.take_acknowledged()]
-        return [output.record.offset for output in outputs]
+    def taken(self, times=1, following=1):
+        return [
+            output.record.offset
+            for _ in range(times)
+            for output in self.sink.take_acknowledged(following=following)
+        ]
 
 
 def output(number, epoch=1):
@@ -87,7 +96,7 @@ def output(number, epoch=1):
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch):
-    monkeypatch.setattr(transactions.time, "sleep", lambda _: None)
+    monkeypatch.setattr(exactly_once.time, "sleep", lambda _: None)
 
 
 @pytest.fixture
@@ -107,8 +116,8 @@ def test_outputs_and_their_offsets_are_one_transaction(desk):
 def test_the_client_is_told_what_the_rules_ask_for(desk):
     options = desk.broker.options
     assert options["transactional_id"] == "group-replica"
-    assert options["transaction_timeout_ms"] / 1_000 > transactions.DEADLINE
-    assert options["delivery_timeout_ms"] / 1_000 < transactions.DEADLINE
+    assert options["transaction_timeout_ms"] / 1_000 > transaction.DEADLINE
+    assert options["delivery_timeout_ms"] / 1_000 < transaction.DEADLINE
     assert options["request_timeout_ms"] <= 5_000
     assert options["enable_idempotence"] is True
     assert options["acks"] == "all"
@@ -117,10 +126,8 @@ def test_the_client_is_told_what_the_rules_ask_for(desk):
 def test_outputs_are_gathered_while_more_are_under_way_and_no_longer():
     desk = Desk(interval=60)
     desk.send(1, 2)
-    desk.sink.expect(5)
-    assert desk.taken() == []
-    desk.sink.expect(0)
-    assert desk.taken() == [1, 2]
+    assert desk.taken(following=5) == []
+    assert desk.taken(following=0) == [1, 2]
 
 
 def test_a_full_span_does_not_wait():
@@ -277,13 +284,13 @@ def test_a_refused_output_is_replaced_and_takes_no_innocent_with_it(desk):
 def test_an_innocent_of_the_refused_ones_batch_is_not_taken_for_it(desk, monkeypatch):
     desk.refuse(3)
     desk.broker.innocent_first = True
-    one_by_one = desk.sink._send_one_by_one
+    alone = transaction.Transaction.send_alone
 
-    def without_batches(producer, outputs):
+    def without_batches(self, output):
         desk.broker.innocent_first = False
-        one_by_one(producer, outputs)
+        alone(self, output)
 
-    monkeypatch.setattr(desk.sink, "_send_one_by_one", without_batches)
+    monkeypatch.setattr(transaction.Transaction, "send_alone", without_batches)
     desk.send(1, 2, 3, 4)
     assert desk.taken(20) == [1, 2, 3, 4]
     assert desk.log == [1, 2, 1_003, 4]
@@ -296,7 +303,7 @@ def test_a_refused_output_among_thousands_is_looked_for_in_small_spans(desk):
     assert committed == list(range(1, 2_001))
     assert desk.log[1_499] == 2_500
     assert len(desk.broker.producers) == 3, "one for the span, one for the search, one for good"
-    assert max(desk.broker.spans) <= transactions.CAREFUL_RECORDS, "or the search is too slow"
+    assert max(desk.broker.spans) <= span.CAREFUL_RECORDS, "or the search is too slow"
 
 
 def test_positions_are_committed_alone_and_never_go_back(desk):
@@ -317,12 +324,10 @@ def test_no_permission_ends_the_process(desk):
         desk.taken()
 
 
-def test_an_outage_beyond_the_limit_ends_the_process(desk):
+def test_an_outage_beyond_the_limit_ends_the_process():
+    desk = Desk(outage_limit=0)
     desk.broker.fails["send"] = deque([KafkaTimeoutError("expired")] * 3)
     desk.send(1)
-    with suppress(KafkaError):
-        desk.taken()
-    desk.sink._writer._last_good -= 6
     with pytest.raises(Fatal, match=r"no output was acknowledged for \d+ s \(kafka.outage_limit\)"):
         desk.taken(2)
 
@@ -340,3 +345,20 @@ def test_while_a_transaction_is_open_a_revocation_can_wait_for_its_end(desk):
     desk.taken()
     assert seen == [False]
     assert desk.membership.wait_until_quiet(0.01)
+
+
+def test_a_producer_whose_epoch_is_refused_asks_for_no_newer_one():
+    """Where that is refused too the client asks as one that knows no epoch: a zombie would fence
+    its successor."""
+    manager = TransactionManager(transactional_id="group-replica", api_version=(4, 3))
+    assert manager.classify_batch_error(InvalidProducerEpochError(), None) == "NEEDS_EPOCH_BUMP"
+    transaction.never_bump(SimpleNamespace(_transaction_manager=manager))
+    assert manager.classify_batch_error(InvalidProducerEpochError(), None) == "FATAL"
+
+
+def test_every_producer_of_a_transactional_writer_is_such(desk):
+    desk.broker.fails["send"] = deque([KafkaTimeoutError("expired")])
+    desk.send(1)
+    assert desk.taken(2) == [1]
+    managers = [producer._transaction_manager for producer in desk.broker.producers]
+    assert [manager._supports_epoch_bump() for manager in managers] == [False, False]

@@ -1,13 +1,13 @@
-"""The dead letters that a redrive has before it: from the group's offsets to the end at the start.
+"""Reads a topic up to an end, for a job that ends: a redrive. Owned by the main thread.
 
-The group has no members: a consumer that takes its partitions by itself reads here, and only
-offsets are the group's. Owned by the main thread.
+The group has no members: the consumer here takes its partitions by itself, and only the
+committed offsets are the group's.
 """
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import kafka.errors
 import structlog
@@ -33,14 +33,14 @@ COMMITTED_MS = 5_000
 """Longest wait for one committed offset. It is not told while a transaction holds it open."""
 
 
-class Letters:
-    """Reads the dead-letter topic once, up to an end.
+class BoundedReader:
+    """Reads every partition of a topic once, from given offsets up to an end.
 
     Args:
         connection: How to reach the cluster.
-        topic: The dead-letter topic.
+        topic: The topic.
         partitions: How many it has.
-        group_id: The group whose offsets tell what was settled before.
+        group_id: The group whose committed offsets say what was settled before.
         fetch_max_bytes: Most bytes of one fetch.
         outage_limit: Seconds without progress after which ``Fatal`` is raised.
 
@@ -61,8 +61,15 @@ class Letters:
         self._connection = connection
         self._topic = topic
         self._partitions = range(partitions)
-        self._group_id = group_id
-        self._fetch_max_bytes = fetch_max_bytes
+        self._options: dict[str, Any] = {
+            "group_id": group_id,
+            "enable_auto_commit": False,
+            "auto_offset_reset": "earliest",
+            "isolation_level": "read_committed",
+            "fetch_max_wait_ms": 50,
+            "fetch_max_bytes": fetch_max_bytes,
+            "metrics_enabled": False,
+        }
         self._outage_limit = outage_limit
         self._positions: dict[int, int] = {}
         self._ends: dict[int, int] = {}
@@ -193,15 +200,11 @@ class Letters:
             self._consumer.seek(TopicPartition(self._topic, number), self._positions[number])
 
     def _connected(self) -> KafkaConsumer:
-        return self._connection.consumer(
-            group_id=self._group_id,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            isolation_level="read_committed",
-            fetch_max_wait_ms=50,
-            fetch_max_bytes=self._fetch_max_bytes,
-            metrics_enabled=False,
-        )
+        return self._connection.consumer(**self._options)
+
+    @property
+    def _group_id(self) -> str:
+        return str(self._options["group_id"])
 
     def _explained(self, error: Exception) -> str:
         line = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"

@@ -114,8 +114,8 @@ def make_sink(broker, topic=TOPIC):
 def drained(sink):
     taken = []
     while len(sink):
-        taken += sink.take_acknowledged()
-    return [entry.record.offset for entry in [*taken, *sink.take_acknowledged()]]
+        taken += sink.take_acknowledged(following=0)
+    return [entry.record.offset for entry in [*taken, *sink.take_acknowledged(following=0)]]
 
 
 def test_outputs_are_acknowledged_once_each_in_order(sink, broker):
@@ -217,4 +217,4 @@ def test_an_outage_beyond_the_limit_ends_the_process(broker, monkeypatch):
     sink.send(output(1))
     sink._writer._last_good -= 6
     with pytest.raises(Fatal, match=r"no output was acknowledged for 6 s \(kafka.outage_limit\)"):
-        sink.take_acknowledged()
+        sink.take_acknowledged(following=0)

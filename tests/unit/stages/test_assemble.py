@@ -1,4 +1,4 @@
-"""The batch stage: one batch ahead of the model, and no text stops it."""
+"""The assembler: one batch ahead of the model, and no text stops it."""
 
 from collections import deque
 
@@ -10,7 +10,6 @@ from worker.batch import RECOVERY_SECONDS, RECOVERY_STEPS, Budget
 from worker.metrics import Metrics
 from worker.records import Lease
 from worker.stages.assemble import Assembler
-from worker.stages.inference import Inference
 
 
 class Assembly:
@@ -19,13 +18,12 @@ class Assembly:
         classifier = classifier or StubClassifier()
         self.assembler = Assembler(
             classifier=classifier,
-            inference=Inference(classifier=classifier, on_error=lambda _: None),
             budget=Budget(max_records=max_records, max_tokens=10_000, max_wait=1.0),
             metrics=Metrics(
                 input_topic="i", output_topic="o", dlq_topic="d", version="0",
                 registry=CollectorRegistry(),
             ),
-            rejected=self.rejected.extend,
+            publish=lambda message: self.rejected.extend(message.outcomes),
         )  # fmt: skip
 
         self.under_way = deque()

@@ -1,0 +1,72 @@
+"""What the worker needs of a model: any object that keeps this protocol can stand in for one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """A micro-batch: rows, and rows times the longest row."""
+
+    max_records: int
+    max_tokens: int
+
+
+class Classifier(Protocol):
+    """What the worker needs of a model. Any object that keeps it can stand in for one.
+
+    A method may raise anything; an exception's ``kind`` attribute (``oom``, ``device``), where
+    it has one, is counted as such.
+    """
+
+    @property
+    def name(self) -> str:
+        """Name of the checkpoint."""
+
+    @property
+    def version(self) -> str:
+        """Version of the checkpoint."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Labels in the order of the scores."""
+
+    @property
+    def label_shares(self) -> dict[str, float] | None:
+        """Each label's part of the training data, where it is known."""
+
+    @property
+    def limits(self) -> BatchLimits:
+        """The micro-batch that suits the model's device, where nothing is set."""
+
+    @property
+    def depth(self) -> int:
+        """How many batches may be launched before the first one's scores are read."""
+
+    def tokenize(self, texts: Sequence[str]) -> list[tuple[Sequence[int], bool]]:
+        """Token ids of each text, cut to the maximum length, and whether they were cut.
+
+        Called by the assemble thread, beside ``launch`` and ``scores``.
+        """
+
+    def stage(self, rows: Sequence[Sequence[int]]) -> Any:
+        """Pads rows of token ids into buffers that can be launched. Any thread."""
+
+    def launch(self, staged: Any) -> Any:
+        """Starts the model on staged rows; may return before it is done."""
+
+    def scores(self, launched: Any) -> np.ndarray:
+        """Waits; probabilities, float32, shape (rows, labels)."""
+
+    def warm_up(self, *, max_records: int, max_tokens: int) -> None:
+        """Runs the batch shapes that will come."""
+
+    def memory(self) -> dict[str, int]:
+        """Bytes of device memory by kind; empty where there is none to tell."""

@@ -1,0 +1,58 @@
+"""Settings to a connection and topics: what every command that reaches the cluster begins with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from worker.kafka.cluster.clients import Connection
+from worker.kafka.cluster.security import Security
+
+if TYPE_CHECKING:
+    from worker.kafka.cluster.topics import TopicDesk, Topics
+    from worker.settings import KafkaSettings, Settings
+
+
+def connection(settings: Settings) -> Connection:
+    """How this worker's clients reach the cluster."""
+    return Connection(
+        bootstrap_servers=settings.kafka.bootstrap_servers,
+        client_id=identity(settings),
+        metadata_max_age=settings.kafka.metadata_max_age,
+        security=_security(settings.kafka),
+    )
+
+
+def checked(desk: TopicDesk, settings: Settings) -> Topics:
+    """This worker's topics.
+
+    Raises:
+        Refused: One is missing or cannot serve, or a permission is missing.
+        Transient: No broker answers.
+    """
+    return desk.check(
+        input_topic=settings.input.topic,
+        output_topic=settings.output.topic,
+        dlq_topic=settings.dlq.topic,
+        group=settings.kafka.group_id,
+        transactional_id=identity(settings) if settings.transactional else None,
+    )
+
+
+def identity(settings: Settings) -> str:
+    """This replica's client id, and transactional id."""
+    return f"{settings.kafka.group_id}-{settings.replica}"
+
+
+def _security(kafka: KafkaSettings) -> Security:
+    password, key_password = kafka.sasl_password, kafka.ssl_key_password
+    return Security(
+        protocol=kafka.security_protocol,
+        mechanism=kafka.sasl_mechanism,
+        username=kafka.sasl_username,
+        password=password.get_secret_value() if password else None,
+        token_file=kafka.sasl_token_file,
+        ca_file=kafka.ssl_cafile,
+        cert_file=kafka.ssl_certfile,
+        key_file=kafka.ssl_keyfile,
+        key_password=key_password.get_secret_value() if key_password else None,
+    )

@@ -1,0 +1,1 @@
+"""Asks the cluster: connections, permissions, topics, transactions that hang."""

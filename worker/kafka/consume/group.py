@@ -1,0 +1,76 @@
+"""The consumer group as this worker joins it: what it is called, and how its client is set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from kafka.coordinator.assignors.range import RangePartitionAssignor
+from kafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+from kafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
+
+from worker.kafka.consume.assignor import Assignor
+
+FETCH_WAIT_MS = 50
+"""Longest that the broker holds a fetch back: an empty partition's wait delays a hot one.
+At the client's default of 500 ms a third of the throughput is left."""
+REQUEST_MS = 10_000
+"""Longest wait for an answer of the group's coordinator: a revocation's commit holds a poll up."""
+JOIN_SECONDS = 15.0
+"""Longest time outside the group, or in a rebalance, before the consumer is replaced; 5 s more than
+the session timeout where that is longer, for which a rebalance waits for a dead member. Replacing
+the consumer in a slow one only makes it slower."""
+
+ASSIGNORS = {
+    "cooperative-sticky": Assignor,
+    "range": RangePartitionAssignor,
+    "roundrobin": RoundRobinPartitionAssignor,
+    "sticky": StickyPartitionAssignor,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """A consumer group, and how this worker is a member of it. Times are in seconds."""
+
+    topic: str
+    """The input topic."""
+    group_id: str
+    instance_id: str | None
+    """Name of a static member, which keeps its partitions through a restart; None for a dynamic
+    one."""
+    assignment: str
+    """Name of the strategy by which the group shares partitions."""
+    session_timeout: float
+    """Without a heartbeat for so long the member counts as dead."""
+    heartbeat_interval: float
+    max_poll_interval: float
+    """Without a poll for so long the member leaves."""
+    fetch_max_bytes: int
+    """Most bytes of one fetch."""
+
+    @property
+    def join_limit(self) -> float:
+        """Longest time outside the group before the consumer is replaced."""
+        return max(JOIN_SECONDS, self.session_timeout + 5.0)
+
+    def options(self) -> dict[str, Any]:
+        """Options of the client."""
+        return {
+            "group_id": self.group_id,
+            "group_instance_id": self.instance_id,
+            "enable_auto_commit": False,
+            # A position without records is reported to us, not moved in silence: see positions.
+            "auto_offset_reset": "none",
+            # Also without transactions of our own: an upstream's aborted records are no input.
+            # With them: only then a partition's new owner waits for its old one's offsets.
+            "isolation_level": "read_committed",
+            "partition_assignment_strategy": [ASSIGNORS[self.assignment]],
+            "session_timeout_ms": int(self.session_timeout * 1_000),
+            "heartbeat_interval_ms": int(self.heartbeat_interval * 1_000),
+            "max_poll_interval_ms": int(self.max_poll_interval * 1_000),
+            "request_timeout_ms": REQUEST_MS,
+            "fetch_max_wait_ms": FETCH_WAIT_MS,
+            "fetch_max_bytes": self.fetch_max_bytes,
+            "metrics_enabled": False,
+        }

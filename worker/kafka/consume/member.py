@@ -1,0 +1,129 @@
+"""One consumer as a member of its group, until it is replaced by another.
+
+Owned by the poll thread. The rebalance listener runs on the client's own IO thread, but only
+while the poll thread waits inside `poll` or `close`, so the two never overlap.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener
+from kafka.coordinator.base import MemberState
+
+from worker.kafka.consume import positions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from kafka import KafkaConsumer, TopicPartition
+
+    from worker.kafka.consume.commits import Commits
+    from worker.kafka.consume.leases import Leases
+    from worker.kafka.consume.membership import Membership
+    from worker.records import Lease
+
+QUIET_SECONDS = 2.0
+"""Longest wait of a revocation for the open transaction. Nothing is doubled without it: the
+broker refuses the transaction's offsets then, and its records are labelled again elsewhere."""
+
+
+class Member:
+    """A consumer that joins the group.
+
+    Args:
+        consumer: It subscribes here.
+        topic: The input topic.
+        leases: Follow what the group gives and takes.
+        membership: Says whether a transaction is open.
+        commits: Commit what is settled before it is taken away.
+        before_revocation: Gives, for leases that are about to end, the offsets to commit.
+    """
+
+    def __init__(
+        self,
+        *,
+        consumer: KafkaConsumer,
+        topic: str,
+        leases: Leases,
+        membership: Membership,
+        commits: Commits,
+        before_revocation: Callable[[Iterable[Lease]], dict[Lease, int]],
+    ) -> None:
+        self.consumer = consumer
+        self._leases = leases
+        self._membership = membership
+        self._commits = commits
+        self._before_revocation = before_revocation
+        self._outside_since: float | None = None
+        self.retired = False
+        """Whether another consumer has taken its place: its rebalances are nobody's then."""
+        consumer.subscribe([topic], listener=_Listener(self))
+        membership.joins_with(consumer)
+
+    @property
+    def id(self) -> str:
+        """What the group calls it; empty outside the group."""
+        member: str = self.consumer.group_metadata().member_id
+        return member
+
+    @property
+    def settled_in(self) -> bool:
+        """Whether it is in the group, and no rebalance is under way."""
+        return self.consumer.group_metadata().state is MemberState.STABLE
+
+    def outside(self) -> float:
+        """Seconds for which it has not been settled in its group, as far as it was asked."""
+        if self.settled_in:
+            self._outside_since = None
+            return 0.0
+        now = time.monotonic()
+        if self._outside_since is None:
+            self._outside_since = now
+        return now - self._outside_since
+
+    def retry_join(self) -> None:
+        """Its successor is being made: should that fail, this one has as long again."""
+        if self._outside_since is not None:
+            self._outside_since = time.monotonic()
+
+    async def revoked(self, partitions: Iterable[TopicPartition]) -> None:
+        """The group takes partitions away: commits what is settled. On the client's IO thread."""
+        leases = self._leases.of(partition.partition for partition in partitions)
+        if not leases:
+            return  # eager assignors say so on the first join
+        # On the client's own thread, whose heartbeats can wait for so long.
+        self._membership.wait_until_quiet(QUIET_SECONDS)
+        offsets = self._before_revocation(self._leases.given_to(self.id, leases))
+        if offsets:
+            await self._commits.before_revocation(self.consumer, offsets)
+        self._leases.end(leases, "revoked")
+
+    def lost(self, partitions: Iterable[TopicPartition]) -> None:
+        """The group took partitions away already: nothing can be committed."""
+        self._leases.end(self._leases.of(each.partition for each in partitions), "lost")
+
+    def assigned(self, partitions: Iterable[TopicPartition]) -> None:
+        """The group gives partitions: each begins a lease. Before the client asks where."""
+        positions.forget_late_answers(self.consumer)
+        self._leases.assign((each.partition for each in partitions), member=self.id)
+
+
+class _Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc]
+    """Hands a consumer's rebalances to its member; those of a replaced consumer to nobody."""
+
+    def __init__(self, member: Member) -> None:
+        self._member = member
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        if not self._member.retired:
+            await self._member.revoked(revoked)
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        if not self._member.retired:
+            self._member.assigned(assigned)
+
+    async def on_partitions_lost(self, lost: Iterable[TopicPartition]) -> None:
+        if not self._member.retired:
+            self._member.lost(lost)

@@ -1,0 +1,1 @@
+"""Outputs out: producers, transactions, and the sinks of both guarantees."""

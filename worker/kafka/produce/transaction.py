@@ -1,0 +1,164 @@
+"""One transaction of a producer, with limits that the client does not have.
+
+kafka-python 3.0.12 has faults that lose data or hang here, so none of its blocking calls is used
+without a limit, nothing is committed while a future is open, and a producer that failed once is
+ended and replaced by one with the same identity, whose `init_transactions` settles what the broker
+knows of the old one's last transaction.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import TYPE_CHECKING, Any
+
+import kafka.errors
+
+from worker.errors import Fatal, Transient
+from worker.kafka.produce.writer import Writer, refusal_of, send
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from kafka import KafkaProducer, TopicPartition
+    from kafka.structs import OffsetAndMetadata
+
+    from worker.kafka.cluster.clients import Connection
+    from worker.kafka.cluster.topics import Topic
+    from worker.kafka.produce.writer import Writable
+
+TRANSACTION_TIMEOUT = 15.0
+"""Seconds after which the broker aborts a transaction by itself."""
+DEADLINE = 10.0
+"""Seconds from begin to the answer to commit, after which the producer is given up. Below the
+broker's limit: kafka-python reports a commit of what the broker has aborted as done."""
+DELIVERY_TIMEOUT = 8.0
+END_SECONDS = 6.0
+"""Longest wait for a given-up producer's thread, which may sit in a request of 4 s: a thread left
+alive could still fence its successor."""
+
+_FENCED = (
+    kafka.errors.ProducerFencedError,
+    kafka.errors.InvalidProducerEpochError,
+    kafka.errors.FencedInstanceIdError,
+)
+
+
+class Late(kafka.errors.KafkaError):  # type: ignore[misc]
+    """The transaction's deadline has passed."""
+
+
+def transactional_writer(
+    *,
+    connection: Connection,
+    topics: dict[str, Topic],
+    compression: str,
+    outage_limit: float,
+    stopping: Callable[[], bool],
+    transactional_id: str,
+) -> Writer:
+    """A writer that, when its producer fails, opens a new one under the same transactional id.
+
+    Raises:
+        Transient: No broker answers.
+        Fatal: The cluster refuses the identity.
+    """
+
+    def prepare(producer: KafkaProducer) -> None:
+        never_bump(producer)
+        try:
+            producer.init_transactions()
+        except kafka.errors.RetriableError as error:
+            raise Transient(f"no transactions yet: {type(error).__name__}") from error
+        except kafka.errors.KafkaError as error:
+            raise Fatal(
+                f"no transactions with transactional id {transactional_id}: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+
+    return Writer(
+        connection=connection,
+        topics=topics,
+        compression=compression,
+        delivery_timeout=DELIVERY_TIMEOUT,
+        outage_limit=outage_limit,
+        stopping=stopping,
+        options={
+            "transactional_id": transactional_id,
+            "transaction_timeout_ms": int(TRANSACTION_TIMEOUT * 1_000),
+            "max_block_ms": 5_000,
+        },
+        prepare=prepare,
+    )
+
+
+def never_bump(producer: KafkaProducer) -> None:
+    """A producer whose epoch the broker refuses fails for good, and asks for no newer epoch.
+
+    kafka-python 3.0.12 asks by itself, and where that is refused too, as a producer that knows no
+    epoch: so the client of a worker that was replaced while it stood still fences its successor.
+    """
+    producer._transaction_manager._supports_epoch_bump = lambda: False  # noqa: SLF001
+
+
+class Transaction:
+    """One transaction of a producer, from begin to commit within one deadline.
+
+    After any error the producer is of no more use. Whether the transaction happened is known then
+    only where ``commit_asked`` is false: it did not.
+    """
+
+    def __init__(self, producer: KafkaProducer) -> None:
+        self.commit_asked = False
+        self._producer = producer
+        self._manager = producer._transaction_manager  # noqa: SLF001 - its results can be waited for
+        self._deadline = time.monotonic() + DEADLINE
+        producer.begin_transaction()
+
+    def send_together(self, outputs: Iterable[Writable]) -> None:
+        """Sends, and returns when every output is acknowledged."""
+        futures = [send(self._producer, output) for output in outputs]
+        with contextlib.suppress(kafka.errors.UnknownError):  # of a batch that was split
+            self._producer.flush(timeout=self._left())
+        for future in futures:
+            left = self._left()
+            with contextlib.suppress(kafka.errors.KafkaError):
+                future.get(timeout=left)
+        failures = [future.exception for future in futures if future.exception is not None]
+        if not all(future.is_done for future in futures):
+            raise Late("outputs are not acknowledged in time")
+        if failures:
+            # The innocents of a refused record's batch fail with another error than its own.
+            raise next(filter(refusal_of, failures), failures[0])
+
+    def send_alone(self, output: Writable) -> None:
+        """Sends one output and waits: only what is refused alone is refused."""
+        send(self._producer, output).get(timeout=self._left())
+
+    def commit(self, offsets: Mapping[TopicPartition, OffsetAndMetadata], proof: Any) -> None:
+        """Adds the offsets, with the group metadata to commit them with, and commits."""
+        self._wait(self._manager.send_offsets_to_transaction(offsets, proof))
+        # Once it is asked for, only the broker knows whether it happened.
+        ending = self._manager.begin_commit()
+        self.commit_asked = True
+        self._wait(ending)
+
+    def _wait(self, result: Any) -> None:
+        """Waits for a transactional request, which the client alone would do without limit."""
+        self._producer._sender.wakeup()  # noqa: SLF001
+        if not result.wait(timeout_ms=self._left() * 1_000):
+            raise Late("the coordinator does not answer")
+
+    def _left(self) -> float:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise Late(f"a transaction took longer than {DEADLINE:g} s")
+        return left
+
+
+def fence_of(error: Exception, producer: KafkaProducer | None) -> BaseException | None:
+    """The error that says that another producer, or member, has this one's identity."""
+    manager = producer._transaction_manager if producer is not None else None  # noqa: SLF001
+    # Later calls raise an untyped error: the manager keeps the cause.
+    causes = (error, getattr(manager, "last_error", None))
+    return next((cause for cause in causes if isinstance(cause, _FENCED)), None)

@@ -1,0 +1,328 @@
+"""Settings to parts: which object gets which other, and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import TYPE_CHECKING
+
+from worker.batch import Budget
+from worker.connect import connection, identity
+from worker.decode import Decoder
+from worker.encode import Encoder
+from worker.kafka.cluster.hanging import TransactionWatch
+from worker.kafka.cluster.watch import ClusterWatch
+from worker.kafka.consume.group import Group
+from worker.kafka.consume.membership import Membership
+from worker.kafka.consume.source import Source
+from worker.kafka.produce.at_least_once import Sink
+from worker.kafka.produce.exactly_once import Reports as SinkReports
+from worker.kafka.produce.exactly_once import SpanLimits, TransactionalSink
+from worker.kafka.produce.span import Spans
+from worker.kafka.produce.transaction import transactional_writer
+from worker.kafka.produce.writer import Writer
+from worker.messages import Rewind
+from worker.pipeline import Pipeline
+from worker.stages.accounts import Accounts, Limits
+from worker.stages.assemble import Assembler, AssembleStage
+from worker.stages.breaker import Breaker, Tolerance
+from worker.stages.classify import ClassifyStage
+from worker.stages.commit import ConsumerCommits, TransactionCommits
+from worker.stages.dispatch import Dispatch
+from worker.stages.gate import Gate
+from worker.stages.inference import Inference
+from worker.stages.inflow import Inflow
+from worker.stages.intake import Intake, Reports
+from worker.stages.lag import Lag
+from worker.stages.poll import PollStage
+from worker.stages.publish import Publisher, PublishStage
+from worker.stages.shutdown import Shutdown
+from worker.stages.watch import WatchStage
+from worker.watchdog import Watchdog, end_without_the_interpreter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from worker.classifier import Classifier
+    from worker.endpoints import Health
+    from worker.errors import Refusal
+    from worker.kafka.cluster.topics import TopicDesk, Topics
+    from worker.messages import ToAssemble, ToClassify, ToPoll, ToPublish
+    from worker.metrics import Metrics
+    from worker.records import Output
+    from worker.settings import Settings
+    from worker.stages.commit import Committer
+    from worker.stages.publish import OutputSink
+
+IN_FLIGHT_BATCHES = 8
+"""Micro-batches in flight by default: enough to sort lengths among, little to hand back."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batching:
+    """The micro-batch limits in force."""
+
+    max_records: int
+    max_tokens: int
+    in_flight: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What exists before a pipeline does."""
+
+    settings: Settings
+    topics: Topics
+    desk: TopicDesk
+    classifier: Classifier
+    limits: Batching
+    metrics: Metrics
+    health: Health
+
+
+class _Inboxes:
+    """One for each thread that takes messages."""
+
+    def __init__(self) -> None:
+        self.poll: SimpleQueue[ToPoll] = SimpleQueue()
+        self.assemble: SimpleQueue[ToAssemble] = SimpleQueue()
+        self.classify: SimpleQueue[ToClassify] = SimpleQueue()
+        self.publish: SimpleQueue[ToPublish] = SimpleQueue()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shared:
+    """What several threads may touch at any time."""
+
+    inboxes: _Inboxes
+    shutdown: Shutdown
+    watchdog: Watchdog
+    gate: Gate
+    membership: Membership
+
+
+def batching(settings: Settings, classifier: Classifier) -> Batching:
+    """The limits in force: what is set, else what suits the model's device."""
+    limits = classifier.limits
+    max_records = settings.batch.max_records or limits.max_records
+    max_tokens = settings.batch.max_tokens or limits.max_tokens
+    in_flight = settings.batch.in_flight or IN_FLIGHT_BATCHES * max_records
+    return Batching(max_records=max_records, max_tokens=max_tokens, in_flight=in_flight)
+
+
+def wired(parts: Parts) -> Pipeline:
+    """The pipeline, not yet started. Clients are made by the threads that own them."""
+    settings, inboxes = parts.settings, _Inboxes()
+    breaker = Breaker(Tolerance(**settings.breaker.model_dump()))
+    shared = _Shared(
+        inboxes=inboxes,
+        shutdown=Shutdown(deadline=settings.drain.deadline),
+        watchdog=Watchdog(
+            model_deadline=settings.model.deadline, last_resort=end_without_the_interpreter
+        ),
+        gate=Gate(breaker=breaker, metrics=parts.metrics, health=parts.health),
+        membership=Membership(),
+    )
+    return Pipeline(
+        stages={
+            "poll": _poll(parts, shared),
+            "assemble": _assemble(parts, shared),
+            "classify": _classify(parts, shared),
+            "publish": _publish(parts, shared),
+        },
+        watch=_watch(parts, shared),
+        abort=(inboxes.assemble.put, inboxes.classify.put, inboxes.publish.put),
+        shutdown=shared.shutdown,
+        watchdog=shared.watchdog,
+    )
+
+
+def _poll(parts: Parts, shared: _Shared) -> PollStage:
+    settings, metrics, kafka = parts.settings, parts.metrics, parts.settings.kafka
+    inboxes = shared.inboxes
+    accounts = Accounts(
+        limits=Limits(records=parts.limits.in_flight, bytes=settings.batch.in_flight_bytes)
+    )
+    lag = Lag(accounts=accounts, metrics=metrics)
+    committer: Committer
+    if settings.transactional:
+        committer = TransactionCommits(accounts=accounts, publish=inboxes.publish.put)
+        on_commit = metrics.committed
+    else:
+        committer = commits = ConsumerCommits(accounts=accounts, metrics=metrics)
+        on_commit = commits.ended
+    intake = Intake(
+        reports=Reports(inbox=inboxes.poll, accounts=accounts, lag=lag),
+        accounts=accounts,
+        inflow=Inflow(accounts=accounts, gate=shared.gate, metrics=metrics),
+        dispatch=Dispatch(
+            decoder=Decoder(
+                format=settings.input.format,
+                text_field=settings.input.text_field,
+                id_field=settings.input.id_field,
+                max_bytes=settings.input.max_bytes,
+            ),
+            assemble=inboxes.assemble.put,
+            publish=inboxes.publish.put,
+            metrics=metrics,
+        ),
+        committer=committer,
+        commit_interval=kafka.commit_interval,
+        lag=lag,
+        metrics=metrics,
+    )
+    group = Group(
+        topic=parts.topics.input.name,
+        group_id=kafka.group_id,
+        instance_id=settings.replica if settings.static_member else None,
+        assignment=kafka.assignment,
+        session_timeout=kafka.session_timeout,
+        heartbeat_interval=kafka.heartbeat_interval,
+        max_poll_interval=kafka.max_poll_interval,
+        fetch_max_bytes=kafka.fetch_max_bytes,
+    )
+    return PollStage(
+        intake=intake,
+        make_source=lambda: Source(
+            connection=connection(settings),
+            group=group,
+            membership=shared.membership,
+            before_revocation=intake.before_revocation,
+            on_commit=on_commit,
+            on_expired=metrics.records_expired,
+        ),
+        assemble=inboxes.assemble.put,
+        shutdown=shared.shutdown,
+        health=parts.health,
+        watchdog=shared.watchdog,
+    )
+
+
+def _assemble(parts: Parts, shared: _Shared) -> AssembleStage:
+    inboxes = shared.inboxes
+    return AssembleStage(
+        inbox=inboxes.assemble,
+        assembler=Assembler(
+            classifier=parts.classifier,
+            budget=Budget(
+                max_records=parts.limits.max_records,
+                max_tokens=parts.limits.max_tokens,
+                max_wait=parts.settings.batch.max_wait,
+            ),
+            metrics=parts.metrics,
+            publish=inboxes.publish.put,
+        ),
+        classify=inboxes.classify.put,
+    )
+
+
+def _classify(parts: Parts, shared: _Shared) -> ClassifyStage:
+    inboxes = shared.inboxes
+    return ClassifyStage(
+        inbox=inboxes.classify,
+        inference=Inference(
+            classifier=parts.classifier,
+            on_error=parts.metrics.inference_failed,
+            guard=shared.watchdog.model,
+        ),
+        depth=parts.classifier.depth,
+        assemble=inboxes.assemble.put,
+        publish=inboxes.publish.put,
+        metrics=parts.metrics,
+    )
+
+
+def _publish(parts: Parts, shared: _Shared) -> PublishStage:
+    topics, classifier, inboxes = parts.topics, parts.classifier, shared.inboxes
+    publisher = Publisher(
+        encoder=Encoder(
+            output_topic=topics.output.name,
+            dlq_topic=topics.dlq.name,
+            output_partitions=topics.output.partitions,
+            labels=classifier.labels,
+            model_name=classifier.name,
+            model_version=classifier.version,
+        ),
+        metrics=parts.metrics,
+        report=inboxes.poll.put,
+        judged=shared.gate.report,
+    )
+
+    def make_sink() -> OutputSink:
+        if parts.settings.transactional:
+            return _transactional_sink(parts, shared, publisher.replace)
+        return _sink(parts, shared, publisher.replace)
+
+    return PublishStage(
+        inbox=inboxes.publish,
+        publisher=publisher,
+        make_sink=make_sink,
+        poll=inboxes.poll.put,
+        shutdown=shared.shutdown,
+        metrics=parts.metrics,
+    )
+
+
+def _sink(parts: Parts, shared: _Shared, replace: Callable[[Output, Refusal], Output]) -> Sink:
+    kafka = parts.settings.kafka
+    writer = Writer(
+        connection=connection(parts.settings),
+        topics={topic.name: topic for topic in (parts.topics.output, parts.topics.dlq)},
+        compression=kafka.compression,
+        delivery_timeout=kafka.delivery_timeout,
+        outage_limit=kafka.outage_limit,
+        stopping=shared.shutdown.aborting,
+    )
+    return Sink(writer=writer, replace=replace, on_error=parts.metrics.send_failed)
+
+
+def _transactional_sink(
+    parts: Parts,
+    shared: _Shared,
+    replace: Callable[[Output, Refusal], Output],
+) -> TransactionalSink:
+    settings, kafka, topics = parts.settings, parts.settings.kafka, parts.topics
+    writer = transactional_writer(
+        connection=connection(settings),
+        topics={topic.name: topic for topic in (topics.output, topics.dlq)},
+        compression=kafka.compression,
+        outage_limit=kafka.outage_limit,
+        stopping=shared.shutdown.aborting,
+        transactional_id=identity(settings),
+    )
+    return TransactionalSink(
+        writer=writer,
+        spans=Spans(writer=writer, topic=topics.input.name),
+        standing=shared.membership,
+        replica_id=settings.replica,
+        limits=SpanLimits(
+            seconds=settings.delivery.transaction_interval,
+            records=max(1, parts.limits.in_flight // 2),
+        ),
+        replace=replace,
+        reports=SinkReports(
+            rewind=lambda: shared.inboxes.poll.put(Rewind()),
+            on_commit=parts.metrics.committed,
+            on_error=parts.metrics.send_failed,
+        ),
+    )
+
+
+def _watch(parts: Parts, shared: _Shared) -> WatchStage:
+    kafka, metrics = parts.settings.kafka, parts.metrics
+    return WatchStage(
+        cluster=ClusterWatch(
+            desk=parts.desk,
+            topics=parts.topics,
+            transactions=TransactionWatch(
+                desk=parts.desk, after=kafka.hanging_after, on_change=metrics.hanging_transactions
+            ),
+            on_partitions=metrics.topic_partitions,
+        ),
+        device_memory=parts.classifier.memory,
+        poll=shared.inboxes.poll.put,
+        outage_limit=kafka.outage_limit,
+        shutdown=shared.shutdown,
+        metrics=metrics,
+        health=parts.health,
+    )
