@@ -446,7 +446,7 @@ class Source:
         )
         return (
             f"topic {self._topic} has a record that cannot be read: {line}; "
-            f"next to read: {at or 'unknown'}; see README, A record that cannot be read"
+            f"next to read: {at or 'unknown'}; see deploy/runbooks.md#a-record-that-cannot-be-read"
         )
 
 
