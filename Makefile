@@ -78,11 +78,11 @@ tools: setup
 $(TRIED): tests/tools.py tests/go.txt $(READY)
 	@$(MAKE) --no-print-directory tools
 
-# README's tables of settings and metrics, from the code.
+# The documents' tables of settings and metrics, from the code.
 readme: setup
 	$(BIN)/python -m tests.tables
 
-# Grafana's dashboard, from its builders. README's pictures of it are drawn by a test:
+# Grafana's dashboard, from its builders. The documents' pictures of it are drawn by a test:
 #   DRAW=deploy/grafana make test ARGS=tests/deploy/test_observed.py
 dashboard: setup
 	$(BIN)/python -m deploy.grafana.dashboard

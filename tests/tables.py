@@ -1,6 +1,6 @@
-"""README's tables, made from the code they speak of: `make readme` writes them, a test compares.
+"""The documents, and their tables, which are made from the code: `make readme` writes them.
 
-A table stands between `<!-- NAME -->` and `<!-- /NAME -->`.
+A table stands between `<!-- NAME -->` and `<!-- /NAME -->`, in whichever document has these marks.
 """
 
 import re
@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from pydantic import BaseModel
 
 ROOT = Path(__file__).resolve().parents[1]
-README = ROOT / "README.md"
+_FOLDERS = (".", ".github", "worker", "train", "train/data", "deploy", "tests")
 
 
 def tables():
@@ -22,21 +22,41 @@ def tables():
     }
 
 
-def current(text, name):
-    """What stands between a table's marks."""
+def documents():
+    """Every page of the project's documentation, by its path in the repository."""
+    pages = [page for folder in _FOLDERS for page in sorted((ROOT / folder).glob("*.md"))]
+    return {page.relative_to(ROOT).as_posix(): page.read_text(encoding="utf-8") for page in pages}
+
+
+def holder(name):
+    """The path of the one document that has these marks."""
+    found = [path for path, text in documents().items() if f"<!-- {name} -->" in text]
+    assert len(found) == 1, f"<!-- {name} --> is in {found or 'no document'}: it must be in one"
+    return found[0]
+
+
+def current(name):
+    """What stands between these marks."""
+    text = documents()[holder(name)]
     found = re.search(rf"<!-- {name} -->\n(.*?)\n?<!-- /{name} -->", text, re.DOTALL)
-    assert found, f"README.md has no <!-- {name} -->"
+    assert found, f"<!-- {name} --> has no end"
     return found[1]
 
 
+def anchors(text):
+    """What a link to a heading of this text ends in, as GitHub makes it."""
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+    headings = re.findall(r"^#+ (.+)$", prose, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def write():
-    text = README.read_text()
     for name, table in tables().items():
-        marks = f"<!-- {name} -->\n", f"\n<!-- /{name} -->"
-        before, _, rest = text.partition(marks[0])
-        _, _, after = rest.partition(marks[1].lstrip("\n"))
-        text = before + marks[0] + table + marks[1] + after
-    README.write_text(text)
+        path = ROOT / holder(name)
+        begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+        before, _, rest = path.read_text(encoding="utf-8").partition(begin)
+        _, _, after = rest.partition(end)
+        path.write_text(f"{before}{begin}{table}\n{end}{after}", encoding="utf-8")
 
 
 def _row(*cells):

@@ -46,7 +46,8 @@ from deploy.grafana.panels import (
 )
 
 OUTPUT = Path(__file__).parents[1] / "helm" / "emotion-worker" / "files" / "dashboard.json"
-RUNBOOKS = "https://github.com/emotion-stream/emotion-stream/blob/main/deploy/runbooks.md"
+DOCUMENTS = "https://github.com/emotion-stream/emotion-stream/blob/main"
+RUNBOOKS = f"{DOCUMENTS}/deploy/runbooks.md"
 WIDTH = 24
 
 LAG = f"max by (topic, partition) ({series('consumer_lag_records')})"
@@ -205,7 +206,8 @@ def overview() -> list[Line]:
         (7, [
             (12, lines(
                 "Dead letters by reason",
-                "What is wrong with the records that cannot be labelled: README, Wire contract.",
+                "What is wrong with the records that cannot be labelled. Each reason: "
+                f"[worker/README.md]({DOCUMENTS}/worker/README.md#dead-letter).",
                 units.RecordsPerSecond,
                 Query(f"sum by (reason) ({rate('dead_letters_total')}) > 0", "{{reason}}"),
                 stacked=True,

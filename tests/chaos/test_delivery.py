@@ -1,6 +1,6 @@
 """Three brokers, three workers, and everything that can be killed, is: what readers then see.
 
-`CHAOS=long` (`make chaos`) runs the numbers that README gives, otherwise a short version runs.
+`CHAOS=long` (`make chaos`) runs the numbers that tests/README.md gives; else a short version runs.
 """
 
 import os

@@ -2,9 +2,9 @@
 
 One worker, a second that joins and leaves, a burst, bad records of every kind. Then every
 expression of the dashboard finds data, every rule evaluates, no alert fires, and every name in
-rules, dashboard, runbooks and README is one of the scrape's.
+rules, dashboard and documents is one of the scrape's.
 
-DRAW=deploy/grafana keeps the pictures that are drawn from it, the README's.
+DRAW=deploy/grafana keeps the pictures that are drawn from it, the documents'.
 """
 
 import os
@@ -19,12 +19,12 @@ import pytest
 from tests.deploy import promql
 from tests.deploy.board import expressions, filled, panels, rows
 from tests.deploy.prometheus import Prometheus
-from tests.deploy.test_rules import RULES, RUNBOOKS, events, rules
+from tests.deploy.test_rules import RULES, events, rules
 from tests.deploy.traffic import Traffic
 from tests.support import models, tiny
 from tests.support.kafka_helpers import create_topic, wait_until
 from tests.support.worker_process import WorkerProcess
-from tests.tables import README
+from tests.tables import current, documents
 
 ROOT = Path(__file__).resolve().parents[2]
 WITHOUT_DATA = {
@@ -209,10 +209,10 @@ def test_every_name_is_one_of_the_scrape_and_each_of_these_is_documented(observe
     assert ours == promql.known()
     asked_for = [rule["expr"] for rule in rules()] + [filled(expr) for _, expr in expressions()]
     named = set().union(*map(promql.metrics, asked_for))
-    text = RUNBOOKS.read_text() + README.read_text()
+    text = "".join(text for path, text in documents().items() if path != "CHANGELOG.md")
     named |= set(re.findall(r"`(worker_[a-z_]+)`", text)) - events()
     assert named - ours - observed.prometheus.metrics() - {"ALERTS"} == set()
-    table = set(re.findall(r"^\| `(worker_\w+)` \|", README.read_text(), re.MULTILINE))
+    table = set(re.findall(r"^\| `(worker_\w+)` \|", current("metrics"), re.MULTILINE))
     assert table == ours
 
 

@@ -12,6 +12,7 @@ import yaml
 
 from tests.deploy import promql
 from tests.deploy.board import rows
+from tests.tables import anchors, documents
 from worker.errors import REASONS
 from worker.settings import Settings
 
@@ -65,6 +66,11 @@ def test_alerts_do_what_their_cases_say(case):
 
 def test_there_is_every_alert_and_no_other():
     assert {alert["alert"] for alert in alerts()} == ALERTS
+
+
+def test_the_documents_count_the_alerts():
+    counts = {count for text in documents().values() for count in re.findall(r"(\d+) alerts", text)}
+    assert counts == {str(len(ALERTS))}
 
 
 def test_what_asks_for_absence_stands_apart_so_that_it_can_be_left_out():
@@ -137,14 +143,15 @@ def test_the_runbook_has_sections_for_alerts_and_operations_only():
 
 def test_the_runbook_names_panels_that_there_are_in_their_rows():
     titles = {panel["title"]: row for row, members in rows().items() for panel in members}
-    for title, row in panels_named(RUNBOOKS.read_text()):
+    text = RUNBOOKS.read_text() + documents()["deploy/README.md"]
+    for title, row in panels_named(text):
         assert title in titles
         assert row in ("", titles[title]), f"{title} is in row {titles[title]}"
 
 
 def test_the_runbook_names_events_metrics_and_settings_that_there_are():
     words = set(re.findall(r"`(worker_[a-z_]+|[a-z]+(?:_[a-z]+)+)`", RUNBOOKS.read_text()))
-    kafkas = {"read_committed"}
+    kafkas = {"read_committed", "read_uncommitted"}
     assert words <= events() | promql.known() | set(REASONS) | kafkas
     knobs = re.findall(r"`([a-z]+)\.([a-zA-Z_]+)`", RUNBOOKS.read_text())
     named = [(group, knob) for group, knob in knobs if (group, knob) not in NOT_SETTINGS]
@@ -207,12 +214,6 @@ def panels_named(text):
     prose = " ".join(prose.split())
     row = "|".join(rows())
     return re.findall(rf"\*([A-Z][^*]+)\*(?:(?: \(|, )({row})\))?", prose)
-
-
-def anchors(text):
-    """As GitHub makes them of headings."""
-    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
-    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def cases_of(alert):

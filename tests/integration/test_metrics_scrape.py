@@ -1,4 +1,4 @@
-"""A live scrape: clean by Prometheus's own tool, and just what README's table says."""
+"""A live scrape: clean by Prometheus's own tool, and just what worker/README.md's table says."""
 
 import subprocess
 import uuid

@@ -1,4 +1,6 @@
-"""Shows on a real cluster, yours, what README says of one. Needs kubectl, helm and `make setup`.
+"""Shows on a real cluster, yours, what deploy/README.md says of one.
+
+Needs kubectl, helm and `make setup`.
 
     python -m tests.deploy.cluster --advertise ADDRESS [SCENARIO ...]
 

@@ -159,5 +159,5 @@ class TransactionWatch:
             **partition._asdict(),
             start_offset=offset,
             **(who[0] if who else {"producer_id": None}),
-            help="README, A hanging transaction",
+            help="deploy/runbooks.md#a-hanging-transaction",
         )

@@ -217,5 +217,5 @@ class BoundedReader:
         )
         return (
             f"topic {self._topic} has a record that cannot be read: {line}; next to read: {at}; "
-            f"see README, A record that cannot be read; the group is {self._group_id}"
+            f"see deploy/runbooks.md#a-record-that-cannot-be-read; the group is {self._group_id}"
         )

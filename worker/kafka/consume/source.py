@@ -265,7 +265,7 @@ class Source:
         )
         return (
             f"topic {topic} has a record that cannot be read: {line}; "
-            f"next to read: {at or 'unknown'}; see README, A record that cannot be read"
+            f"next to read: {at or 'unknown'}; see deploy/runbooks.md#a-record-that-cannot-be-read"
         )
 
 
