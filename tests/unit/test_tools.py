@@ -36,13 +36,14 @@ def test_a_program_that_is_not_there_skips_its_tests_and_says_which(place):
 def test_what_is_missing_is_told_with_its_reason(place):
     (place / "missing.json").write_text(json.dumps({"helm": "go: no such host"}))
     assert tools.missing() == {
+        "actionlint": "it was not fetched",
         "helm": "go: no such host",
         "promtool": "it was not fetched",
         "prometheus": "it was not fetched",
     }
     program(tools.BIN, "promtool", "promtool, version 2.42.0")
     tools.use()
-    assert set(tools.missing()) == {"helm", "prometheus"}
+    assert set(tools.missing()) == {"actionlint", "helm", "prometheus"}
 
 
 def test_what_cannot_be_fetched_is_noted_and_no_error(place, monkeypatch, capsys):
@@ -50,6 +51,7 @@ def test_what_cannot_be_fetched_is_noted_and_no_error(place, monkeypatch, capsys
         raise tools.Unavailable("apt-get: no network")
 
     monkeypatch.setattr(tools, "_prometheus", fail)
+    monkeypatch.setattr(tools, "_actionlint", lambda: program(tools.BIN, "actionlint", "v1.7.12"))
     monkeypatch.setattr(tools, "_helm", lambda: program(tools.BIN, "helm", "v3.22.0"))
     assert tools.main() == 0
     shown = capsys.readouterr().out.splitlines()
@@ -62,10 +64,12 @@ def test_what_cannot_be_fetched_is_noted_and_no_error(place, monkeypatch, capsys
 
 def test_what_is_there_in_the_right_version_is_left_alone(place, monkeypatch):
     asked = []
+    monkeypatch.setattr(tools, "_actionlint", lambda: asked.append("actionlint"))
     monkeypatch.setattr(tools, "_helm", lambda: asked.append("helm"))
     monkeypatch.setattr(tools, "_prometheus", lambda: asked.append("prometheus"))
     for tool in ("promtool", "prometheus"):
         program(tools.BIN, tool, f"{tool}, version 2.42.0")
+    program(tools.BIN, "actionlint", "v1.7.12")
     program(tools.BIN, "helm", "v4.0.1")
     assert tools.fetch() == {}
     assert asked == ["helm"], "another major version is not what the tests are written for"
@@ -75,3 +79,28 @@ def test_a_command_that_fails_is_told_by_its_last_line(place):
     command = ["/bin/sh", "-c", "echo first; echo 'the cause ' >&2; exit 3"]
     with pytest.raises(tools.Unavailable, match=r"^sh: the cause$"):
         tools._run(command)
+
+
+def test_of_the_go_builds_one_that_fails_does_not_keep_the_next_from_its_turn(place, monkeypatch):
+    order = []
+
+    def fail():
+        order.append("actionlint")
+        raise tools.Unavailable("go: no network")
+
+    monkeypatch.setattr(tools, "_actionlint", fail)
+    monkeypatch.setattr(tools, "_helm", lambda: order.append("helm"))
+    monkeypatch.setattr(tools, "_prometheus", lambda: None)
+    assert tools.fetch() == {"actionlint": "go: no network"}
+    assert order == ["actionlint", "helm"]
+
+
+@pytest.mark.parametrize(
+    ("version", "used"),
+    [("go1.26.8", True), ("go2.0", True), ("go1.24.13", False), ("devel", False)],
+)
+def test_a_go_that_is_too_old_for_the_modules_counts_as_none(place, version, used):
+    assert tools._own_go() is None
+    program(tools.BIN, "go", f"go version {version} linux/amd64")
+    tools.use()
+    assert (tools._own_go() is not None) is used
