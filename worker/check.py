@@ -19,11 +19,11 @@ import sys
 import threading
 from typing import TYPE_CHECKING, TextIO
 
+from worker.classifier import batching
 from worker.connect import checked, connection
 from worker.errors import EXIT_DRAINED, EXIT_FAILED, EXIT_REFUSED, Refused, Transient
 from worker.kafka.cluster.probe import PATIENCE, unreachable
 from worker.kafka.cluster.topics import TopicDesk
-from worker.wiring import batching
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -127,7 +127,12 @@ def _device(settings: Settings, checkpoint: Checkpoint | None, report: Report) -
         threads=wanted.threads,
         checkpoint=checkpoint,
     )
-    limits = batching(settings, model)
+    limits = batching(
+        model.limits,
+        max_records=settings.batch.max_records,
+        max_tokens=settings.batch.max_tokens,
+        in_flight=settings.batch.in_flight,
+    )
     dtype = str(model.dtype).removeprefix("torch.")
     report.ok("device", f"{model.device} in {dtype}, batches of {limits.max_records} records")
 

@@ -19,6 +19,31 @@ class BatchLimits:
     max_tokens: int
 
 
+IN_FLIGHT_BATCHES = 8
+"""Micro-batches in flight by default: enough to sort lengths among, little to hand back."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batching:
+    """The micro-batch limits in force, and how many records may be in flight."""
+
+    max_records: int
+    max_tokens: int
+    in_flight: int
+
+
+def batching(
+    limits: BatchLimits, *, max_records: int | None, max_tokens: int | None, in_flight: int | None
+) -> Batching:
+    """What is set, else what suits the model's device."""
+    records = max_records or limits.max_records
+    return Batching(
+        max_records=records,
+        max_tokens=max_tokens or limits.max_tokens,
+        in_flight=in_flight or IN_FLIGHT_BATCHES * records,
+    )
+
+
 class Classifier(Protocol):
     """What the worker needs of a model. Any object that keeps it can stand in for one.
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 import structlog
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
+from worker.classifier import batching
 from worker.connect import checked, connection, identity
 from worker.endpoints import SETTLING, STUCK, Endpoints, Health
 from worker.errors import EXIT_DRAINED, EXIT_FAILED, EXIT_REFUSED, Fatal, Refused, Transient
@@ -28,16 +29,15 @@ from worker.loading import Loading
 from worker.metrics import Metrics
 from worker.signals import DrainSignals, StoppedEarly
 from worker.watchdog import end_at_once, end_without_the_interpreter, limited, stand_down
-from worker.wiring import Parts, batching, wired
+from worker.wiring import Parts, wired
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from worker.classifier import Classifier
+    from worker.classifier import Batching, Classifier
     from worker.kafka.cluster.topics import Topics
     from worker.pipeline import Pipeline
     from worker.settings import Settings
-    from worker.wiring import Batching
 
 log = structlog.get_logger(__name__)
 
@@ -178,7 +178,12 @@ def _loaded(settings: Settings, load: Callable[[], Classifier]) -> _Loaded:
     laps = Laps()
     classifier = load()
     laps.lap("load")
-    limits = batching(settings, classifier)
+    limits = batching(
+        classifier.limits,
+        max_records=settings.batch.max_records,
+        max_tokens=settings.batch.max_tokens,
+        in_flight=settings.batch.in_flight,
+    )
     classifier.warm_up(max_records=limits.max_records, max_tokens=limits.max_tokens)
     laps.lap("warm_up")
     return _Loaded(classifier, limits, laps)

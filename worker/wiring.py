@@ -43,7 +43,7 @@ from worker.watchdog import Watchdog, end_without_the_interpreter
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from worker.classifier import Classifier
+    from worker.classifier import Batching, Classifier
     from worker.endpoints import Health
     from worker.errors import Refusal
     from worker.kafka.cluster.topics import TopicDesk, Topics
@@ -53,18 +53,6 @@ if TYPE_CHECKING:
     from worker.settings import Settings
     from worker.stages.commit import Committer
     from worker.stages.publish import OutputSink
-
-IN_FLIGHT_BATCHES = 8
-"""Micro-batches in flight by default: enough to sort lengths among, little to hand back."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Batching:
-    """The micro-batch limits in force."""
-
-    max_records: int
-    max_tokens: int
-    in_flight: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,15 +87,6 @@ class _Shared:
     watchdog: Watchdog
     gate: Gate
     membership: Membership
-
-
-def batching(settings: Settings, classifier: Classifier) -> Batching:
-    """The limits in force: what is set, else what suits the model's device."""
-    limits = classifier.limits
-    max_records = settings.batch.max_records or limits.max_records
-    max_tokens = settings.batch.max_tokens or limits.max_tokens
-    in_flight = settings.batch.in_flight or IN_FLIGHT_BATCHES * max_records
-    return Batching(max_records=max_records, max_tokens=max_tokens, in_flight=in_flight)
 
 
 def wired(parts: Parts) -> Pipeline:
@@ -281,12 +260,12 @@ def _transactional_sink(
     shared: _Shared,
     replace: Callable[[Output, Refusal], Output],
 ) -> TransactionalSink:
-    settings, kafka, topics = parts.settings, parts.settings.kafka, parts.topics
+    settings, topics = parts.settings, parts.topics
     writer = transactional_writer(
         connection=connection(settings),
         topics={topic.name: topic for topic in (topics.output, topics.dlq)},
-        compression=kafka.compression,
-        outage_limit=kafka.outage_limit,
+        compression=settings.kafka.compression,
+        outage_limit=settings.kafka.outage_limit,
         stopping=shared.shutdown.aborting,
         transactional_id=identity(settings),
     )

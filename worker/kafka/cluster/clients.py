@@ -112,13 +112,6 @@ class _Admin(KafkaAdminClient):  # type: ignore[misc]
         )
 
 
-def unreadable(error: Exception) -> bool:
-    """Whether a poll failed for what a record is, not for what the cluster does."""
-    # What is no error of the client's comes of its decoder: a header's name that is no UTF-8.
-    spoilt = (kafka.errors.CorruptRecordError, kafka.errors.UnsupportedCodecError)
-    return isinstance(error, spoilt) or not isinstance(error, kafka.errors.KafkaError)
-
-
 def _client(**options: Any) -> KafkaNetClient:
     """The client's own network layer, with its promise about topics kept.
 

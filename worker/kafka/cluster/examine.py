@@ -9,26 +9,33 @@ client's own encoders and SASL mechanisms, and the step that fails is the cause.
 from __future__ import annotations
 
 import contextlib
-import socket
 import ssl
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import kafka.errors
 from kafka.cluster import collect_hosts
 from kafka.net.sasl import get_sasl_mechanism
 from kafka.protocol.broker_version_data import BrokerVersionData
 from kafka.protocol.metadata import ApiVersionsRequest, MetadataRequest
-from kafka.protocol.parser import KafkaProtocol
 from kafka.protocol.sasl import SaslAuthenticateRequest, SaslHandshakeRequest
 
 from worker.errors import Refused
+from worker.kafka.cluster.talk import (
+    Away,
+    Closed,
+    Talk,
+    answers_plainly,
+    answers_tls,
+    connected,
+    reason_of,
+)
 
 if TYPE_CHECKING:
+    import socket
+
     from worker.kafka.cluster.security import Security
 
-PATIENCE = 5.0
-"""Seconds for one answer. A broker that takes longer is away, which is no cause to end."""
 ATTEMPTS = 3
 """A connection that just closes may be a broker that stops: only when it happens so often, a
 moment apart, it is the broker's answer."""
@@ -36,14 +43,6 @@ PAUSE = 0.5
 
 _HOST_MISMATCH = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
 _OUT_OF_DATE = (9, 10)  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
-
-
-class _Closed(Exception):
-    """The broker closed the connection without a word, or answered nonsense."""
-
-
-class _Away(Exception):
-    """No connection, or no answer in time."""
 
 
 def examine(*, servers: list[str], client_id: str, security: Security) -> list[str]:
@@ -66,14 +65,14 @@ def examine(*, servers: list[str], client_id: str, security: Security) -> list[s
     for host, port in first:
         try:
             named |= _Broker(host, port, client_id, security).others()
-        except _Away as error:
+        except Away as error:
             away.append(f"{host}:{port}: {error}")
         except Refused as error:
             causes.append(error)
     if causes and not named:
         raise causes[0]
     for host, port in sorted(named.difference(first)):
-        with contextlib.suppress(_Away):  # the client asks another one
+        with contextlib.suppress(Away):  # the client asks another one
             _Broker(host, port, client_id, security).others()
     return away
 
@@ -92,45 +91,39 @@ class _Broker:
 
         Raises:
             Refused: It turns this client away.
-            _Away: It cannot be asked.
+            Away: It cannot be asked.
         """
         for attempt in range(ATTEMPTS):
             time.sleep(PAUSE if attempt else 0)
             try:
                 return self._visit()
-            except _Closed as error:
+            except Closed as error:
                 told = error
         if str(told):
             raise Refused(str(told)) from told
-        raise _Away("it closes the connection")
+        raise Away("it closes the connection")
 
     def _visit(self) -> set[tuple[str, int]]:
         request = MetadataRequest(topics=[], allow_auto_topic_creation=False)
         try:
             with self._linked() as link:
-                talk = _Talk(link, self._client_id)
+                talk = Talk(link, self._client_id)
                 versions = self._versions(talk)
                 if self._security.uses_sasl:
                     self._authenticate(talk, versions)
                 try:
                     answer = talk.ask(request, versions)
-                except _Closed:
+                except Closed:
                     self._wants_sasl()
                     raise
         except ssl.SSLError as error:  # TLS 1.3 tells only now what it thinks of the client
             self._turned_away(error)
-            raise _Closed from error
+            raise Closed from error
         return {(broker.host, broker.port) for broker in answer.brokers}
 
     def _linked(self) -> socket.socket:
-        sock = self._connected()
+        sock = connected(self._address)
         return self._secured(sock) if self._security.uses_tls else sock
-
-    def _connected(self) -> socket.socket:
-        try:
-            return socket.create_connection(self._address, PATIENCE)
-        except (OSError, UnicodeError) as error:  # no name can be such a host's
-            raise _Away(getattr(error, "strerror", None) or str(error)) from error
 
     def _secured(self, sock: socket.socket) -> ssl.SSLSocket:
         try:
@@ -139,26 +132,26 @@ class _Broker:
             raise Refused(self._distrusted(error)) from error
         except (ssl.SSLError, ConnectionError) as error:
             self._turned_away(error)
-            if self._answers_plainly():
+            if answers_plainly(self._address, self._client_id):
                 protocol = self._security.protocol.replace("SSL", "PLAINTEXT")
                 raise Refused(
                     f"{self._at} does not use TLS: use the broker's TLS port, or set "
                     f"kafka.security_protocol to {protocol}"
                 ) from error
-            raise _Away(f"the TLS handshake breaks off: {_reason(error)}") from error
+            raise Away(f"the TLS handshake breaks off: {reason_of(error)}") from error
         except OSError as error:
-            raise _Away(error.strerror or str(error)) from error
+            raise Away(error.strerror or str(error)) from error
 
-    def _versions(self, talk: _Talk) -> BrokerVersionData:
+    def _versions(self, talk: Talk) -> BrokerVersionData:
         try:
             answer = talk.ask(ApiVersionsRequest(version=0))
-        except _Closed as error:
+        except Closed as error:
             if self._security.uses_tls:
-                raise _Closed(
+                raise Closed(
                     f"{self._at} closes the connection after the TLS handshake: it may ask for "
                     "another client certificate; its log has the reason"
                 ) from error
-            if self._answers_tls():
+            if answers_tls(self._address):
                 protocols = "SASL_SSL" if self._security.uses_sasl else "SSL or SASL_SSL"
                 raise Refused(
                     f"{self._at} uses TLS: set kafka.security_protocol to {protocols}"
@@ -167,7 +160,7 @@ class _Broker:
         versions = {key.api_key: (key.min_version, key.max_version) for key in answer.api_keys}
         return BrokerVersionData(api_versions=versions)
 
-    def _authenticate(self, talk: _Talk, versions: BrokerVersionData) -> None:
+    def _authenticate(self, talk: Talk, versions: BrokerVersionData) -> None:
         mechanism = self._security.mechanism
         offer = talk.ask(SaslHandshakeRequest(mechanism=mechanism, min_version=1), versions)
         error = kafka.errors.for_code(offer.error_code)
@@ -183,7 +176,7 @@ class _Broker:
                 f"{', '.join(offer.mechanisms) or 'none'}"
             )
         if error is not kafka.errors.NoError:
-            raise _Closed
+            raise Closed
         exchange = get_sasl_mechanism(mechanism)(
             **self._security.sasl_options(), security_protocol=self._security.protocol
         )
@@ -194,8 +187,8 @@ class _Broker:
                 if answer.error_code:
                     raise Refused(self._unauthenticated(answer.error_message))
                 exchange.receive(answer.auth_bytes)
-        except _Closed as error:
-            raise _Closed(
+        except Closed as error:
+            raise Closed(
                 f"{self._at} closes the connection during authentication: check user, password, "
                 "mechanism and protocol; the broker's log has the reason"
             ) from error
@@ -234,7 +227,7 @@ class _Broker:
         """Raises the cause if the broker sent an alert."""
         if "ALERT" not in (getattr(error, "reason", None) or ""):
             return
-        told = _reason(error)
+        told = reason_of(error)
         if "certificate" not in told and "unknown ca" not in told:
             raise Refused(f"{self._at} ends the TLS handshake: {told}") from error
         if self._security.cert_file is None:
@@ -252,8 +245,8 @@ class _Broker:
         """Raises the cause if a broker that asks for SASL was asked without."""
         if self._security.uses_sasl:
             return
-        with self._linked() as link, contextlib.suppress(_Closed):
-            talk = _Talk(link, self._client_id)
+        with self._linked() as link, contextlib.suppress(Closed):
+            talk = Talk(link, self._client_id)
             versions = self._versions(talk)
             offer = talk.ask(SaslHandshakeRequest(mechanism="", min_version=1), versions)
             if offer.mechanisms:
@@ -263,69 +256,7 @@ class _Broker:
                     "kafka.sasl_mechanism"
                 )
 
-    def _answers_plainly(self) -> bool:
-        with contextlib.suppress(_Closed, _Away), self._connected() as sock:
-            _Talk(sock, self._client_id).ask(ApiVersionsRequest(version=0))
-            return True
-        return False
-
-    def _answers_tls(self) -> bool:
-        # Nothing is said over this connection: whom it reaches does not matter.
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        try:
-            with context.wrap_socket(self._connected()):
-                return True
-        except ssl.SSLError as error:
-            return "ALERT" in (error.reason or "")
-        except (OSError, _Away):
-            return False
-
-
-class _Talk:
-    """Questions and answers over a blocking socket."""
-
-    def __init__(self, link: socket.socket, client_id: str) -> None:
-        self._link = link
-        self._protocol = KafkaProtocol(client_id=client_id)
-
-    def ask(self, request: Any, versions: BrokerVersionData | None = None) -> Any:
-        """The answer.
-
-        Raises:
-            _Closed: The connection ended first, or what came is no answer.
-            _Away: Nothing came in time.
-            ssl.SSLError: The broker sent an alert.
-        """
-        try:
-            if versions is not None:
-                request.API_VERSION = versions.api_version(request)
-            self._protocol.send_request(request)
-            self._link.sendall(self._protocol.send_bytes())
-            while True:
-                data = self._link.recv(65_536)
-                if not data:
-                    raise _Closed
-                for _, answer in self._protocol.receive_bytes(data):
-                    return answer
-        except TimeoutError as error:
-            raise _Away("it does not answer") from error
-        except (ssl.SSLEOFError, ConnectionError, kafka.errors.KafkaError) as error:
-            raise _Closed from error
-        except ssl.SSLError:
-            raise
-        except OSError as error:
-            raise _Away(error.strerror or str(error)) from error
-
 
 def _token(security: Security) -> str | None:
     provider = security.sasl_options().get("sasl_oauth_token_provider")
     return None if provider is None else provider.token()
-
-
-def _reason(error: OSError) -> str:
-    """OpenSSL's reason in words: SSLV3_ALERT_BAD_CERTIFICATE is "bad certificate"."""
-    reason: str | None = getattr(error, "reason", None)
-    if reason is None:
-        return error.strerror or type(error).__name__
-    return reason.partition("ALERT_")[2].replace("_", " ").lower() or reason

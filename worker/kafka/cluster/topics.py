@@ -6,31 +6,25 @@ Everything here goes through an admin client, which alone can ask for a topic wi
 from __future__ import annotations
 
 import shlex
-import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import kafka.errors
-from kafka import TopicPartition
-from kafka.admin import ConfigResource, ConfigResourceType, OffsetSpec
+from kafka.admin import ConfigResource, ConfigResourceType
 
 from worker.errors import Fatal, Refused, Transient
 from worker.kafka.cluster import access
+from worker.kafka.cluster.desk import Desk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from uuid import UUID
-
-    from kafka import KafkaAdminClient
 
     from worker.kafka.cluster.clients import Connection
 
 _NEEDS = {"input": ("Read",), "output": ("Write",), "dlq": ("Write",)}
 _REDRIVE_NEEDS = {"input": ("Write",), "dlq": ("Read", "Write")}
 _PREVIEW_NEEDS = {"input": (), "dlq": ("Read",)}
-T = TypeVar("T")
-
-DEFAULT_OFFSETS_KEPT_MINUTES = 7 * 24 * 60
 DEFAULT_PARTITIONS = 4
 """What the command that is told for a missing topic makes."""
 
@@ -61,16 +55,8 @@ class Topics:
     dlq: Topic
 
 
-class TopicDesk:
-    """Asks the cluster about topics. Owned by whoever makes it; one thread at a time.
-
-    Args:
-        connection: How to reach the cluster.
-    """
-
-    def __init__(self, *, connection: Connection) -> None:
-        self._connection = connection
-        self._admin: KafkaAdminClient | None = None
+class TopicDesk(Desk):
+    """Describes the topics of a worker, and refuses what cannot work."""
 
     def check(
         self,
@@ -159,74 +145,6 @@ class TopicDesk:
         self._refuse(lacking)
         return self._usable(names, found)
 
-    def end_offsets(self, topic: str, partitions: int) -> dict[int, int]:
-        """End of what a ``read_committed`` reader may read, per partition.
-
-        Raises:
-            Transient: No broker answers.
-        """
-        return self._offsets(topic, partitions, OffsetSpec.LATEST)
-
-    def start_offsets(self, topic: str, partitions: int) -> dict[int, int]:
-        """Offset of the first record that retention has left, per partition.
-
-        Raises:
-            Transient: No broker answers.
-        """
-        return self._offsets(topic, partitions, OffsetSpec.EARLIEST)
-
-    def begins_before(self, topic: str, partitions: int, age: float) -> set[int]:
-        """Partitions whose oldest record was written more than ``age`` seconds ago.
-
-        Raises:
-            Transient: No broker answers.
-        """
-        then = int((time.time() - age) * 1_000)
-        oldest = self.start_offsets(topic, partitions)
-        younger = self._offsets(topic, partitions, then)  # -1 where all are older
-        return {number for number, offset in oldest.items() if younger[number] != offset}
-
-    def offsets_kept(self) -> float:
-        """Seconds for which brokers keep the offsets of a group without members.
-
-        Kafka's default where this client may not ask.
-
-        Raises:
-            Transient: No broker answers.
-        """
-        brokers = self.ask(lambda admin: admin.describe_cluster())["brokers"]
-        name, number = "offsets.retention.minutes", str(brokers[0]["broker_id"])
-        resource = ConfigResource(ConfigResourceType.BROKER, number, {name: ""})
-        try:
-            answer = self.ask(lambda a: a.describe_configs([resource], config_filter="all"))
-            minutes = float(answer["broker"][number][name]["value"])
-        except (kafka.errors.AuthorizationError, KeyError):
-            minutes = DEFAULT_OFFSETS_KEPT_MINUTES
-        return minutes * 60
-
-    def ask(self, question: Callable[[KafkaAdminClient], T]) -> T:
-        """The admin client's answer.
-
-        Raises:
-            Transient: No broker answers.
-            kafka.errors.AuthorizationError: This client may not ask.
-        """
-        try:
-            if self._admin is None:
-                self._admin = self._connection.admin()
-            return question(self._admin)
-        except kafka.errors.AuthorizationError:
-            raise
-        except kafka.errors.KafkaError as error:
-            self.close()
-            raise Transient(f"the cluster does not answer: {type(error).__name__}") from error
-
-    def close(self) -> None:
-        """Closes the connection."""
-        if self._admin is not None:
-            self._admin.close()
-            self._admin = None
-
     def _refuse(self, lacking: list[str]) -> None:
         if lacking:
             raise Refused(access.advice(lacking, self._connection.security.who))
@@ -251,15 +169,6 @@ class TopicDesk:
                 "a key: set its cleanup.policy to delete"
             )
         return topics
-
-    def _offsets(self, topic: str, partitions: int, spec: OffsetSpec | int) -> dict[int, int]:
-        wanted = {TopicPartition(topic, number): spec for number in range(partitions)}
-        offsets = self.ask(
-            lambda admin: admin.list_partition_offsets(
-                wanted, isolation_level="read_committed", timeout_ms=5_000
-            )
-        )
-        return {partition.partition: found.offset for partition, found in offsets.items()}
 
     def _described(
         self, names: dict[str, str], needs: Mapping[str, tuple[str, ...]]

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import kafka.errors
+import structlog
+from kafka.admin import MemberToRemove
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from kafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 
+from worker.errors import Transient
 from worker.kafka.consume.assignor import Assignor
+
+if TYPE_CHECKING:
+    from worker.kafka.cluster.clients import Connection
+
+log = structlog.get_logger(__name__)
 
 FETCH_WAIT_MS = 50
 """Longest that the broker holds a fetch back: an empty partition's wait delays a hot one.
@@ -74,3 +83,17 @@ class Group:
             "fetch_max_bytes": self.fetch_max_bytes,
             "metrics_enabled": False,
         }
+
+
+def leave_group(connection: Connection, group: Group, member: str) -> None:
+    """Takes a static member out of its group, which its consumer does not when it closes."""
+    # With the member id: a successor of the same name is not thrown out.
+    removed = MemberToRemove(member_id=member, group_instance_id=group.instance_id)
+    try:
+        admin = connection.admin()
+        try:
+            admin.remove_group_members(group.group_id, [removed])
+        finally:
+            admin.close()
+    except (Transient, kafka.errors.KafkaError) as error:
+        log.warning("leave_failed", error=str(error))

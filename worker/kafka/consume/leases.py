@@ -98,6 +98,12 @@ class Leases:
             self.stale |= set(inherited)
             self.begin(inherited, member=member)
 
+    def rewind(self, *, member: str) -> None:
+        """Every lease begins anew, and its position is to go back."""
+        owned = list(self._held)
+        self.begin(owned, member=member)
+        self.stale |= set(owned)
+
     def end(self, leases: list[Lease], event: str) -> None:
         """They were ``revoked`` or ``lost``."""
         for lease in leases:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+import kafka.errors
+import structlog
 from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener
 from kafka.coordinator.base import MemberState
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from worker.kafka.consume.leases import Leases
     from worker.kafka.consume.membership import Membership
     from worker.records import Lease
+
+log = structlog.get_logger(__name__)
 
 QUIET_SECONDS = 2.0
 """Longest wait of a revocation for the open transaction. Nothing is doubled without it: the
@@ -87,6 +91,13 @@ class Member:
         """Its successor is being made: should that fail, this one has as long again."""
         if self._outside_since is not None:
             self._outside_since = time.monotonic()
+
+    def close(self, *, timeout: float) -> None:
+        """Leaves the group, unless it is a static member, within about ``timeout`` seconds."""
+        try:
+            self.consumer.close(autocommit=False, timeout_ms=max(1, int(timeout * 1_000)))
+        except kafka.errors.KafkaError as error:
+            log.warning("consumer_close_failed", error=type(error).__name__)
 
     async def revoked(self, partitions: Iterable[TopicPartition]) -> None:
         """The group takes partitions away: commits what is settled. On the client's IO thread."""

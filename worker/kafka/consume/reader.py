@@ -14,7 +14,7 @@ import structlog
 from kafka import TopicPartition
 
 from worker.errors import Fatal, Transient
-from worker.kafka.cluster.clients import unreadable
+from worker.kafka.consume import failures
 from worker.records import Lease, Record
 
 if TYPE_CHECKING:
@@ -207,15 +207,6 @@ class BoundedReader:
         return str(self._options["group_id"])
 
     def _explained(self, error: Exception) -> str:
-        line = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
-        if not unreadable(error):
-            return f"topic {self._topic} cannot be consumed: {line}"
-        at = ", ".join(
-            f"partition {number} offset {position}"
-            for number, position in sorted(self._positions.items())
-            if position < self._ends[number]
-        )
-        return (
-            f"topic {self._topic} has a record that cannot be read: {line}; next to read: {at}; "
-            f"see deploy/runbooks.md#a-record-that-cannot-be-read; the group is {self._group_id}"
-        )
+        unread = {n: at for n, at in self._positions.items() if at < self._ends[n]}
+        line = failures.line(error, topic=self._topic, positions=unread)
+        return f"{line}; the group is {self._group_id}" if failures.of_a_record(error) else line

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import kafka.errors
 import structlog
-from kafka.admin import MemberToRemove
 
 from worker.errors import Fatal, Transient
-from worker.kafka.cluster.clients import unreadable
+from worker.kafka.consume import failures
 from worker.kafka.consume.commits import Commits
+from worker.kafka.consume.group import leave_group
 from worker.kafka.consume.leases import Leases
 from worker.kafka.consume.member import Member
 from worker.kafka.consume.positions import GONE, Positions
@@ -165,7 +165,10 @@ class Source:
             if not offsets:
                 return  # they moved on; their new owner reads again what is not committed
             if self._commits.attempt(
-                self._member.consumer, offsets, left=left, poll=self._take_part
+                self._member.consumer,
+                offsets,
+                left=left,
+                poll=lambda seconds: self.poll(timeout=seconds, max_records=1),
             ):
                 return
 
@@ -186,19 +189,14 @@ class Source:
         self._member = member
         self._commits.forget()
         self._positions.cut = None
-        try:
-            old.consumer.close(autocommit=False, timeout_ms=1_000)
-        except kafka.errors.KafkaError as error:
-            log.warning("consumer_close_failed", error=type(error).__name__)
+        old.close(timeout=1.0)
 
     def rewind(self) -> None:
         """Goes back to what the group has committed; what is in flight is void, and read again.
 
         At once for the leases; the positions follow before the next records come.
         """
-        owned = [lease.partition for lease in self.leases]
-        self._leases.begin(owned, member=self._member.id)
-        self._leases.stale |= set(owned)
+        self._leases.rewind(member=self._member.id)
 
     def close(self, *, timeout: float, leave: bool) -> None:
         """Closes, within about ``timeout`` seconds.
@@ -209,25 +207,9 @@ class Source:
                 it keeps them for its restart.
         """
         member = self._member.id
-        try:
-            self._member.consumer.close(autocommit=False, timeout_ms=max(1, int(timeout * 1_000)))
-        except kafka.errors.KafkaError as error:
-            log.warning("consumer_close_failed", error=type(error).__name__)
+        self._member.close(timeout=timeout)
         if leave and self._group.instance_id is not None and member:
-            self._leave(member)
-
-    def _leave(self, member: str) -> None:
-        """Takes a static member out of its group, which its consumer does not when it closes."""
-        # With the member id: a successor of the same name is not thrown out.
-        removed = MemberToRemove(member_id=member, group_instance_id=self._group.instance_id)
-        try:
-            admin = self._connection.admin()
-            try:
-                admin.remove_group_members(self._group.group_id, [removed])
-            finally:
-                admin.close()
-        except (Transient, kafka.errors.KafkaError) as error:
-            log.warning("leave_failed", error=str(error))
+            leave_group(self._connection, self._group, member)
 
     def _joining(self, *, examine: bool = True) -> Member:
         return Member(
@@ -249,23 +231,11 @@ class Source:
             consumer.pause(*running)
 
     def _explained(self, error: Exception) -> str:
-        topic = self._group.topic
-        if isinstance(error, kafka.errors.FencedInstanceIdError):
-            return (
-                f"fenced: another worker is the group's static member {self._group.instance_id}; "
-                "kafka.replica_id must be its own for every worker; nothing is lost"
-            )
-        line = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
-        if not unreadable(error):
-            return f"topic {topic} cannot be consumed: {line}"
-        at = ", ".join(
-            f"partition {lease.partition} offset {position}"
-            for lease in self.leases
-            if (position := self.position(lease)) is not None
-        )
-        return (
-            f"topic {topic} has a record that cannot be read: {line}; "
-            f"next to read: {at or 'unknown'}; see deploy/runbooks.md#a-record-that-cannot-be-read"
+        return failures.line(
+            error,
+            topic=self._group.topic,
+            positions={lease.partition: self.position(lease) for lease in self.leases},
+            instance_id=self._group.instance_id,
         )
 
 

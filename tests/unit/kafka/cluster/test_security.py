@@ -10,6 +10,7 @@ import pytest
 from tests.support.secure_kafka import KEY_PASSWORD, Certificates
 from worker.errors import Refused, Transient
 from worker.kafka.cluster import examine as examination
+from worker.kafka.cluster import talk
 from worker.kafka.cluster.clients import Connection
 from worker.kafka.cluster.security import Security, TokenFile
 
@@ -22,7 +23,7 @@ SASL = Security(
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     monkeypatch.setattr(examination, "PAUSE", 0.01)
-    monkeypatch.setattr(examination, "PATIENCE", 1.0)
+    monkeypatch.setattr(talk, "PATIENCE", 1.0)
 
 
 @contextmanager

@@ -1,0 +1,112 @@
+"""An admin client that is asked again and again, and reconnects when it has to."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, TypeVar
+
+import kafka.errors
+from kafka import TopicPartition
+from kafka.admin import ConfigResource, ConfigResourceType, OffsetSpec
+
+from worker.errors import Transient
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kafka import KafkaAdminClient
+
+    from worker.kafka.cluster.clients import Connection
+
+DEFAULT_OFFSETS_KEPT_MINUTES = 7 * 24 * 60
+
+T = TypeVar("T")
+
+
+class Desk:
+    """Asks the cluster. Owned by whoever makes it; one thread at a time.
+
+    Args:
+        connection: How to reach the cluster.
+    """
+
+    def __init__(self, *, connection: Connection) -> None:
+        self._connection = connection
+        self._admin: KafkaAdminClient | None = None
+
+    def ask(self, question: Callable[[KafkaAdminClient], T]) -> T:
+        """The admin client's answer.
+
+        Raises:
+            Transient: No broker answers.
+            kafka.errors.AuthorizationError: This client may not ask.
+        """
+        try:
+            if self._admin is None:
+                self._admin = self._connection.admin()
+            return question(self._admin)
+        except kafka.errors.AuthorizationError:
+            raise
+        except kafka.errors.KafkaError as error:
+            self.close()
+            raise Transient(f"the cluster does not answer: {type(error).__name__}") from error
+
+    def close(self) -> None:
+        """Closes the connection."""
+        if self._admin is not None:
+            self._admin.close()
+            self._admin = None
+
+    def end_offsets(self, topic: str, partitions: int) -> dict[int, int]:
+        """End of what a ``read_committed`` reader may read, per partition.
+
+        Raises:
+            Transient: No broker answers.
+        """
+        return self._offsets(topic, partitions, OffsetSpec.LATEST)
+
+    def start_offsets(self, topic: str, partitions: int) -> dict[int, int]:
+        """Offset of the first record that retention has left, per partition.
+
+        Raises:
+            Transient: No broker answers.
+        """
+        return self._offsets(topic, partitions, OffsetSpec.EARLIEST)
+
+    def begins_before(self, topic: str, partitions: int, age: float) -> set[int]:
+        """Partitions whose oldest record was written more than ``age`` seconds ago.
+
+        Raises:
+            Transient: No broker answers.
+        """
+        then = int((time.time() - age) * 1_000)
+        oldest = self.start_offsets(topic, partitions)
+        younger = self._offsets(topic, partitions, then)  # -1 where all are older
+        return {number for number, offset in oldest.items() if younger[number] != offset}
+
+    def offsets_kept(self) -> float:
+        """Seconds for which brokers keep the offsets of a group without members.
+
+        Kafka's default where this client may not ask.
+
+        Raises:
+            Transient: No broker answers.
+        """
+        brokers = self.ask(lambda admin: admin.describe_cluster())["brokers"]
+        name, number = "offsets.retention.minutes", str(brokers[0]["broker_id"])
+        resource = ConfigResource(ConfigResourceType.BROKER, number, {name: ""})
+        try:
+            answer = self.ask(lambda a: a.describe_configs([resource], config_filter="all"))
+            minutes = float(answer["broker"][number][name]["value"])
+        except (kafka.errors.AuthorizationError, KeyError):
+            minutes = DEFAULT_OFFSETS_KEPT_MINUTES
+        return minutes * 60
+
+    def _offsets(self, topic: str, partitions: int, spec: OffsetSpec | int) -> dict[int, int]:
+        wanted = {TopicPartition(topic, number): spec for number in range(partitions)}
+        offsets = self.ask(
+            lambda admin: admin.list_partition_offsets(
+                wanted, isolation_level="read_committed", timeout_ms=5_000
+            )
+        )
+        return {partition.partition: found.offset for partition, found in offsets.items()}
