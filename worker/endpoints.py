@@ -30,7 +30,10 @@ during which the loop goes on turning."""
 
 @dataclass(slots=True)
 class Health:
-    """What the probes answer from. Each field has one writer; all times are monotonic seconds."""
+    """What the probes answer from. Any thread may read; each field has one writer.
+
+    All times are monotonic seconds.
+    """
 
     clock: Callable[[], float]
     loop_turned: float | None = None

@@ -32,7 +32,7 @@ wanders by 0.015."""
 
 
 class Metrics:
-    """The instruments of one worker. Its methods may be called from any thread.
+    """The instruments of one worker. Any thread may call its methods.
 
     Args:
         input_topic, output_topic, dlq_topic: The worker's topics.

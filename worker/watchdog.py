@@ -50,7 +50,7 @@ class Call:
 
 
 class Watchdog:
-    """The calls that may hang. ``overdue`` is the main thread's.
+    """The calls that may hang. Any thread may enter one; ``overdue`` is the main thread's.
 
     Args:
         model_deadline: Seconds that one call of the model may take.

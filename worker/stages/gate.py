@@ -1,7 +1,4 @@
-"""The breaker among the threads, and what is told of it. Owned by the poll thread.
-
-Only ``report`` is called by another: the publish thread, which knows what became of records.
-"""
+"""The breaker among the threads: what it learns, and who learns of it."""
 
 from __future__ import annotations
 
@@ -24,6 +21,9 @@ log = structlog.get_logger(__name__)
 
 class Gate:
     """Lets records in while the input is not mostly bad.
+
+    Any thread may call `report`: the publish thread does, which knows what became of records. All
+    else is the poll thread's.
 
     Args:
         breaker: Decides.

@@ -1,6 +1,6 @@
 """What the publish thread may know of the group that the poll thread is a member of.
 
-The source (poll thread, and the client's IO thread inside its polls) tells; a transaction asks.
+The source (poll thread, and the client's IO thread inside its polls) writes; a transaction asks.
 Every value is replaced whole, never changed, so no lock is held while the client works.
 """
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Membership:
-    """The leases that are held, and the proof of membership that the broker checks."""
+    """The leases that are held, and the proof of membership that the broker checks. Any thread."""
 
     def __init__(self) -> None:
         self._consumer: KafkaConsumer | None = None
@@ -27,7 +27,7 @@ class Membership:
         self._quiet = threading.Event()
         self._quiet.set()
 
-    # The source tells -----------------------------------------------------------------------
+    # The source writes ----------------------------------------------------------------------
 
     def joins_with(self, consumer: KafkaConsumer) -> None:
         """From now on this consumer is the member."""
