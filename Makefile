@@ -74,14 +74,14 @@ chaos: setup
 # Programs that the tests need and pip does not bring, into .tools: actionlint, Helm, Prometheus
 # and promtool.
 tools: setup
-	@$(BIN)/python -m tests.tools && touch $(TRIED)
+	@$(BIN)/python -m tests.tools.programs && touch $(TRIED)
 
-$(TRIED): tests/tools.py tests/go.txt $(READY)
+$(TRIED): tests/tools/programs.py tests/tools/go.txt $(READY)
 	@$(MAKE) --no-print-directory tools
 
 # The documents' tables of settings and metrics, from the code.
 readme: setup
-	$(BIN)/python -m tests.tables
+	$(BIN)/python -m tests.tools.tables
 
 # Grafana's dashboard, from its builders. The documents' pictures of it are drawn by a test:
 #   DRAW=deploy/grafana make test ARGS=tests/deploy/test_observed.py
@@ -90,7 +90,7 @@ dashboard: setup
 
 # The part of the chart's schema that speaks of settings, and deploy/rendered. Needs helm on the PATH.
 chart: setup
-	$(BIN)/python -m tests.deploy.chart_schema
+	$(BIN)/python -m tests.tools.chart_schema
 
 # After a change of dependencies in pyproject.toml: versions, and the images' locks with hashes.
 constraints: setup

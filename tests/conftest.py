@@ -18,8 +18,8 @@ from typing import Any
 import hypothesis
 import pytest
 
-from tests import tools
 from tests.support.processes import Room, shared_folder
+from tests.tools import programs
 from worker.demo.broker import BrokerError, EmbeddedKafka
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -55,7 +55,7 @@ _IGNORED = (
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    tools.use()
+    programs.use()
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # A shell's background job ignores it, and so would every program that a test interrupts.
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -143,18 +143,19 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         reason = str(report.longrepr.reprcrash.message if report.longrepr else "").splitlines()
         terminalreporter.write_line(f"run twice: {report.nodeid}: {(reason or ['?'])[0]}")
     skipped = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])]
-    for tool, why in tools.missing().items():
-        count = sum(f"{tools.LACKING}{tool}" in reason for reason in skipped)
+    for tool, why in programs.missing().items():
+        count = sum(f"{programs.LACKING}{tool}" in reason for reason in skipped)
         if count:
             line = (
-                f"{count} tests not run: there is no {tool} ({why}). Get it with: {tools.COMMAND}"
+                f"{count} tests not run: there is no {tool} ({why}). "
+                f"Get it with: {programs.COMMAND}"
             )
             terminalreporter.write_line(line)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     for mark in item.iter_markers("tool"):
-        tools.require(*mark.args)
+        programs.require(*mark.args)
     if item.get_closest_marker("gpu"):
         import torch
 

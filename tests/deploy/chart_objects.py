@@ -10,9 +10,9 @@ import yaml
 from jsonschema import Draft202012Validator
 from kubernetes_validate import utils
 
-from tests.deploy.chart_schema import CHART, EXAMPLES, KUBERNETES, NAME, RENDERED, ROOT, helm
 from tests.deploy.chart_values import VARIANTS
-from tests.tools import require
+from tests.tools.chart_schema import CHART, EXAMPLES, KUBERNETES, NAME, RENDERED, ROOT, helm
+from tests.tools.programs import require
 
 EVERY_SET = [*EXAMPLES, *VARIANTS]
 WORKLOADS = ("Deployment", "StatefulSet")

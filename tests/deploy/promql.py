@@ -2,7 +2,7 @@
 
 import re
 
-from tests.tables import metric_families
+from tests.tools.tables import metric_families
 
 WORDS = {
     "and", "bool", "by", "group_left", "group_right", "ignoring", "inf", "nan", "offset", "on",

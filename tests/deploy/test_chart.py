@@ -14,7 +14,6 @@ import jsonschema
 import pytest
 import yaml
 
-from tests.deploy import chart_schema
 from tests.deploy.chart_objects import (
     EVERY_SET,
     check_schema,
@@ -26,9 +25,10 @@ from tests.deploy.chart_objects import (
     values_of,
     workload,
 )
-from tests.deploy.chart_schema import CHART, EXAMPLES, NAME, RENDERED, helm
 from tests.deploy.chart_values import EVERYTHING, MINIMAL, merged
 from tests.deploy.kubelet import settings_in
+from tests.tools import chart_schema
+from tests.tools.chart_schema import CHART, EXAMPLES, NAME, RENDERED, helm
 from worker.settings import Settings
 
 DEFAULTS = yaml.safe_load((CHART / "values.yaml").read_text())

@@ -19,8 +19,8 @@ from tests.deploy.chart_objects import (
     worker_pod,
     workload,
 )
-from tests.deploy.chart_schema import CHART, NAME
 from tests.deploy.chart_values import MINIMAL, VARIANTS, merged
+from tests.tools.chart_schema import CHART, NAME
 from train.cli import parse
 from train.settings import RunSettings
 from worker.connect import identity

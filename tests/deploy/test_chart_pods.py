@@ -18,9 +18,9 @@ from tests.deploy.chart_objects import (
     worker_pod,
     workload,
 )
-from tests.deploy.chart_schema import CHART, ROOT
 from tests.deploy.chart_values import MINIMAL, VARIANTS, merged
 from tests.deploy.kubelet import settings_in
+from tests.tools.chart_schema import CHART, ROOT
 
 # Kinds of volumes that Pod Security `restricted` allows, of those that the chart knows.
 SAFE_VOLUMES = {"configMap", "emptyDir", "image", "persistentVolumeClaim", "projected"}

@@ -3,8 +3,8 @@
 import pytest
 
 from tests.deploy.chart_objects import made, needs_helm
-from tests.deploy.chart_schema import NAME, helm
 from tests.deploy.chart_values import KEDA, MINIMAL, VARIANTS, merged
+from tests.tools.chart_schema import NAME, helm
 from worker.settings import BreakerSettings, KafkaSettings
 
 pytestmark = needs_helm

@@ -15,8 +15,8 @@ import threading
 
 import pytest
 
-from tests.deploy.chart_schema import CHART
 from tests.support.secure_kafka import Certificates
+from tests.tools.chart_schema import CHART
 
 SCRIPT = CHART / "files" / "fetch_checkpoint.py"
 CHECKPOINT = {"config.json": b"{}", "model.safetensors": b"weights" * 1_000, "report/a.png": b"png"}

@@ -24,7 +24,7 @@ from tests.deploy.traffic import Traffic
 from tests.support import models, tiny
 from tests.support.kafka_helpers import create_topic, wait_until
 from tests.support.worker_process import WorkerProcess
-from tests.tables import current, documents
+from tests.tools.tables import current, documents
 
 ROOT = Path(__file__).resolve().parents[2]
 WITHOUT_DATA = {
@@ -218,7 +218,7 @@ def test_every_name_is_one_of_the_scrape_and_each_of_these_is_documented(observe
 
 @pytest.mark.parametrize("row", rows())
 def test_a_row_can_be_drawn(observed, row, tmp_path):
-    from tests.deploy.draw import draw
+    from tests.tools.draw import draw
 
     def named(target):
         found = asked(observed, target["expr"])

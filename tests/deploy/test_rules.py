@@ -12,7 +12,7 @@ import yaml
 
 from tests.deploy import promql
 from tests.deploy.board import rows
-from tests.tables import anchors, documents
+from tests.tools.tables import anchors, documents
 from worker.errors import REASONS
 from worker.settings import Settings
 

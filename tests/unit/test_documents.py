@@ -6,8 +6,8 @@ import tomllib
 
 import pytest
 
-from tests import picture
-from tests.tables import ROOT, anchors, documents
+from tests.tools import picture
+from tests.tools.tables import ROOT, anchors, documents
 from worker.demo.view import Frame, draw
 
 PUBLISHED = "https://github.com/emotion-stream/emotion-stream/blob/main/"

@@ -14,7 +14,7 @@ import pytest
 from kafka.net.inet import create_connection
 from kafka.net.selector import NetworkSelector, Task
 
-from tests import conftest, tools
+from tests import conftest
 from tests.support.together import HEAVY, TOGETHER, Together
 from tests.support.worker_process import clean_environment
 
@@ -134,7 +134,7 @@ def told(monkeypatch):
     """What is written before the summary of a run with these reports."""
 
     def of(*, rerun=(), skipped=(), missing=None, coverage=None):
-        monkeypatch.setattr(tools, "missing", lambda: missing or {})
+        monkeypatch.setattr(programs, "missing", lambda: missing or {})
         lines = []
         plugin = SimpleNamespace(cov_total=coverage)
         reporter = SimpleNamespace(
@@ -155,7 +155,7 @@ def test_a_test_that_was_run_twice_is_named_with_its_reason(told):
 
 
 def test_what_did_not_run_for_want_of_a_program_is_counted_with_the_way_to_get_it(told):
-    skipped = [SimpleNamespace(longrepr=("f", 1, f"Skipped: {tools.LACKING}helm"))] * 3
+    skipped = [SimpleNamespace(longrepr=("f", 1, f"Skipped: {programs.LACKING}helm"))] * 3
     assert told(skipped=skipped, missing={"helm": "go: no network", "promtool": "?"}) == [
         "3 tests not run: there is no helm (go: no network). Get it with: make tools"
     ]

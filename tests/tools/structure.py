@@ -1,6 +1,6 @@
 """The structure in figures: files, lines, classes, constructors, arrows between rooms.
 
-    python -m tests.structure [PACKAGE ...]
+    python -m tests.tools.structure [PACKAGE ...]
 
 A room is what stands directly in a package: a module, or a folder with all that is in it. An arrow
 is one room that imports another, however often, imports for types alone included. Fields are
@@ -15,7 +15,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)

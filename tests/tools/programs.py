@@ -1,4 +1,4 @@
-"""Fetches the programs that tests need and Python packages do not bring: `python -m tests.tools`.
+"""Fetches the programs that tests need and Python packages do not bring: `make tools`.
 
 They go to `.tools/bin`, which the tests put first on their PATH. No root is needed, nothing is
 installed, and each is checked on its way: actionlint and Helm are compiled from their Go modules,
@@ -24,7 +24,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / ".tools"
 BIN = FOLDER / "bin"
 COMMAND = "make tools"
@@ -33,7 +33,7 @@ LACKING = "there is no "
 """How the reason of such a skip begins."""
 
 _WHY = FOLDER / "missing.json"
-_GO = ROOT / "tests" / "go.txt"
+_GO = ROOT / "tests" / "tools" / "go.txt"
 _ACTIONLINT = "github.com/rhysd/actionlint/cmd/actionlint@v1.7.12"
 _HELM = "helm.sh/helm/v3/cmd/helm@v3.22.0"
 # 2.42, which Debian 12 has: alerts keep to its syntax. As a Go module 2.x is 0.x.

@@ -1,4 +1,6 @@
-"""README's picture of the demo's live view, taken from a run: `python -m tests.picture [OPTIONS]`.
+"""README's picture of the demo's live view, taken from a run.
+
+    python -m tests.tools.picture [OPTIONS]
 
 Runs the demo with its options, keeps what the view shows while there is no worker, and draws the
 middle one of these frames as it looks on a terminal of 100 columns and 30 rows. The figures in the
@@ -12,7 +14,7 @@ import sys
 from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 
-from tests.tables import ROOT
+from tests.tools.tables import ROOT
 from worker.demo import run, show, view
 
 PICTURE = ROOT / "worker" / "demo" / "live-view.svg"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import yaml
 
-from tests import tools
+from tests.tools import programs
 from train.settings import RunSettings
 from worker.settings import Settings
 
@@ -134,10 +134,10 @@ def rendered(example):
 
 
 def write():
-    tools.use()
+    programs.use()
     SCHEMA.write_text(json.dumps(schema(), indent=2) + "\n")
     if shutil.which("helm") is None:
-        sys.exit(f"there is no helm: {tools.COMMAND} fetches it; deploy/rendered was left as it is")
+        sys.exit(f"there is no helm: {programs.COMMAND} fetches it; deploy/rendered is as it was")
     shutil.rmtree(RENDERED, ignore_errors=True)
     for example in EXAMPLES:
         (RENDERED / example).mkdir(parents=True)
