@@ -17,6 +17,7 @@ from kafka.net.selector import NetworkSelector, Task
 from tests import conftest
 from tests.support.together import HEAVY, TOGETHER, Together
 from tests.support.worker_process import clean_environment
+from tests.tools import programs
 
 
 def item(*marks, module="tests.unit.test_thing", numbers=itertools.count()):  # noqa: B008
