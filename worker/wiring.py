@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from worker.batch import Budget
@@ -30,6 +29,7 @@ from worker.stages.classify import ClassifyStage
 from worker.stages.commit import ConsumerCommits, TransactionCommits
 from worker.stages.dispatch import Dispatch
 from worker.stages.gate import Gate
+from worker.stages.inbox import Inboxes
 from worker.stages.inference import Inference
 from worker.stages.inflow import Inflow
 from worker.stages.intake import Intake, Reports
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     from worker.endpoints import Health
     from worker.errors import Refusal
     from worker.kafka.cluster.topics import TopicDesk, Topics
-    from worker.messages import ToAssemble, ToClassify, ToPoll, ToPublish
     from worker.metrics import Metrics
     from worker.records import Output
     from worker.settings import Settings
@@ -68,21 +67,11 @@ class Parts:
     health: Health
 
 
-class _Inboxes:
-    """One for each thread that takes messages."""
-
-    def __init__(self) -> None:
-        self.poll: SimpleQueue[ToPoll] = SimpleQueue()
-        self.assemble: SimpleQueue[ToAssemble] = SimpleQueue()
-        self.classify: SimpleQueue[ToClassify] = SimpleQueue()
-        self.publish: SimpleQueue[ToPublish] = SimpleQueue()
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Shared:
     """What several threads may touch at any time."""
 
-    inboxes: _Inboxes
+    inboxes: Inboxes
     shutdown: Shutdown
     watchdog: Watchdog
     gate: Gate
@@ -91,7 +80,7 @@ class _Shared:
 
 def wired(parts: Parts) -> Pipeline:
     """The pipeline, not yet started. Clients are made by the threads that own them."""
-    settings, inboxes = parts.settings, _Inboxes()
+    settings, inboxes = parts.settings, Inboxes()
     breaker = Breaker(Tolerance(**settings.breaker.model_dump()))
     shared = _Shared(
         inboxes=inboxes,

@@ -146,8 +146,7 @@ class Source:
     def commit(self, offsets: dict[Lease, int]) -> bool:
         """Starts a commit and returns at once; false while there can be none.
 
-        There can be none while the one before is under way, nor in a rebalance. Its result goes
-        to ``on_commit`` during a later poll.
+        None while one is under way, or in a rebalance. Its result goes to ``on_commit`` later.
         """
         member = self._member
         return member.settled_in and self._commits.start(member.consumer, offsets)
@@ -180,8 +179,7 @@ class Source:
         """
         old = self._member
         old.retry_join()
-        # Not examined why, where none answers: these brokers have served this client before, and
-        # that takes longer than a turn of the poll loop may.
+        # Not examined: these brokers served this client before, and it takes longer than a turn may.
         member = self._joining(examine=False)
         old.retired = True
         log.warning("consumer_rebuilt", reason=reason)
