@@ -179,7 +179,7 @@ class Source:
         """
         old = self._member
         old.retry_join()
-        # Not examined: these brokers served this client before, and it takes longer than a turn may.
+        # Not examined: these brokers have served it before, and that takes longer than a turn may.
         member = self._joining(examine=False)
         old.retired = True
         log.warning("consumer_rebuilt", reason=reason)
