@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -14,31 +12,13 @@ from typing import TYPE_CHECKING
 import orjson
 
 import worker
+from worker.demo.keeper import KeptProgram
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-KILLED_SECONDS = 5.0
-"""For the system to clear up after SIGKILL."""
 LOOK_SECONDS = 0.05
 """Pause between looks at a child: its end is noticed so late."""
-
-# The program's parent, and as such able to kill it when the demo itself was killed: see the
-# keeper of worker.demo.broker for why not by other means. The program is not the demo's own
-# child, so its id comes on standard output; what it writes goes to the log, as standard error.
-_KEEPER = """
-import os, subprocess, sys, threading, time
-parent, *command = sys.argv[1:]
-child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=2, stderr=2)
-print(child.pid, flush=True)
-def guard():
-    while os.getppid() == int(parent):
-        time.sleep(0.25)
-    child.kill()
-threading.Thread(target=guard, daemon=True).start()
-code = child.wait()
-sys.exit(code if code >= 0 else 128 - code)
-"""
 
 
 class Child:
@@ -68,24 +48,16 @@ class Child:
         self._read = 0
         # -P: a folder `worker` or `train` in the working directory must not pass for ours.
         command = [sys.executable, "-P", "-m", module, *arguments]
+        # torch makes its cache's folder in the temporary directory, and leaves it there.
+        variables = {"TORCHINDUCTOR_CACHE_DIR": str(directory / "torch"), **variables}
         with log.open("wb") as output:
-            self._keeper = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _KEEPER, str(os.getpid()), *command],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=output,
-                cwd=directory,
-                # torch makes its cache's folder in the temporary directory, and leaves it there.
-                env=environment({"TORCHINDUCTOR_CACHE_DIR": str(directory / "torch"), **variables}),
-                start_new_session=True,
+            self._program = KeptProgram(
+                command, log=output, directory=directory, environment=environment(variables)
             )
-        assert self._keeper.stdout is not None  # noqa: S101 - stdout=PIPE, for mypy
-        with self._keeper.stdout as stdout:
-            self.pid = int(stdout.readline() or 0)
 
     def code(self) -> int | None:
         """Its exit code, 128 + N where signal N ended it; None while it runs."""
-        return self._keeper.poll()
+        return self._program.code()
 
     def stop(self, grace: float, *, meanwhile: Callable[[], object] | None = None) -> int | None:
         """SIGTERM, and SIGKILL after `grace` seconds; its exit code, None if it was killed.
@@ -94,9 +66,7 @@ class Child:
             grace: Seconds.
             meanwhile: Is called again and again until it has ended.
         """
-        if self.code() is None and self.pid:
-            with contextlib.suppress(ProcessLookupError):  # it ended just now
-                os.kill(self.pid, signal.SIGTERM)
+        self._program.signal(signal.SIGTERM)
         deadline = time.monotonic() + grace
         while (code := self.code()) is None:
             if time.monotonic() > deadline:
@@ -109,11 +79,8 @@ class Child:
         return code
 
     def kill(self) -> None:
-        """SIGKILL to it and to all that it started; returns when it is gone."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._keeper.pid, signal.SIGKILL)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._keeper.wait(KILLED_SECONDS)
+        """Sends SIGKILL to it and to all that it started; returns when it is gone."""
+        self._program.kill_all()
 
     def wait(self, look: Callable[[], None]) -> int:
         """Its exit code; calls `look`, which may raise, while it runs."""
