@@ -1,4 +1,4 @@
-"""Programs that the demo runs beside itself: logged, stopped in order, and gone when it is gone."""
+"""The trainer and the workers: processes of the demo, with a log, that end when it does."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 LOOK_SECONDS = 0.05
-"""Pause between looks at a child: its end is noticed so late."""
+"""Pause between looks at a child."""
 
 
 class Child:
-    """`python -m MODULE ...`, in a session of its own: a terminal's Ctrl-C does not reach it.
+    """`python -m MODULE ...`, which a terminal's Ctrl-C does not reach.
 
-    It runs in `directory`, where no `.env` of the user's is, and sees none of the user's
-    WORKER_ and TRAIN_ variables. Owned by the main thread.
+    It runs in `directory`, where the user has no `.env`, and sees none of the user's WORKER_ and
+    TRAIN_ variables. Owned by the main thread.
 
     Args:
         module: The package to run.
         arguments: Its arguments.
-        variables: What its environment has besides the user's own.
+        variables: What its environment has besides the user's variables.
         directory: Its working directory.
-        log: File for what it prints; written anew.
+        log: The file that gets what it prints; written anew.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Child:
         self._read = 0
         # -P: a folder `worker` or `train` in the working directory must not pass for ours.
         command = [sys.executable, "-P", "-m", module, *arguments]
-        # torch makes its cache's folder in the temporary directory, and leaves it there.
+        # By default torch makes its cache in the temporary directory, and leaves it there.
         variables = {"TORCHINDUCTOR_CACHE_DIR": str(directory / "torch"), **variables}
         with log.open("wb") as output:
             self._program = KeptProgram(
@@ -60,7 +60,7 @@ class Child:
         return self._program.code()
 
     def stop(self, grace: float, *, meanwhile: Callable[[], object] | None = None) -> int | None:
-        """SIGTERM, and SIGKILL after `grace` seconds; its exit code, None if it was killed.
+        """Sends SIGTERM, after `grace` seconds SIGKILL; returns its exit code, None if killed.
 
         Args:
             grace: Seconds.
@@ -83,14 +83,14 @@ class Child:
         self._program.kill_all()
 
     def wait(self, look: Callable[[], None]) -> int:
-        """Its exit code; calls `look`, which may raise, while it runs."""
+        """Returns its exit code once it has ended; meanwhile calls `look`, which may raise."""
         while (code := self.code()) is None:
             look()
             time.sleep(LOOK_SECONDS)
         return code
 
     def new_lines(self) -> list[str]:
-        """The whole lines that its log has got since the last call."""
+        """The whole lines that were added to its log since the last call."""
         with self.log.open("rb") as log:
             log.seek(self._read)
             text = log.read()
@@ -99,7 +99,7 @@ class Child:
         return whole.decode(errors="replace").splitlines()
 
     def last_words(self) -> str:
-        """The last line of its log; of a line in JSON the event."""
+        """The last line of its log; where that is JSON, its event."""
         lines = self.log.read_text(encoding="utf-8", errors="replace").split("\n")
         last = next((line.strip() for line in reversed(lines) if line.strip()), "")
         fields = as_json(last)
@@ -107,7 +107,7 @@ class Child:
 
 
 def as_json(line: str) -> dict[str, object]:
-    """A log line's fields; none for a line that is not JSON."""
+    """The fields of a log line; none of a line that is not JSON."""
     try:
         fields = orjson.loads(line)
     except orjson.JSONDecodeError:
@@ -116,7 +116,7 @@ def as_json(line: str) -> dict[str, object]:
 
 
 def environment(variables: Mapping[str, str]) -> dict[str, str]:
-    """The user's environment, with our variables in place of theirs."""
+    """The user's environment without WORKER_ and TRAIN_ variables, and with these in addition."""
     kept = {k: v for k, v in os.environ.items() if not k.upper().startswith(("WORKER_", "TRAIN_"))}
     # The very packages that run here, also where they run from a checkout that is not installed.
     root = str(Path(worker.__file__).resolve().parents[1])
@@ -125,8 +125,8 @@ def environment(variables: Mapping[str, str]) -> dict[str, str]:
         **kept,
         "PYTHONPATH": os.pathsep.join(paths),
         "PYTHONUNBUFFERED": "1",
-        # Kafka, the demo and its terminal need the cores too: torch's threads wait for each
-        # other asleep, not spinning.
+        # Kafka, the demo and its terminal need the cores too: torch's threads must not spin
+        # while they wait for each other.
         "OMP_WAIT_POLICY": "PASSIVE",
         "HF_HUB_OFFLINE": "1",  # everything is here: no library may ask a hub, or wait for one
         **variables,
