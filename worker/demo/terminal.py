@@ -61,7 +61,7 @@ class Terminal:
         return LiveView(self)
 
     def stopping(self, kind: object, *_: object) -> None:
-        """Shows that all is being stopped; an exit callback of a block that fails or is interrupted."""
+        """Shows that all is being stopped, where the block of this exit callback failed."""
         if kind is not None and self.live:
             self._farewell.start()
 
