@@ -102,7 +102,8 @@ def _copy_as(stage, folder):
 def _copy(source, target):
     """As an image builder does: links inside a folder stay links; .dockerignore is heeded."""
     lines = (ROOT / ".dockerignore").read_text().splitlines()
-    left_out = {ROOT / line for line in lines if line and line[0] not in "#!*"}
+    patterns = [line for line in lines if line and line[0] not in "#!*"]
+    left_out = {path for pattern in patterns for path in ROOT.glob(pattern)}
 
     def ignored(folder, names):
         return {name for name in names if Path(folder, name) in left_out}
