@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from importlib.metadata import version
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from worker.errors import EXIT_DRAINED, EXIT_INTERRUPTED, EXIT_REFUSED, Fatal, Refused
@@ -143,6 +144,11 @@ def _schema(options: list[str]) -> int:
 
 
 def _demo(options: list[str]) -> int:
+    if find_spec("worker.demo") is None:
+        raise Refused(
+            "the demo is not part of the worker's image: run `make demo` in a checkout of "
+            "emotion-stream"
+        )
     from worker.demo.run import demo  # noqa: PLC0415
 
     return demo(options)

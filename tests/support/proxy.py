@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Literal, Self
 
-from worker.demo.broker import _free_ports
+from worker.demo.broker import free_ports
 
 _LISTENER = "PROXIED"
 
@@ -130,7 +130,7 @@ class Proxy:
     """
 
     def __init__(self, target: int | None = None) -> None:
-        self.port, free = _free_ports(2)
+        self.port, free = free_ports(2)
         self.target = target or free
         self.seen: Counter[int] = Counter()
         """Requests by api key, as they came; dropped ones too."""

@@ -26,7 +26,7 @@ from kafka.admin import (
 )
 
 from tests.support.kafka_helpers import admin, wait_until
-from worker.demo.broker import EmbeddedKafka, _free_ports
+from worker.demo.broker import EmbeddedKafka, free_ports
 
 PASSWORDS = {
     "PLAIN": ("plain-user", "plain-5ecret"),
@@ -118,7 +118,7 @@ class SecureKafka:
     def __init__(self, folder: Path):
         self.certificates = Certificates(folder)
         self.token_file = folder / "token"
-        ports = iter(_free_ports(5))
+        ports = iter(free_ports(5))
         self.ways = Ways(*(f"127.0.0.1:{next(ports)}" for _ in range(5)))
         self._broker = EmbeddedKafka(properties=self._properties())
 

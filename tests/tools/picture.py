@@ -15,7 +15,7 @@ from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 
 from tests.tools.tables import ROOT
-from worker.demo import run, show, view
+from worker.demo import run, terminal, view
 
 PICTURE = ROOT / "worker" / "demo" / "live-view.svg"
 COLUMNS, ROWS = 100, 30
@@ -37,14 +37,14 @@ def drawn(screen):
 
 def main(options):
     frames = []
-    shown = show.Stream.frame
+    shown = terminal.LiveView.frame
 
     def frame(stream, moment):
-        if moment.down:
+        if moment.story.down:
             frames.append(moment)
         shown(stream, moment)
 
-    show.Stream.frame = frame
+    terminal.LiveView.frame = frame
     code = run.demo(options)
     if code == 0 and frames:
         middle = view.draw(frames[len(frames) // 2], width=COLUMNS, height=ROWS)

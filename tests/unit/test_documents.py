@@ -8,7 +8,8 @@ import pytest
 
 from tests.tools import picture
 from tests.tools.tables import ROOT, anchors, documents
-from worker.demo.view import Frame, draw
+from worker.demo.frame import Counts, Frame, Story
+from worker.demo.view import draw
 
 PUBLISHED = "https://github.com/emotion-stream/emotion-stream/blob/main/"
 README_LINES = 150
@@ -116,7 +117,11 @@ def test_the_changes_of_defaults_go_up_to_this_version():
 
 
 def test_the_picture_of_the_demo_is_drawn_by_its_own_view_and_fetches_nothing():
-    frame = Frame(elapsed=9, sent=1, total=2, doing="killed with -9", down=True)
+    frame = Frame(
+        elapsed=9,
+        counts=Counts(sent=1, total=2),
+        story=Story(doing="killed with -9", down=True),
+    )
     drawn = picture.drawn(draw(frame, width=picture.COLUMNS, height=picture.ROWS))
     for svg in (drawn, picture.PICTURE.read_text(encoding="utf-8")):
         assert "killed" in svg

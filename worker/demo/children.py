@@ -1,11 +1,9 @@
-"""Programs that the demo runs beside itself: logged, stopped in order, and gone when it is gone."""
+"""The trainer and the workers: processes of the demo, with a log, that end when it does."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -14,45 +12,27 @@ from typing import TYPE_CHECKING
 import orjson
 
 import worker
+from worker.demo.keeper import KeptProgram
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-KILLED_SECONDS = 5.0
-"""For the system to clear up after SIGKILL."""
 LOOK_SECONDS = 0.05
-"""Pause between looks at a child: its end is noticed so late."""
-
-# The program's parent, and as such able to kill it when the demo itself was killed: see the
-# keeper of worker.demo.broker for why not by other means. The program is not the demo's own
-# child, so its id comes on standard output; what it writes goes to the log, as standard error.
-_KEEPER = """
-import os, subprocess, sys, threading, time
-parent, *command = sys.argv[1:]
-child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=2, stderr=2)
-print(child.pid, flush=True)
-def guard():
-    while os.getppid() == int(parent):
-        time.sleep(0.25)
-    child.kill()
-threading.Thread(target=guard, daemon=True).start()
-code = child.wait()
-sys.exit(code if code >= 0 else 128 - code)
-"""
+"""Pause between looks at a child."""
 
 
 class Child:
-    """`python -m MODULE ...`, in a session of its own: a terminal's Ctrl-C does not reach it.
+    """`python -m MODULE ...`, which a terminal's Ctrl-C does not reach.
 
-    It runs in `directory`, where no `.env` of the user's is, and sees none of the user's
-    WORKER_ and TRAIN_ variables. Owned by the main thread.
+    It runs in `directory`, where the user has no `.env`, and sees none of the user's WORKER_ and
+    TRAIN_ variables. Owned by the main thread.
 
     Args:
         module: The package to run.
         arguments: Its arguments.
-        variables: What its environment has besides the user's own.
+        variables: What its environment has besides the user's variables.
         directory: Its working directory.
-        log: File for what it prints; written anew.
+        log: The file that gets what it prints; written anew.
     """
 
     def __init__(
@@ -68,35 +48,25 @@ class Child:
         self._read = 0
         # -P: a folder `worker` or `train` in the working directory must not pass for ours.
         command = [sys.executable, "-P", "-m", module, *arguments]
+        # By default torch makes its cache in the temporary directory, and leaves it there.
+        variables = {"TORCHINDUCTOR_CACHE_DIR": str(directory / "torch"), **variables}
         with log.open("wb") as output:
-            self._keeper = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _KEEPER, str(os.getpid()), *command],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=output,
-                cwd=directory,
-                # torch makes its cache's folder in the temporary directory, and leaves it there.
-                env=environment({"TORCHINDUCTOR_CACHE_DIR": str(directory / "torch"), **variables}),
-                start_new_session=True,
+            self._program = KeptProgram(
+                command, log=output, directory=directory, environment=environment(variables)
             )
-        assert self._keeper.stdout is not None  # noqa: S101 - stdout=PIPE, for mypy
-        with self._keeper.stdout as stdout:
-            self.pid = int(stdout.readline() or 0)
 
     def code(self) -> int | None:
         """Its exit code, 128 + N where signal N ended it; None while it runs."""
-        return self._keeper.poll()
+        return self._program.code()
 
     def stop(self, grace: float, *, meanwhile: Callable[[], object] | None = None) -> int | None:
-        """SIGTERM, and SIGKILL after `grace` seconds; its exit code, None if it was killed.
+        """Sends SIGTERM, after `grace` seconds SIGKILL; returns its exit code, None if killed.
 
         Args:
             grace: Seconds.
             meanwhile: Is called again and again until it has ended.
         """
-        if self.code() is None and self.pid:
-            with contextlib.suppress(ProcessLookupError):  # it ended just now
-                os.kill(self.pid, signal.SIGTERM)
+        self._program.signal(signal.SIGTERM)
         deadline = time.monotonic() + grace
         while (code := self.code()) is None:
             if time.monotonic() > deadline:
@@ -109,21 +79,18 @@ class Child:
         return code
 
     def kill(self) -> None:
-        """SIGKILL to it and to all that it started; returns when it is gone."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._keeper.pid, signal.SIGKILL)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._keeper.wait(KILLED_SECONDS)
+        """Sends SIGKILL to it and to all that it started; returns when it is gone."""
+        self._program.kill_all()
 
     def wait(self, look: Callable[[], None]) -> int:
-        """Its exit code; calls `look`, which may raise, while it runs."""
+        """Returns its exit code once it has ended; meanwhile calls `look`, which may raise."""
         while (code := self.code()) is None:
             look()
             time.sleep(LOOK_SECONDS)
         return code
 
     def new_lines(self) -> list[str]:
-        """The whole lines that its log has got since the last call."""
+        """The whole lines that were added to its log since the last call."""
         with self.log.open("rb") as log:
             log.seek(self._read)
             text = log.read()
@@ -132,7 +99,7 @@ class Child:
         return whole.decode(errors="replace").splitlines()
 
     def last_words(self) -> str:
-        """The last line of its log; of a line in JSON the event."""
+        """The last line of its log; where that is JSON, its event."""
         lines = self.log.read_text(encoding="utf-8", errors="replace").split("\n")
         last = next((line.strip() for line in reversed(lines) if line.strip()), "")
         fields = as_json(last)
@@ -140,7 +107,7 @@ class Child:
 
 
 def as_json(line: str) -> dict[str, object]:
-    """A log line's fields; none for a line that is not JSON."""
+    """The fields of a log line; none of a line that is not JSON."""
     try:
         fields = orjson.loads(line)
     except orjson.JSONDecodeError:
@@ -149,7 +116,7 @@ def as_json(line: str) -> dict[str, object]:
 
 
 def environment(variables: Mapping[str, str]) -> dict[str, str]:
-    """The user's environment, with our variables in place of theirs."""
+    """The user's environment without WORKER_ and TRAIN_ variables, and with these in addition."""
     kept = {k: v for k, v in os.environ.items() if not k.upper().startswith(("WORKER_", "TRAIN_"))}
     # The very packages that run here, also where they run from a checkout that is not installed.
     root = str(Path(worker.__file__).resolve().parents[1])
@@ -158,8 +125,8 @@ def environment(variables: Mapping[str, str]) -> dict[str, str]:
         **kept,
         "PYTHONPATH": os.pathsep.join(paths),
         "PYTHONUNBUFFERED": "1",
-        # Kafka, the demo and its terminal need the cores too: torch's threads wait for each
-        # other asleep, not spinning.
+        # Kafka, the demo and its terminal need the cores too: torch's threads must not spin
+        # while they wait for each other.
         "OMP_WAIT_POLICY": "PASSIVE",
         "HF_HUB_OFFLINE": "1",  # everything is here: no library may ask a hub, or wait for one
         **variables,

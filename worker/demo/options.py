@@ -1,4 +1,4 @@
-"""The options of `emotion-worker demo`: the docstring of a field is its line of `--help`."""
+"""The options of `emotion-worker demo`. The docstring of a field is its text in `--help`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -29,25 +29,26 @@ class DemoSettings(Given):
     )
 
     messages: Annotated[int, Ge(1), Le(10_000_000)] | None = None
-    """How many messages to send, the bad ones among them. Default: 2,000 or more, as many as fill
-    every phase on this machine."""
+    """How many messages to send, bad ones included. Default: 2,000 or more, as many as fill every
+    phase on this machine."""
     rate: Annotated[float, Gt(0), Le(1_000_000)] | None = None
     """Messages sent in a second. Default: half of what the worker can label here, which is measured
-    first. What is too much for the machine waits unsent after a while."""
+    first. At a rate too high for the machine, messages wait unsent once 5,000 are on their way."""
     burst: bool | None = None
-    """A burst at twice what the worker can label, and the recovery from it. Default: yes, but not
+    """Send a burst at twice what the worker can label, and show the recovery. Default: yes, but not
     with --forever, --rate or --bootstrap-servers."""
     kill: bool | None = None
     """Kill the worker with -9 in mid-stream and start a successor. Default: as with --burst."""
     forever: bool = False
     """Send until Ctrl-C, then label the rest and show the summary."""
     checkpoint: Path | None = None
-    """Directory of a checkpoint of your own. Default: one that is trained here once (.demo)."""
+    """Directory of a checkpoint of your own. Default: one that the demo trains once, into .demo."""
     bootstrap_servers: Servers | None = None
-    """A Kafka of your own, `host:port`: its topics are made for the demo, and deleted after it."""
+    """A Kafka of your own, `host:port`. The demo creates topics of its own there, and deletes them
+    at its end."""
 
     def wishes(self) -> Wishes:
-        """What the stream should be like."""
+        """The stream that these options ask for."""
         plain = self.forever or self.rate is not None or self.bootstrap_servers is not None
         return Wishes(
             messages=self.messages,
@@ -59,7 +60,7 @@ class DemoSettings(Given):
 
 
 def load(options: list[str]) -> DemoSettings:
-    """The settings.
+    """Reads the options.
 
     Raises:
         Refused: With one line for each unknown option or bad value.

@@ -9,8 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from worker.demo.stop import Interrupted, Stop
@@ -20,19 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from worker.demo.options import DemoSettings
-    from worker.demo.setup import Broker
-    from worker.demo.show import Show
-    from worker.demo.supervisor import Supervisor
-    from worker.demo.topics import DemoTopics, Reader
-    from worker.kafka.cluster.clients import Connection
-
-END_SECONDS = 60.0
-"""For reading what is left in the topics."""
-READ_SECONDS = 0.1
-"""Longest wait for records before looking whether there is more to wait for."""
-INTERRUPTED_SECONDS = 3.0
-"""The same after Ctrl-C. A worker that was killed before may have left an open transaction, and
-readers of what is committed wait for its end, which comes after 15 s."""
+    from worker.demo.stream import Streamed
+    from worker.demo.terminal import Terminal
 
 
 def demo(options: list[str]) -> int:
@@ -75,127 +62,78 @@ def _demo(options: list[str], stop: Stop) -> int:
 
     settings = load(options)
     setup.require(settings)
-    from worker.demo.show import Show  # noqa: PLC0415
+    from worker.demo.terminal import Terminal  # noqa: PLC0415
 
-    show = Show()
+    terminal = Terminal()
     try:
-        with show.farewell():
-            return _run(settings, show, stop)
+        with terminal.farewell():
+            return _run(settings, terminal, stop)
     except Interrupted:
         from worker.demo import summary  # noqa: PLC0415
 
-        show.begun("No message was sent.")
-        show.commands([summary.again()])
-        show.line(summary.NO_FAULT)
+        terminal.begun("No message was sent.")
+        terminal.commands([summary.again()])
+        terminal.line(summary.NO_FAULT)
         raise
 
 
-def _run(settings: DemoSettings, show: Show, stop: Stop) -> int:
+def _run(settings: DemoSettings, terminal: Terminal, stop: Stop) -> int:
     from worker.demo import setup  # noqa: PLC0415
 
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(setup.folder())
-        checkpoint, training = setup.training(settings, show, stop, folder)
+        checkpoint, training = setup.training(settings, terminal, stop, folder)
         if training is not None:
             stack.enter_context(training)
-            stack.push(show.stopping)
+            stack.push(terminal.stopping)
         beside = " beside the training" if training is not None else ""
-        broker = stack.enter_context(setup.kafka(settings, show, stop, folder, beside=beside))
+        broker = stack.enter_context(setup.kafka(settings, terminal, stop, folder, beside=beside))
         if training is not None:
-            setup.trained(training, show, stop)
-        link, topics = stack.enter_context(setup.topics(settings, broker.servers, show, stop))
+            setup.trained(training, terminal, stop)
+        link, topics = stack.enter_context(setup.topics(settings, broker.servers, terminal, stop))
         supervisor = setup.worker(checkpoint, broker, topics, folder=folder, stop=stop)
         stack.callback(supervisor.stop)
-        stack.push(show.stopping)
-        seconds = setup.ready(supervisor, show, stop)
-        running = _Running(checkpoint, broker, link, topics, supervisor, seconds)
-        return _stream(settings, show, stop, running)
+        stack.push(terminal.stopping)
+        seconds = setup.ready(supervisor, terminal, stop)
+        from worker.demo.stream import Running, stream  # noqa: PLC0415 - needs a client
 
-
-@dataclass(frozen=True, slots=True)
-class _Running:
-    checkpoint: Path
-    broker: Broker
-    link: Connection
-    topics: DemoTopics
-    supervisor: Supervisor
-    start_seconds: float
-
-
-def _stream(settings: DemoSettings, show: Show, stop: Stop, running: _Running) -> int:
-    from worker.demo import sentences, summary, topics  # noqa: PLC0415
-    from worker.demo.checkpoint import sentences_folder  # noqa: PLC0415
-    from worker.demo.ledger import Ledger  # noqa: PLC0415
-    from worker.demo.phases import FEWEST  # noqa: PLC0415
-    from worker.demo.source import Source  # noqa: PLC0415
-    from worker.demo.watch import Watch  # noqa: PLC0415
-
-    texts = sentences.Sentences.read(sentences_folder())
-    ledger = Ledger(answers=texts.answers())
-    interrupted = False
-    with contextlib.ExitStack() as stack:
-        reader = topics.Reader(link=running.link, topics=running.topics, ledger=ledger)
-        stack.callback(reader.close)
-        source = Source(
-            producer=topics.producer(running.link),
-            topic=running.topics.input,
-            messages=sentences.stream(texts, settings.messages or FEWEST, forever=True),
-            settled=lambda: ledger.settled,
+        running = Running(
+            link=link,
+            topics=topics,
+            supervisor=supervisor,
+            check_broker=broker.check,
+            start_seconds=seconds,
         )
-        stack.callback(source.abandon)
-        watch = Watch(
-            ledger=ledger,
-            reader=reader,
-            source=source,
-            supervisor=running.supervisor,
-            stop=stop,
-            check_broker=running.broker.check,
-            wishes=settings.wishes(),
-            start_seconds=running.start_seconds,
-            topics=(running.topics.input, running.topics.output),
-        )
-        show.line("Streaming" + (" until Ctrl-C" if settings.forever else ""))
-        with show.stream() as screen:
-            try:
-                watch.run(screen)
-            except Interrupted:
-                if settings.forever:
-                    watch.finish(screen)
-                else:
-                    interrupted = True
-        with show.step("Draining the worker and reading the topics to their end"):
-            source.close()
-            # Read on: what is labelled now would else count as late.
-            code = running.supervisor.stop(lambda: reader.read(READ_SECONDS))
-            interrupted = interrupted or stop.heed()
-            _read_all(reader, INTERRUPTED_SECONDS if interrupted else END_SECONDS)
-    show.summary(
+        streamed = stream(settings.wishes(), running, terminal=terminal, stop=stop)
+        return _sum_up(streamed, terminal, checkpoint, log=supervisor.log)
+
+
+def _sum_up(streamed: Streamed, terminal: Terminal, checkpoint: Path, *, log: Path) -> int:
+    from worker.demo import summary  # noqa: PLC0415
+    from worker.demo.trainer import sentences_folder  # noqa: PLC0415
+
+    ledger, code = streamed.ledger, streamed.worker_code
+    terminal.summary(
         summary.phases(ledger),
         summary.rows(
             ledger,
             worker_code=code,
-            capacity=watch.capacity,
-            outage=watch.outage,
-            interrupted=interrupted,
+            capacity=streamed.capacity,
+            outage=streamed.outage,
+            interrupted=streamed.interrupted,
         ),
-        title="Summary so far" if interrupted else "Summary",
+        title="Summary so far" if streamed.interrupted else "Summary",
     )
-    nexts = summary.commands(running.checkpoint, sentences_folder())
-    if interrupted:
-        show.commands([summary.again(), *nexts])
-        show.line(summary.NO_FAULT)
+    nexts = summary.commands(checkpoint, sentences_folder())
+    if streamed.interrupted:
+        terminal.commands([summary.again(), *nexts])
+        terminal.line(summary.NO_FAULT)
         return EXIT_INTERRUPTED
     problem = summary.problem(ledger, worker_code=code)
     if problem is not None:
-        raise Fatal(f"{problem} (the worker's log: {running.supervisor.log})")
-    show.commands(nexts)
+        raise Fatal(f"{problem} (the worker's log: {log})")
+    terminal.commands(nexts)
     return EXIT_DRAINED
-
-
-def _read_all(reader: Reader, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while reader.behind() and time.monotonic() < deadline:
-        reader.read(READ_SECONDS)
 
 
 def _say(line: str, code: int) -> int:

@@ -1,4 +1,4 @@
-"""The worker's own account of itself: what the live view takes from /metrics and /readyz."""
+"""What the demo asks its worker over HTTP: /readyz, and of /metrics what the live view shows."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
 
 TIMEOUT = 2.0
-"""Seconds that the worker may take to answer; the live view stands still meanwhile."""
+"""Seconds for the worker to answer; the live view stands still meanwhile."""
 WINDOW = 8
-"""Scrapes that the batch size is the mean of: at two a second, the last four seconds."""
+"""Scrapes over which the batch size is a mean: at two a second, the last four seconds."""
 _SAMPLE = re.compile(r"^(worker_\w+)(?:\{(.*)\})? (\S+)$")
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
@@ -21,17 +21,17 @@ class Reading:
     """One scrape."""
 
     lag: int
-    """Records on the input topic without an output, by the worker's last look."""
+    """Records on the input topic without an output, when the worker last looked."""
     batches: float
-    """Micro-batches so far."""
+    """Micro-batches since the worker's start."""
     batched: float
     """Records in them."""
     model: str
-    """Name, version, device and precision."""
+    """The model's name, version, device and precision."""
 
 
 def parse(exposition: str) -> Reading:
-    """What the view needs of a page in the Prometheus text format."""
+    """Reads a page in the Prometheus text format."""
     totals: dict[str, float] = {}
     model = {}
     for line in exposition.splitlines():
@@ -50,10 +50,10 @@ def parse(exposition: str) -> Reading:
 
 
 class Scraper:
-    """Asks a worker over HTTP. Owned by the main thread.
+    """Asks one worker over HTTP. Owned by the main thread.
 
     Args:
-        port: Where it listens on loopback.
+        port: The port of loopback on which it listens.
     """
 
     def __init__(self, port: int) -> None:
@@ -61,22 +61,22 @@ class Scraper:
         self._past: deque[Reading] = deque(maxlen=WINDOW)
 
     def ready(self) -> bool:
-        """Whether it labels."""
+        """Whether the worker says that it labels."""
         return self._get("/readyz") is not None
 
     def scrape(self) -> None:
-        """Takes a reading; where the worker does not answer, the last one stays."""
+        """Takes a reading; without an answer the last one stays."""
         page = self._get("/metrics")
         if page is not None:
             self._past.append(parse(page))
 
     @property
     def last(self) -> Reading | None:
-        """The last reading."""
+        """The last reading; None before the first."""
         return self._past[-1] if self._past else None
 
     def batch_size(self) -> float | None:
-        """Mean records of the recent micro-batches; None where there were none."""
+        """Mean number of records in recent micro-batches; None where there were none."""
         if not self._past:
             return None
         first, last = self._past[0], self._past[-1]

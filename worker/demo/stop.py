@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first ends the demo in order, the second at once."""
+"""Ctrl-C and SIGTERM: the first signal ends the demo in order, the second at once."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Interrupted(BaseException):
 
 
 class Stop(CaughtSignals):
-    """The wish to end. Owned by the main thread.
+    """The user's wish to end. Owned by the main thread.
 
-    A signal only notes it, so that no library is torn out of its work. It is heeded at `check`,
-    or at any moment of an `at_once` block.
+    A signal is only noted, so that it tears no library out of its work. It is heeded at the next
+    `check`, or at any moment of an `at_once` block.
     """
 
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -35,14 +35,14 @@ class Stop(CaughtSignals):
     def __init__(self) -> None:
         super().__init__()
         self.children: list[Child] = []
-        """Killed by the second signal. Apache Kafka sees to itself."""
+        """The second signal kills them. Apache Kafka ends with this process by itself."""
         self.leftovers = ""
-        """What the second signal leaves behind, for its line."""
+        """What the second signal leaves behind, for the line that it prints."""
         self._heeded = False
         self._at_once = False
 
     def check(self) -> None:
-        """Heeds the wish, once: what clears up afterwards is not interrupted.
+        """Heeds the wish, only once: clearing up afterwards is not interrupted.
 
         Raises:
             Interrupted: There was a signal.
@@ -51,16 +51,20 @@ class Stop(CaughtSignals):
             raise Interrupted
 
     def heed(self) -> bool:
-        """Whether there was a signal that nobody has heeded yet."""
+        """Whether there was a signal, and this is the first call since."""
         new = self.asked and not self._heeded
         self._heeded = self._heeded or new
         return new
 
     @contextlib.contextmanager
     def at_once(self) -> Iterator[None]:
-        """In this block, which may block for long, a signal raises.
+        """A block in which a signal raises at once, since it may hold a call that takes long.
 
-        One that Python drops (raised while an object was being deleted) is heeded at its end.
+        Python drops an exception that is raised while an object is deleted; the end of the block
+        then raises it.
+
+        Raises:
+            Interrupted: There was a signal.
         """
         self._at_once = True
         try:

@@ -1,4 +1,4 @@
-"""What is said at the end, and whether all went well."""
+"""What the demo prints at its end, and whether it has failed."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 MEDIAN, RARE = 0.5, 0.99
 _TERMINATED = 128 + signal.SIGTERM
-"""Of a worker that gets SIGTERM before it catches it, in its first tenths of a second."""
+"""Exit code of a worker that gets SIGTERM in its first tenths of a second, before it catches it."""
 NO_FAULT = (
-    "What make adds now (*** [demo] Error 130, or Interrupt) is how it says that you ended it: "
-    "it is no fault."
+    "Under make one more line follows (*** [demo] Error 130, or Interrupt): it reports your "
+    "Ctrl-C, it is no fault."
 )
 
 
 def phases(ledger: Ledger) -> list[tuple[str, ...]]:
-    """A table, its head first: each phase by itself, by the messages that were sent in it."""
+    """A table, its head first: a row for each phase, of the messages that were sent in it."""
     head = ("phase", "messages", "sent/s", "p50", "p99", "peak lag")
     return [head, *(_phase(name, account) for name, account in ledger.phases.items())]
 
@@ -38,18 +38,18 @@ def rows(
     outage: Outage | None = None,
     interrupted: bool = False,
 ) -> list[tuple[str, str]]:
-    """Names and values. Every count is of the topics alone, read to their end.
+    """Names and values. Every count comes from the topics alone, read to their end.
 
     Args:
         ledger: What became of the messages.
         worker_code: The last worker's exit code; None: it had to be killed.
         capacity: Outputs a second at full load; None where it was not measured.
         outage: What the kill did; None where there was none.
-        interrupted: The stream was ended early: what has no output is not lost.
+        interrupted: Whether the stream was ended early: what has no output is then not lost.
     """
     reasons = ", ".join(f"{reason} {count}" for reason, count in ledger.reasons.most_common())
     total = max(1, ledger.labelled)
-    mix = ", ".join(f"{label} {count / total:.0%}" for label, count in ledger.mix().items())
+    mix = ", ".join(f"{label} {count / total:.0%}" for label, count in ledger.labels.mix().items())
     waiting = f"{ledger.waiting:,}"
     found = [
         ("messages in", f"{ledger.inputs:,}"),
@@ -71,24 +71,24 @@ def rows(
 
 def problem(ledger: Ledger, *, worker_code: int | None) -> str | None:
     """Why the demo failed; None where nothing was lost or doubled and the worker drained."""
-    said = []
+    found = []
     if ledger.waiting:
-        said.append(f"{ledger.waiting:,} of {ledger.inputs:,} messages have no output")
+        found.append(f"{ledger.waiting:,} of {ledger.inputs:,} messages have no output")
     if ledger.doubled:
-        said.append(f"{ledger.doubled:,} outputs are doubled")
+        found.append(f"{ledger.doubled:,} outputs are doubled")
     if worker_code != EXIT_DRAINED:
-        said.append(f"the worker {_ending(worker_code)}")
-    return "; ".join(said) or None
+        found.append(f"the worker {_ending(worker_code)}")
+    return "; ".join(found) or None
 
 
 def again() -> tuple[str, str]:
-    """The demo once more, as the first of the commands after an early end."""
-    told = "The demo again (a checkpoint that is trained is used again):"
-    return told, f"{_program('emotion-worker')} demo"
+    """The demo once more: the first of the commands after an early end."""
+    name = "The demo again (a checkpoint that is trained is used again):"
+    return name, f"{_program('emotion-worker')} demo"
 
 
 def commands(checkpoint: Path, data: Path) -> list[tuple[str, str]]:
-    """What a person may want next: a few words, and a command to paste.
+    """What a person may want next: what it does, and a command to paste.
 
     Args:
         checkpoint: The checkpoint of this run.
@@ -96,7 +96,7 @@ def commands(checkpoint: Path, data: Path) -> list[tuple[str, str]]:
     """
     compose_file = Path(worker.__file__).resolve().parents[1] / "deploy/compose/compose.yaml"
     demo, train = _program("emotion-worker"), _program("emotion-train")
-    # Compose takes a relative path to be its file's neighbour.
+    # Compose takes a relative path from where its file is.
     here = '"$PWD"/' if checkpoint.is_relative_to(Path.cwd()) else ""
     compose = f"CHECKPOINT={here}{_near(checkpoint)}"
     return [
@@ -128,7 +128,7 @@ def _phase(name: str, account: PhaseAccount) -> tuple[str, ...]:
 
 
 def _program(name: str) -> str:
-    """A program of this installation, as a shell in this directory calls it."""
+    """The path of a program of this installation, as short as it can be in this directory."""
     return _near(Path(sys.executable).parent / name)
 
 
@@ -154,7 +154,7 @@ def _throughput(ledger: Ledger, capacity: float | None) -> str:
 
 
 def _accuracy(ledger: Ledger) -> str:
-    graded = ledger.graded()
+    graded = ledger.labels.graded()
     if graded is None:
         return "-   (this checkpoint's labels are not those of the held-out sentences)"
     right, asked = graded

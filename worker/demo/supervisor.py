@@ -1,4 +1,4 @@
-"""The demo's worker: started, killed, and followed by a successor, as a supervisor would."""
+"""Runs the demo's worker as a supervisor would: starts it, and after a kill its successor."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 START_SECONDS = 180.0
-"""For a worker to import torch, load and warm up; 10 s on two quiet cores."""
+"""For a worker to import torch, load and warm up, which takes 10 s on two quiet cores."""
 STOP_SECONDS = 30.0
-"""For it to drain: its own deadline of 25 s and a little."""
+"""For a worker to drain: its own deadline of 25 s, and a little more."""
 
 
 class Supervisor:
     """Workers with the same settings, and so the same replica id, one after the other.
 
-    Owned by the main thread. `check` must be called often: it is what notices.
+    Owned by the main thread. `check` must be called often: only it notices what has changed.
 
     Args:
-        variables: The settings, as environment variables.
+        variables: The workers' settings, as environment variables.
         folder: Their working directory, where their logs are.
         children: Gets every worker, for whoever has to kill them.
     """
@@ -43,21 +43,21 @@ class Supervisor:
 
     @property
     def scraper(self) -> Scraper | None:
-        """Asks the present worker; None while it has no port yet."""
+        """Asks the present worker over HTTP; None while its port is not known."""
         return self._scraper
 
     @property
     def ready(self) -> bool:
-        """Whether the present worker labels, by the last `check`."""
+        """Whether the present worker labelled at the last `check`."""
         return self._ready
 
     @property
     def log(self) -> Path:
-        """The present worker's log."""
+        """The file of the present worker's log."""
         return self._child.log
 
     def check(self) -> None:
-        """Looks how the present worker does.
+        """Checks that the present worker runs, and whether it is ready.
 
         Raises:
             Refused: It refuses its settings, its checkpoint or its topics.
@@ -80,12 +80,12 @@ class Supervisor:
             raise Fatal(f"the worker is not ready in time: {self._last_words()}")
 
     def kill(self) -> None:
-        """SIGKILL to the present worker, and at once a start of the next."""
+        """Sends SIGKILL to the present worker, and starts the next at once."""
         self._child.kill()
         self._start()
 
     def stop(self, meanwhile: Callable[[], object] | None = None) -> int | None:
-        """Drains the present worker; its exit code, None if it had to be killed.
+        """Drains the present worker; returns its exit code, None if it had to be killed.
 
         Args:
             meanwhile: Is called again and again until it has ended.

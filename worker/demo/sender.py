@@ -19,41 +19,41 @@ if TYPE_CHECKING:
     from worker.demo.sentences import Message
 
 TURN_SECONDS = 0.02
-"""Longest wait of the source before it looks for another pace, or whether it should stop."""
+"""The longest wait before the thread looks for another pace, or whether it should stop."""
 FULL_SECONDS = 0.002
-"""Pause where as many are on their way as may be."""
+"""Pause while as many messages are on their way as may be."""
 CATCH_UP_SECONDS = 1.0
-"""Of a stall so much is made up for: without a limit a flood would follow it."""
+"""How much of a stall is made up for: without a limit a flood would follow it."""
 CLOSE_SECONDS = 10.0
 """For the last messages to be acknowledged."""
 ABANDON_SECONDS = 1.0
-"""For a producer, and the thread that waits for it, to end where nothing is waited for."""
+"""For a producer that waits for no message any more, and its thread, to end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """How to send."""
+    """How fast to send, and how many."""
 
     phase: str
-    """Is noted on each message."""
+    """Written into a header of each message."""
     rate: float | None
     """Messages a second; None: as fast as there is room."""
     until: int | None
-    """Messages in all after which to send no more; None: no end."""
+    """How many messages are sent in all, those of earlier paces too; None: no end."""
     room: Callable[[], int]
-    """Messages that may be on their way; what the worker cannot keep up with waits unsent."""
+    """How many messages may be on their way: what the worker cannot keep up with waits unsent."""
 
 
-class Source:
-    """Sends messages on a thread of its own, which owns the producer.
+class Sender:
+    """Sends messages at a pace, on a thread of its own, which owns the producer.
 
-    It begins with nothing to do, and does what the last pace says.
+    It sends nothing before it gets a pace. Its methods are the main thread's.
 
     Args:
         producer: A producer; it is closed at the end.
         topic: The input topic.
-        messages: What to send; there is always one more.
-        settled: How many of those sent have their output.
+        messages: What to send, without end.
+        settled: How many of those sent have their output; called on the sender's thread.
     """
 
     def __init__(
@@ -72,36 +72,37 @@ class Source:
         self._stop = threading.Event()
         self._failure: Exception | None = None
         self.sent = 0
-        """Handed to the producer; all are acknowledged once the thread has ended well."""
-        self._thread = threading.Thread(target=self._run, name="source", daemon=True)
+        """Messages handed to the producer; once the thread has ended well, all are acknowledged."""
+        self._thread = threading.Thread(target=self._run, name="sender", daemon=True)
 
     def start(self) -> None:
+        """Starts the thread."""
         self._thread.start()
 
     def take(self, pace: Pace | None) -> None:
-        """Sends like this from now on; None: nothing."""
+        """Sends at this pace from now on; None: nothing."""
         self._pace = pace
 
     def finish(self) -> None:
-        """No more messages. Those that were sent are still acknowledged."""
+        """Sends no more messages. Those that were sent are still acknowledged."""
         self._stop.set()
 
     def close(self) -> None:
-        """Finishes, and waits until the thread has ended: for a while, then it is abandoned."""
+        """Finishes and waits until the thread has ended; after 10 s it is abandoned."""
         self._stop.set()
         if self._thread.ident is not None:
             self._thread.join(CLOSE_SECONDS)
         self.abandon()
 
     def abandon(self) -> None:
-        """Ends the producer at once. What is not acknowledged by now is no longer waited for."""
+        """Ends the producer at once, without a wait for messages that are not acknowledged."""
         self._stop.set()
         end(self._producer, timeout=ABANDON_SECONDS)
         if self._thread.ident is not None:
             self._thread.join(ABANDON_SECONDS)
 
     def ended(self) -> bool:
-        """Whether everything is sent and acknowledged.
+        """Whether the thread has ended, with every message acknowledged.
 
         Raises:
             Fatal: A message could not be sent.
@@ -110,7 +111,7 @@ class Source:
         return not self._thread.is_alive()
 
     def check(self) -> None:
-        """Makes sure that messages can be sent.
+        """Checks that messages could be sent so far.
 
         Raises:
             Fatal: One could not.

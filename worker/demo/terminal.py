@@ -1,4 +1,4 @@
-"""What the demo prints: steps, live view, summary; plain lines where there is no terminal."""
+"""What the demo prints: steps, live view, summary; in a log, which is no terminal, plain lines."""
 
 from __future__ import annotations
 
@@ -22,55 +22,59 @@ if TYPE_CHECKING:
 
     from rich.progress import TaskID
 
+    from worker.demo.frame import Frame
+
 LOG_SECONDS = 2.0
-"""Pause between the view's lines in a log."""
+"""Pause between the live view's lines in a log."""
 STEP_SECONDS = 3.0
 """Pause between a step's lines in a log."""
 PLAIN_WIDTH = 160
-"""Columns of a log, which has none: its lines must not be folded at 80."""
+"""Columns of a log, which has none of its own: its lines must not be folded at 80."""
 
 
-class Show:
-    """Standard output. Owned by the main thread."""
+class Terminal:
+    """Standard output, which may be a terminal or a log. Owned by the main thread."""
 
     def __init__(self) -> None:
         if isinstance(sys.stdout, io.TextIOWrapper):
-            # Sentences and bars on a terminal that knows only ASCII.
+            # A terminal that knows only ASCII shows sentences and bars with question marks.
             sys.stdout.reconfigure(errors="replace")
         width = None if sys.stdout.isatty() else PLAIN_WIDTH
         self.console = Console(highlight=False, emoji=False, markup=False, width=width)
         self._farewell = self.console.status("Stopping the worker and Apache Kafka")
         self.done: list[str] = []
-        """Steps that have ended well, and what they gave."""
+        """A line for each step that has ended well."""
         self.live = sys.stdout.isatty() and not self.console.is_dumb_terminal
+        """Whether it is a terminal on which things can move."""
 
     def line(self, text: str = "", style: str = "") -> None:
+        """Prints a line, which is not folded."""
         self.console.print(Text(text, style=style), soft_wrap=True)
         self.console.file.flush()
 
     def step(self, text: str) -> Step:
-        """Something that takes a while."""
+        """A block that takes a while."""
         return Step(self, text)
 
-    def stream(self) -> Stream:
-        """The live view."""
-        return Stream(self)
+    def live_view(self) -> LiveView:
+        """The live view, for the length of a block."""
+        return LiveView(self)
 
     def stopping(self, kind: object, *_: object) -> None:
-        """The exit of a block: where it fails or is interrupted, what follows may take seconds."""
+        """Shows that all is being stopped, where the block of this exit callback failed."""
         if kind is not None and self.live:
             self._farewell.start()
 
     @contextlib.contextmanager
     def farewell(self) -> Iterator[None]:
-        """At this block's end nothing more is waited for."""
+        """Takes away, at the end of its block, what `stopping` shows."""
         try:
             yield
         finally:
             self._farewell.stop()
 
     def begun(self, more: str) -> None:
-        """The steps that have ended, where there is nothing else to sum up."""
+        """Prints the steps that have ended, where there is nothing else to sum up."""
         self.line()
         self.line("Summary so far", style="bold")
         for done in self.done:
@@ -81,7 +85,7 @@ class Show:
     def summary(
         self, phases: Sequence[Sequence[str]], rows: Sequence[tuple[str, str]], title: str
     ) -> None:
-        """A table with its head, then names and values."""
+        """Prints a table, whose first row is its head, then names and values."""
         self.line()
         self.line(title, style="bold")
         widths = [max(map(len, column)) for column in zip(*phases, strict=True)]
@@ -95,7 +99,7 @@ class Show:
         self.line()
 
     def named(self, name: str, value: str, width: int) -> None:
-        """A name and its value; on a terminal a long value is folded behind the name."""
+        """Prints a name and its value; a terminal folds a long value behind the name."""
         if not self.live:
             self.line(f"  {name:<{width}}{value}")
             return
@@ -106,7 +110,7 @@ class Show:
         self.console.print(grid)
 
     def commands(self, rows: Sequence[tuple[str, str]]) -> None:
-        """Commands to paste, each on a line of its own that is never folded."""
+        """Prints commands to paste, each below its name, on a line that is never folded."""
         self.line("Next", style="bold")
         for name, command in rows:
             self.line(f"  {name}", style="dim")
@@ -115,13 +119,14 @@ class Show:
 
 
 class Step:
-    """Tells that it has begun, how far it is, and how long it took.
+    """Prints that something has begun, how far it is, and how long it took.
 
-    What moves does so on a thread of its own: the main thread may be in a call that takes long.
+    The bar, or a log's lines, come from a thread of their own: the main thread, which owns the
+    step, may be in a call that takes long.
     """
 
-    def __init__(self, show: Show, text: str) -> None:
-        self._show = show
+    def __init__(self, terminal: Terminal, text: str) -> None:
+        self._terminal = terminal
         self._text = text
         self._detail = ""
         self._began = time.monotonic()
@@ -133,43 +138,42 @@ class Step:
             BarColumn(bar_width=20),
             TextColumn("{task.fields[detail]}", style="dim", markup=False),
             TimeElapsedColumn(),
-            console=show.console,
+            console=terminal.console,
             transient=True,
         )
         self._task: TaskID | None = None
         self.result = ""
-        """What to say of it at its end."""
+        """What its last line says besides the seconds."""
 
     @property
     def seconds(self) -> float:
-        """Since it began."""
+        """Seconds since it began."""
         return time.monotonic() - self._began
 
     def at(self, detail: str, *, share: float | None = None) -> None:
-        """How far it is: in words, and as a share of the whole where that is known."""
+        """Notes how far it is: in words, and as a share of the whole (0 to 1) where it is known."""
         self._detail = detail
         if self._task is not None:
             total = None if share is None else 1.0
-            room = max(0, self._show.console.width - len(self._text) - 32)
+            room = max(0, self._terminal.console.width - len(self._text) - 32)
             self._bar.update(self._task, total=total, completed=share or 0.0, detail=detail[:room])
 
     def _tick(self) -> None:
-        """A log's lines; they end with the log."""
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError):  # the log is closed
             while not self._over.wait(STEP_SECONDS):
-                self._show.line(f"  {self.seconds:4.0f} s  {self._detail}".rstrip())
+                self._terminal.line(f"  {self.seconds:4.0f} s  {self._detail}".rstrip())
 
     def __enter__(self) -> Self:
-        if self._show.live:
+        if self._terminal.live:
             self._bar.start()
             self._task = self._bar.add_task(self._text, total=None, detail="")
         else:
-            self._show.line(f"{self._text} ...")
+            self._terminal.line(f"{self._text} ...")
             self._ticker.start()
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        if self._show.live:
+        if self._terminal.live:
             self._bar.stop()
         else:
             self._over.set()
@@ -178,44 +182,47 @@ class Step:
             return
         took = f"{self.seconds:.0f} s"
         result = f"{self.result}, {took}" if self.result else took
-        self._show.done.append(f"✓ {self._text}: {result}")
-        self._show.line(self._show.done[-1] if self._show.live else f"  {result}")
+        self._terminal.done.append(f"✓ {self._text}: {result}")
+        self._terminal.line(self._terminal.done[-1] if self._terminal.live else f"  {result}")
 
 
-class Stream:
-    """The live view on the terminal's second screen, or a line of a log now and then."""
+class LiveView:
+    """The live view on the terminal's second screen; in a log a line every 2 s.
 
-    def __init__(self, show: Show) -> None:
-        self._show = show
+    Owned by the main thread.
+    """
+
+    def __init__(self, terminal: Terminal) -> None:
+        self._terminal = terminal
         self._next_line = 0.0
         self._live = Live(
-            console=show.console,
+            console=terminal.console,
             screen=True,
             auto_refresh=False,
             redirect_stdout=False,
             redirect_stderr=False,
         )
 
-    def frame(self, frame: view.Frame) -> None:
-        """Shows it, now or, in a log, when the next line is due."""
-        if self._show.live:
-            size = self._show.console.size
+    def frame(self, frame: Frame) -> None:
+        """Shows the frame, in a log only if the next line is due."""
+        if self._terminal.live:
+            size = self._terminal.console.size
             self._live.update(view.draw(frame, width=size.width, height=size.height), refresh=True)
         elif frame.elapsed >= self._next_line:
             self._next_line = frame.elapsed + LOG_SECONDS
-            self._show.line(view.log_line(frame))
+            self._terminal.line(view.log_line(frame))
 
     def event(self, text: str) -> None:
-        """A line of a log; the live view shows it by itself."""
-        if not self._show.live:
-            self._show.line(f"--> {text}")
+        """Prints a line into a log; on a terminal the frame shows it."""
+        if not self._terminal.live:
+            self._terminal.line(f"--> {text}")
 
     def __enter__(self) -> Self:
-        if self._show.live:
+        if self._terminal.live:
             self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._show.live:
+        if self._terminal.live:
             with contextlib.suppress(OSError):  # the terminal is gone
                 self._live.stop()
