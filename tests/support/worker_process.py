@@ -42,7 +42,7 @@ def no_echo():
 class WorkerProcess:
     """A worker: with ``checkpoint`` the real command, without it the stub model's program.
 
-    ``stub`` are arguments of that model: what it does wrong.
+    ``stub`` are arguments of that model: what it does wrong. ``root`` is the checkout it runs from.
     """
 
     def __init__(
@@ -57,9 +57,10 @@ class WorkerProcess:
         checkpoint=None,
         seconds_per_batch=0.0,
         stub=None,
+        root=ROOT,
         **settings,
     ):
-        self.port = free_port()
+        self.port, self.root = free_port(), root
         self.log_path = Path(directory) / f"worker-{self.port}.log"
         names = {f"WORKER_{name.upper()}": str(value) for name, value in settings.items()}
         self.environment = clean_environment(
@@ -71,6 +72,7 @@ class WorkerProcess:
                 "WORKER_DLQ__TOPIC": dlq_topic,
                 "WORKER_HTTP__HOST": "127.0.0.1",
                 "WORKER_HTTP__PORT": str(self.port),
+                "PYTHONPATH": str(root),
                 "STUB": json.dumps(stub or {}),
                 **names,
             }
@@ -85,7 +87,7 @@ class WorkerProcess:
     def start(self, *, ready=True):
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                self.command, env=self.environment, cwd=ROOT, stdin=subprocess.DEVNULL,
+                self.command, env=self.environment, cwd=self.root, stdin=subprocess.DEVNULL,
                 stdout=log, stderr=log,
             )  # fmt: skip
         if ready:
