@@ -16,8 +16,9 @@ from transformers import AutoModelForSequenceClassification, logging
 
 from train import calibrate, manifest
 from train.encoder import length_limit
-from train.errors import Refused, first_line
-from train.given.checkpoint import passed_over, trouble
+from train.errors import Refused
+from train.given.directory import trouble
+from train.given.library import first_line, passed_over
 from train.recipe import Machine
 
 Floats = NDArray[np.float64]

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from train import hub
-from train.errors import Refused, first_line
-from train.given.checkpoint import nearby, passed_over
+from train.errors import Refused
+from train.given.directory import nearby
+from train.given.library import first_line, passed_over
 
 PACKAGED = "packaged"
 """The special `--base-model` that needs no hub: all-MiniLM-L6-v2 from `train/encoder.txt`."""

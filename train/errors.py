@@ -24,9 +24,3 @@ def refuse_together(*checks: Callable[[], object]) -> None:
             lines.append(str(refusal))
     if lines:
         raise Refused("\n".join(lines))
-
-
-def first_line(error: BaseException) -> str:
-    """What a library's error says, without its paragraphs of advice."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    return next((line for line in lines if line), type(error).__name__)

@@ -5,8 +5,9 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-from train.errors import Refused, first_line
-from train.given.checkpoint import nearby
+from train.errors import Refused
+from train.given.directory import nearby
+from train.given.library import first_line
 
 # Seconds. A hub that is there answers within one; the libraries' own retries take 23 s with no
 # name service and minutes behind a firewall that drops packets.

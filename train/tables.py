@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from train import hub
-from train.errors import Refused, first_line
-from train.given.checkpoint import nearby
+from train.errors import Refused
+from train.given.directory import nearby
+from train.given.library import first_line
 
 FORMATS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
 

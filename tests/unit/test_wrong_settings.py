@@ -22,7 +22,7 @@ from worker.demo import setup
 from worker.demo.options import DemoSettings
 from worker.demo.options import load as load_demo
 from worker.errors import Refused
-from worker.given.checkpoint import trouble
+from worker.given.directory import trouble
 from worker.given.wording import is_secret
 from worker.model import checkpoint
 from worker.redrive.options import RedriveSettings

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from worker.errors import Refused
-from worker.given.checkpoint import trouble
+from worker.given.directory import trouble
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from worker.errors import Refused
-from worker.given.checkpoint import passed_over
+from worker.given.library import first_line, passed_over
 from worker.model import encoder
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def _tensors(checkpoint: Checkpoint, device: torch.device) -> dict[str, torch.Te
                 tensors[name] = tensor.to(device, dtype, copy=True)
     except (SafetensorError, OSError, ValueError) as error:
         raise Refused(
-            f"model.checkpoint: {checkpoint.path} cannot be loaded: {_first_line(error)}"
+            f"model.checkpoint: {checkpoint.path} cannot be loaded: {first_line(error)}"
         ) from error
     return tensors
 
@@ -90,7 +90,7 @@ def _by_transformers(checkpoint: Checkpoint, device: torch.device) -> nn.Module:
         )
     except Exception as error:  # transformers raises many kinds for a bad directory
         raise Refused(
-            f"model.checkpoint: {checkpoint.path} cannot be loaded: {_first_line(error)}"
+            f"model.checkpoint: {checkpoint.path} cannot be loaded: {first_line(error)}"
         ) from error
     if report["missing_keys"]:
         raise Refused(
@@ -110,13 +110,3 @@ def _by_transformers(checkpoint: Checkpoint, device: torch.device) -> nn.Module:
 def _moved(model: Any, device: torch.device) -> nn.Module:
     moved: nn.Module = model.to(device)
     return moved
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if any("ignore_mismatched_sizes" in line for line in lines):
-        return "a tensor has another shape than config.json says"
-    if not lines:
-        return type(error).__name__
-    # A line that ends so only announces what is wrong.
-    return " ".join(lines[:2]) if lines[0].endswith((":", "(")) else lines[0]
