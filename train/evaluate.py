@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from train import classify, metrics, recipe, report
-from train.calibrate import Floats, softmax
+from train.calibrate import Floats, probabilities
 from train.checkpoint import is_full
 from train.dataset import Columns, Split, load_for_evaluation
 from train.errors import Refused
@@ -31,7 +31,7 @@ def evaluate(settings: EvaluateSettings, show: Show) -> None:
     )
     logits = classifier.logits(split.texts)
     if settings.predictions_file is not None:
-        scores = softmax(logits / classifier.facts.temperature)
+        scores = probabilities(logits, classifier.facts.temperature)
         _write(settings.predictions_file, "".join(_predictions(split, scores, classifier.labels)))
     show.line(f"{settings.dataset}: {split.name}, {len(split):,} rows, {on.device}, {on.precision}")
     if split.targets is None:

@@ -11,6 +11,10 @@ from train.errors import Refused
 
 FILE = "manifest.json"
 
+HOTTEST = 1e6
+"""Highest temperature, as in the worker. Far above any that a calibration finds: at such a one all
+labels have the same score."""
+
 
 class DatasetFacts(BaseModel):
     """What the model was trained on; `rows` by split."""
@@ -34,8 +38,8 @@ class Manifest(BaseModel):
     name: str = ""
     version: str = ""
     labels: tuple[str, ...] = ()
-    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
-    max_length: Annotated[int, Field(ge=1)] | None = None
+    temperature: Annotated[float, Field(gt=0, le=HOTTEST, strict=True)] = 1.0
+    max_length: Annotated[int, Field(ge=1, strict=True)] | None = None
     base_model: str = ""
     dataset: DatasetFacts = DatasetFacts()
     metrics: Mapping[str, Mapping[str, Any]] = {}

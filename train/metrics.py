@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, f1_score, precision_recall_fscore_support
 
-from train.calibrate import expected_calibration_error, softmax
+from train.calibrate import expected_calibration_error, probabilities, softmax
 
 Floats = NDArray[np.float64]
 
@@ -80,7 +80,7 @@ def measure(
         rows=len(targets),
         accuracy=float(np.mean(predicted == np.asarray(targets))),
         macro_f1=macro_f1(targets, predicted),
-        ece=expected_calibration_error(softmax(logits / temperature), targets),
+        ece=expected_calibration_error(probabilities(logits, temperature), targets),
         ece_uncalibrated=expected_calibration_error(softmax(logits), targets),
         per_label=tuple(
             LabelFigures(

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from train import plots
-from train.calibrate import Floats, reliability, softmax
+from train.calibrate import Floats, probabilities, reliability, softmax
 from train.dataset import Split
 from train.history import History
 from train.manifest import Manifest
@@ -32,7 +32,7 @@ def measured(
     labels: tuple[str, ...],
     temperature: float,
 ) -> Measured:
-    scores = softmax(logits / temperature)
+    scores = probabilities(logits, temperature)
     return Measured(
         split=split,
         logits=logits,
@@ -69,7 +69,7 @@ def write_pictures(folder: Path, result: Measured, *, temperature: float) -> Non
     plots.confusion(result.figures.confusion, labels, folder / "confusion.png")
     plots.reliability(
         reliability(softmax(result.logits), targets),
-        reliability(softmax(result.logits / temperature), targets),
+        reliability(probabilities(result.logits, temperature), targets),
         folder / "reliability.png",
     )
     lines = [json.dumps(asdict(mistake), ensure_ascii=False) for mistake in result.mistakes]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,9 +12,10 @@ from worker.classify import BatchLimits
 from worker.errors import Refused
 from worker.laps import Laps
 from worker.model import checkpoint as checkpoints
-from worker.model import linear
+from worker.model import tuning
 from worker.model.device import choose_device, choose_dtype, usable_cpus
 from worker.model.encoder import SequenceClassifier
+from worker.model.failures import InferenceError, explained
 from worker.model.tokenizer import load_tokenizer
 from worker.model.weights import network
 
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from worker.model.checkpoint import Checkpoint
 
 log = structlog.get_logger(__name__)
-
-TOLERANCE = 0.02
-"""Largest difference of a score between a reduced precision and float32 that is accepted."""
 
 PAD_MULTIPLE = 8
 """Rows are padded to it on CUDA: tensor cores want multiples of 8, and fewer shapes recur."""
@@ -43,25 +40,12 @@ SAMPLES = (
     "I ❤️ this song, haven't slept, don't care #monday",
     "nothing to report",
 )
-"""Texts of many lengths, by which precisions and kernels are compared at start."""
-
-CLEAR = 1.5
-"""How many times faster a kernel must be in one timing for the matter to be settled. On the
-processors that were measured the better one is twice as fast; a busy neighbour moves one timing by
-less than half. Nearer than that, two more timings of each decide."""
+"""Texts of many lengths, by which precisions and kernels are compared (`tuning.py`)."""
 
 CPU_LIMITS = BatchLimits(max_records=256, max_tokens=2_048)
 """Measured with MiniLM: larger batches leave the processor's cache and are slower."""
 CUDA_LIMITS = BatchLimits(max_records=4_096, max_tokens=65_536)
 """Not measured on a GPU yet. Doubling it costs memory and latency."""
-
-
-class InferenceError(Exception):
-    """A model call failed. ``kind`` is ``oom``, ``device`` or ``other``."""
-
-    def __init__(self, kind: str, message: str) -> None:
-        super().__init__(message)
-        self.kind = kind
 
 
 class TorchClassifier:
@@ -76,20 +60,34 @@ class TorchClassifier:
         self, *, checkpoint: Checkpoint, model: torch.nn.Module, device: torch.device
     ) -> None:
         self.checkpoint = checkpoint
-        self.name = checkpoint.name
-        self.version = checkpoint.version
-        self.labels = checkpoint.labels
-        self.label_shares = checkpoint.label_shares
         self.device = device
+        self.network = model
         self.depth = 2 if device.type == "cuda" else 1
         self.limits = CUDA_LIMITS if device.type == "cuda" else CPU_LIMITS
         self.dtype = torch.float32
-        """Precision of the matrix products."""
-        self._model = model
+        """Precision of the matrix products; `tuning.py` sets it."""
         self._needs_no_mask = isinstance(model, SequenceClassifier)
-        self._by_default: np.ndarray | None = None
-        """``reference()`` in the precision in use, by torch's default kernel."""
         self._tokenizer = load_tokenizer(checkpoint)
+
+    @property
+    def name(self) -> str:
+        """The checkpoint's."""
+        return self.checkpoint.name
+
+    @property
+    def version(self) -> str:
+        """The checkpoint's."""
+        return self.checkpoint.version
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """In the order of the scores."""
+        return self.checkpoint.labels
+
+    @property
+    def label_shares(self) -> dict[str, float] | None:
+        """Each label's share of the training split; None without a manifest."""
+        return self.checkpoint.label_shares
 
     def tokenize(self, texts: Sequence[str]) -> list[tuple[Sequence[int], bool]]:
         """Token ids of each text with special tokens, at most ``max_length``, and if it was cut."""
@@ -133,8 +131,8 @@ class TorchClassifier:
         try:
             ids, mask = (tensor.to(self.device, non_blocking=True) for tensor in staged)
             unpadded = self._needs_no_mask and bool(staged[1].all())
-            logits = self._model(input_ids=ids, attention_mask=None if unpadded else mask).logits
-            scores = torch.softmax(logits.float() / self.checkpoint.temperature, dim=-1)
+            logits = self.network(input_ids=ids, attention_mask=None if unpadded else mask).logits
+            scores = probabilities(logits, self.checkpoint.temperature)
             if self.device.type != "cuda":
                 return scores, None
             host = torch.empty(scores.shape, dtype=scores.dtype, pin_memory=True)
@@ -146,7 +144,7 @@ class TorchClassifier:
             # has nothing to do, and the buffer would be read before it is written.
             done.record(torch.cuda.current_stream(self.device))
         except Exception as error:
-            raise self._explained(error) from error
+            raise explained(error) from error
         return host, done
 
     def scores(self, launched: tuple[torch.Tensor, torch.cuda.Event | None]) -> np.ndarray:
@@ -156,7 +154,7 @@ class TorchClassifier:
             try:
                 done.synchronize()
             except Exception as error:
-                raise self._explained(error) from error
+                raise explained(error) from error
         return scores.numpy()
 
     def memory(self) -> dict[str, int]:
@@ -180,7 +178,7 @@ class TorchClassifier:
             length = min(length, self.checkpoint.max_length)
             rows = max(1, min(max_records, max_tokens // length))
             try:
-                self.scores(self.launch(self.stage([self._filler(length)] * rows)))
+                self.run([self.filler(length)] * rows)
             except InferenceError as error:
                 raise Refused(
                     f"batch.max_tokens: {rows} texts of {length} tokens do not go through the "
@@ -192,89 +190,24 @@ class TorchClassifier:
 
     def reference(self) -> np.ndarray:
         """Scores of the sample texts, shape (samples, labels)."""
-        return self.scores(self.launch(self.stage([ids for ids, _ in self.tokenize(SAMPLES)])))
+        return self.run([ids for ids, _ in self.tokenize(SAMPLES)])
 
-    def replace_products(self) -> None:
-        """Puts layers whose precision and kernel can be chosen in the place of the linear ones."""
-        linear.replace_all(self._model, labels=len(self.labels))
+    def run(self, rows: Sequence[Sequence[int]]) -> np.ndarray:
+        """Scores of rows of token ids, from staging to read-back; float32, shape (rows, labels)."""
+        return self.scores(self.launch(self.stage(rows)))
 
-    def use_precision(self, dtype: torch.dtype, expected: np.ndarray) -> float:
-        """Computes the matrix products in a precision.
-
-        Args:
-            dtype: The precision.
-            expected: ``reference()`` of the model as it was read, in float32.
-
-        Returns:
-            The largest difference of a score; infinite where the model cannot run so.
-        """
-        linear.use_precision(self._model, dtype)
-        self.dtype = dtype
-        self._by_default = None
-        try:
-            self._by_default = self.reference()
-        except InferenceError as error:
-            log.debug("precision_unusable", dtype=str(dtype), error=str(error))
-            return float("inf")
-        difference = float(np.abs(self._by_default - expected).max())
-        return difference if np.isfinite(difference) else float("inf")
-
-    def settle_precision(self) -> None:
-        """Gives back the memory that another precision would need."""
-        linear.settle(self._model)
-
-    def choose_kernels(self) -> str:
-        """On a CPU, measures torch's default matrix product against oneDNN's; keeps the faster."""
-        if self.device.type != "cpu" or not linear.onednn_is_there():
-            return "default"
-        taken = self._onednn_is_right() and self._onednn_is_faster()
-        linear.use_onednn(self._model, use=taken)
-        return "onednn" if taken else "default"
-
-    def _onednn_is_right(self) -> bool:
-        if self._by_default is None:  # the model cannot run with the layers that have kernels
-            return False
-        linear.use_onednn(self._model, use=True)
-        try:
-            return bool(np.abs(self.reference() - self._by_default).max() <= TOLERANCE)
-        except InferenceError as error:
-            log.debug("onednn_unusable", error=str(error))
-            return False
-
-    def _onednn_is_faster(self) -> bool:
-        rows = [self._filler(32)] * 32
-        best = {True: float("inf"), False: float("inf")}
-        try:
-            for _ in range(3):
-                for onednn in (True, False):  # in turns: a busy moment falls on both
-                    linear.use_onednn(self._model, use=onednn)
-                    best[onednn] = min(best[onednn], self._seconds(rows))
-                if max(best.values()) > CLEAR * min(best.values()):
-                    break
-        except InferenceError as error:
-            log.debug("onednn_unusable", error=str(error))
-            return False
-        return best[True] < best[False]
-
-    def _seconds(self, rows: list[list[int]]) -> float:
-        begin = time.perf_counter()
-        self.scores(self.launch(self.stage(rows)))
-        return time.perf_counter() - begin
-
-    def _filler(self, length: int) -> list[int]:
-        # Any token but padding will do: only the shape matters.
+    def filler(self, length: int) -> list[int]:
+        """A row of that many tokens. Any token but padding will do: only the shape matters."""
         token = next(i for i in range(2) if i != self.checkpoint.pad_token_id)
         return [token] * length
 
-    def _explained(self, error: Exception) -> InferenceError:
-        # Its frames hold the failed call's activations: while the error is handled, and the halves
-        # of its batch run, that memory would stay taken.
-        error.__traceback__ = None
-        if isinstance(error, torch.OutOfMemoryError):
-            return InferenceError("oom", "out of device memory")
-        text = str(error).splitlines()[0] if str(error) else type(error).__name__
-        device = "CUDA" in text or isinstance(error, torch.AcceleratorError)
-        return InferenceError("device" if device else "other", text)
+
+def probabilities(logits: torch.Tensor, temperature: float) -> torch.Tensor:
+    """Softmax of logits / temperature, float32, shape (rows, labels).
+
+    `train/calibrate.py` has the same in float64; `tests/unit/test_model_agreement.py` compares.
+    """
+    return torch.softmax(logits.float() / temperature, dim=-1)
 
 
 def load(
@@ -320,10 +253,11 @@ def load(
         )
     if not np.isfinite(expected).all():
         raise Refused(f"model.checkpoint: the scores of {path} are not finite in float32")
-    classifier.replace_products()
-    _choose_precision(classifier, precision, expected, required=dtype != "auto")
+    reduced = tuning.choose_precision(
+        classifier, precision, expected=expected, required=dtype != "auto"
+    )
     laps.lap("precision")
-    kernels = classifier.choose_kernels()
+    kernels = tuning.choose_kernels(classifier, expected=reduced)
     laps.lap("kernels")
     log.info(
         "model_loaded",
@@ -338,24 +272,3 @@ def load(
         cpu_seconds=laps.cpu_seconds,
     )
     return classifier
-
-
-def _choose_precision(
-    classifier: TorchClassifier, dtype: torch.dtype, expected: np.ndarray, *, required: bool
-) -> None:
-    """Takes a precision if the scores bear it, else float32.
-
-    Raises:
-        Refused: They do not, and it was asked for by name.
-    """
-    difference = classifier.use_precision(dtype, expected)
-    if difference > TOLERANCE:
-        name = str(dtype).removeprefix("torch.")
-        if required:
-            raise Refused(
-                f"model.dtype: scores in {name} differ from float32 by {difference:.3f}, "
-                f"{TOLERANCE} is accepted: set float32 or auto"
-            )
-        log.warning("precision_refused", dtype=name, difference=difference, instead="float32")
-        classifier.use_precision(torch.float32, expected)
-    classifier.settle_precision()

@@ -13,24 +13,16 @@ raises ``Unusual``: the checkpoint is then the library's, to be loaded or refuse
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import nn
 
+from worker.model.families import ACTIVATIONS, Unusual, sizes_of, usual
+from worker.model.lengths import OFFSET_POSITIONS
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-    "gelu": nn.functional.gelu,
-    "relu": nn.functional.relu,
-}
-"""By the names in config.json; the library has some twenty others."""
-
-
-class Unusual(Exception):
-    """The checkpoint is not of the ordinary form; the message names what differs."""
+    from worker.model.families import Names, Sizes
 
 
 class Output(NamedTuple):
@@ -38,97 +30,6 @@ class Output(NamedTuple):
 
     logits: torch.Tensor
     """Shape (rows, labels)."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Names:
-    """How one family calls its tensors and settings."""
-
-    prefix: str
-    """Of all tensors but the head's."""
-    layer: str
-    query: str = "attention.self.query"
-    key: str = "attention.self.key"
-    value: str = "attention.self.value"
-    attended: str = "attention.output.dense"
-    attended_norm: str = "attention.output.LayerNorm"
-    up: str = "intermediate.dense"
-    down: str = "output.dense"
-    down_norm: str = "output.LayerNorm"
-    dense: str
-    """The head's first layer."""
-    scores: str
-    """The head's last layer."""
-    squash: Callable[[torch.Tensor], torch.Tensor] = torch.tanh
-    """Between the two."""
-    types: bool = True
-    """Whether token types have embeddings. All texts here are of type 0."""
-    after_padding: bool = False
-    """Positions count from the padding id on, and padding has the padding id's position."""
-    width: str = "hidden_size"
-    """From here on: names of settings in config.json."""
-    layers: str = "num_hidden_layers"
-    heads: str = "num_attention_heads"
-    inner: str = "intermediate_size"
-    activation: str = "hidden_act"
-    epsilon: str | None = "layer_norm_eps"
-    """Of the norms; None: 1e-12, which is not a setting."""
-    others: frozenset[str] = frozenset()
-    """Names that the library also takes for these settings; with them it decides which counts."""
-
-
-BERT = Names(prefix="bert", layer="encoder.layer", dense="bert.pooler.dense", scores="classifier")
-ROBERTA = Names(
-    prefix="roberta",
-    layer="encoder.layer",
-    dense="classifier.dense",
-    scores="classifier.out_proj",
-    after_padding=True,
-)
-DISTILBERT = Names(
-    prefix="distilbert",
-    layer="transformer.layer",
-    query="attention.q_lin",
-    key="attention.k_lin",
-    value="attention.v_lin",
-    attended="attention.out_lin",
-    attended_norm="sa_layer_norm",
-    up="ffn.lin1",
-    down="ffn.lin2",
-    down_norm="output_layer_norm",
-    dense="pre_classifier",
-    scores="classifier",
-    squash=nn.functional.relu,
-    types=False,
-    width="dim",
-    layers="n_layers",
-    heads="n_heads",
-    inner="hidden_dim",
-    activation="activation",
-    epsilon=None,
-    others=frozenset({"hidden_size", "num_attention_heads", "num_hidden_layers"}),
-)
-FAMILIES = {
-    "bert": BERT,
-    "roberta": ROBERTA,
-    "xlm-roberta": ROBERTA,
-    "camembert": ROBERTA,
-    "distilbert": DISTILBERT,
-}
-"""By ``model_type`` of config.json."""
-
-_ORDINARY: dict[str, tuple[Any, ...]] = {
-    "is_decoder": (None, False),
-    "add_cross_attention": (None, False),
-    "position_embedding_type": (None, "absolute"),
-    "quantization_config": (None,),
-    "pruned_heads": (None, {}),
-    "per_layer_config": (None, {}),
-    "return_dict": (None, True),
-    "attn_implementation": (None, "sdpa"),
-    "_attn_implementation": (None, "sdpa"),
-}
-"""Settings that change the network, and their values that do not."""
 
 
 class Embedding(nn.Module):
@@ -146,7 +47,8 @@ class Embedding(nn.Module):
             types = tensors.table(f"{at}.token_type_embeddings", width, rows="type_vocab_size")
             self.kind = nn.Parameter(types[0].clone(), requires_grad=False)
         self.norm = tensors.norm(f"{at}.LayerNorm", width, epsilon)
-        self._padding = tensors.config["pad_token_id"] if names.after_padding else None
+        offset = tensors.config["model_type"] in OFFSET_POSITIONS
+        self._padding = tensors.config["pad_token_id"] if offset else None
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         """Shape (rows, length) to (rows, length, width)."""
@@ -157,6 +59,7 @@ class Embedding(nn.Module):
         return normalised
 
     def _placed(self, ids: torch.Tensor) -> torch.Tensor:
+        # Offset: positions count from the padding id on, and padding has the padding id's.
         if self._padding is None:
             return self.positions[: ids.shape[1]]
         real = ids.ne(self._padding).int()
@@ -167,7 +70,7 @@ class Embedding(nn.Module):
 class Layer(nn.Module):
     """Attention over the text, then a feed-forward network for each token."""
 
-    def __init__(self, tensors: _Tensors, names: Names, at: str, sizes: _Sizes) -> None:
+    def __init__(self, tensors: _Tensors, names: Names, at: str, sizes: Sizes) -> None:
         super().__init__()
         width = sizes.width
         self.query = tensors.linear(f"{at}.{names.query}", width, width)
@@ -199,7 +102,7 @@ class Layer(nn.Module):
 class SequenceClassifier(nn.Module):
     """An encoder and its head. Called as the library's models are."""
 
-    def __init__(self, tensors: _Tensors, names: Names, sizes: _Sizes, labels: int) -> None:
+    def __init__(self, tensors: _Tensors, names: Names, sizes: Sizes, labels: int) -> None:
         super().__init__()
         width = sizes.width
         self.embedding = Embedding(tensors, names, width=width, epsilon=sizes.epsilon)
@@ -238,53 +141,11 @@ def build(config: dict[str, Any], tensors: dict[str, torch.Tensor], *, labels: i
         Unusual: It is of another family, or something differs from the ordinary form.
     """
     names = usual(config)
-    sizes = _sizes(config, names)
+    sizes = sizes_of(config, names)
     left = _Tensors(config, dict(tensors))
     model = SequenceClassifier(left, names, sizes, labels)
     left.all_used()
     return model.eval()
-
-
-def usual(config: dict[str, Any]) -> Names:
-    """The family's names, where a configuration is of the ordinary form.
-
-    Raises:
-        Unusual: It is not.
-    """
-    names = FAMILIES.get(str(config.get("model_type")))
-    if names is None:
-        raise Unusual(f"model_type {config.get('model_type')}")
-    for setting, values in _ORDINARY.items():
-        if config.get(setting) not in values:
-            raise Unusual(f"{setting} {config[setting]}")
-    both = names.others & config.keys()
-    if both:
-        raise Unusual(f"{min(both)} beside the names of its family")
-    return names
-
-
-@dataclass(frozen=True, slots=True)
-class _Sizes:
-    width: int
-    layers: int
-    heads: int
-    inner: int
-    activation: str
-    epsilon: float
-
-
-def _sizes(config: dict[str, Any], names: Names) -> _Sizes:
-    counts = [config.get(name) for name in (names.width, names.layers, names.heads, names.inner)]
-    activation = str(config.get(names.activation))
-    epsilon = 1e-12 if names.epsilon is None else config.get(names.epsilon)
-    width, layers, heads, inner = (count if isinstance(count, int) else 0 for count in counts)
-    if min(width, layers, heads, inner) < 1 or width % heads:
-        raise Unusual(f"sizes {counts}")
-    if activation not in ACTIVATIONS:
-        raise Unusual(f"activation {activation}")
-    if not isinstance(epsilon, float):
-        raise Unusual(f"{names.epsilon} {epsilon}")
-    return _Sizes(width, layers, heads, inner, activation, epsilon)
 
 
 class _Tensors:

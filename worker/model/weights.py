@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from worker.errors import Refused
 from worker.given.library import first_line, passed_over
-from worker.model import encoder
+from worker.model import encoder, families
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,12 +34,12 @@ def network(checkpoint: Checkpoint, device: torch.device) -> nn.Module:
     """
     try:
         if (checkpoint.path / "adapter_config.json").exists():
-            raise encoder.Unusual("an adapter lies beside the weights")
-        encoder.usual(checkpoint.config)
+            raise families.Unusual("an adapter lies beside the weights")
+        families.usual(checkpoint.config)
         return encoder.build(
             checkpoint.config, _tensors(checkpoint, device), labels=len(checkpoint.labels)
         )
-    except encoder.Unusual as unusual:
+    except families.Unusual as unusual:
         log.info("loaded_by_transformers", reason=str(unusual))
     return _by_transformers(checkpoint, device)
 
