@@ -111,7 +111,7 @@ def _tokenizer_limit(checkpoint: Path) -> int:
     try:
         content = json.loads(file.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        raise Refused(f"{file.name} is not readable") from error
+        raise Refused(f"{file.name} cannot be read") from error
     if not isinstance(content, dict):
         raise Refused(f"{file.name} is not a JSON object")
     limit = content.get("model_max_length")

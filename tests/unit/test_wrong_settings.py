@@ -115,9 +115,9 @@ CASES = [
     ({"WORKER_KAFKA": '{"": 1, "bootstrap_servers": null}'}, WORKER, "",
      ["WORKER_KAFKA: bootstrap_servers: nothing is not a text", "WORKER_KAFKA: '': there is no such setting"]),
     ({}, TRAIN, "--output out --work-dir out/epochs",
-     ["--work-dir: lies in --output; give another place"]),
+     ["--work-dir: lies in --output; give another directory"]),
     ({"TRAIN_WORK_DIR": "./out"}, TRAIN, "--output out",
-     ["TRAIN_WORK_DIR: lies in --output; give another place"]),
+     ["TRAIN_WORK_DIR: lies in --output; give another directory"]),
     # types and ranges
     ({}, WORKER, "--batch.max-wait -inf",
      ["--batch.max-wait: '-inf' is not a number of seconds from 0 to 60"]),
