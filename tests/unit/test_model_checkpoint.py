@@ -282,8 +282,8 @@ def test_positions_begin_after_whatever_id_is_the_paddings(path):
         ({}, None, {"model_max_length": 1}, "too few for one word"),
         ({"max_position_embeddings": 2}, None, None, "too few for one word"),
         *(
-            ({}, None, {"model_max_length": told}, "model_max_length")
-            for told in ("abc", [1], -5, 0, True, float("nan"))
+            ({}, None, {"model_max_length": value}, "model_max_length")
+            for value in ("abc", [1], -5, 0, True, float("nan"))
         ),
         *(
             ({"vocab_size": size}, None, None, "vocab_size")

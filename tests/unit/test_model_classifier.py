@@ -506,9 +506,9 @@ def test_threads_are_those_that_were_asked_for(untrained):
     assert torch.get_num_threads() == 1
 
 
-def test_the_model_tells_what_its_checkpoint_tells(model, untrained):
-    told = read(untrained)
-    assert (model.name, model.version, model.labels) == (told.name, told.version, told.labels)
+def test_the_model_has_the_name_version_and_labels_of_its_checkpoint(model, untrained):
+    said = read(untrained)
+    assert (model.name, model.version, model.labels) == (said.name, said.version, said.labels)
     assert model.label_shares is None
 
 
@@ -563,11 +563,11 @@ def test_on_cuda_rows_are_staged_in_pinned_memory_in_multiples_of_8(cuda):
 
 
 @pytest.mark.gpu
-def test_cuda_memory_is_told(cuda):
+def test_cuda_memory_is_reported(cuda):
     cuda.warm_up(max_records=64, max_tokens=4_096)
-    told = cuda.memory()
-    assert 0 < told["allocated"] <= told["reserved"]
-    assert told["peak"] >= told["allocated"]
+    memory = cuda.memory()
+    assert 0 < memory["allocated"] <= memory["reserved"]
+    assert memory["peak"] >= memory["allocated"]
 
 
 @pytest.mark.gpu

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings
 
-from . import flags
+from . import flags, sources
 from .problems import Wrong, explained, together
-from .sources import command_line, variables_of
 from .tree import laid_over
 
 if TYPE_CHECKING:
@@ -33,33 +32,36 @@ def read(
     folder: str | None = None,
     texts: bool = False,
 ) -> tuple[S, tuple[str, ...]]:
-    """The settings, and the positional words where `texts` allows them.
+    """Reads settings from all their places: the command line wins, then the environment.
 
     Args:
         kind: The settings to read.
         words: The command line, without the program and the command.
-        prog: Both of these.
-        variables: The settings that are variables too, of all commands that share the
-            environment; none: options only.
+        prog: Program and command, for `--help`.
+        variables: The settings of all commands that share the environment, which are variables
+            too. Without any, only options are read.
         folder: Name of the variable with the directory of secret files, where there is one.
         texts: Whether the command takes positional words.
+
+    Returns:
+        The settings, and the positional words.
 
     Raises:
         Wrong: With one line for each problem.
         SystemExit: Help was asked for, and printed.
     """
     given = flags.read(kind, words, prog=prog, texts=texts)
-    line, problems = command_line(kind, given)
+    line, problems = sources.command_line(kind, given)
     places = [line]
     if variables:
-        others, wrong = variables_of(kind, variables, folder)
+        others, wrong = sources.variables(kind, variables, folder)
         places, problems = [*places, *others], [*wrong, *problems]
     merged: dict[str, Any] = {}
     for place in reversed(places):
         merged = laid_over(merged, place.tree)
     absent = {tuple(name.split(".")) for name in [*given.valueless, *given.unread]}
     try:
-        # It has been read: `kind` would read it again, and fail on what is named already.
+        # `.env` has been read: `kind` would read it again, and fail on what has a line already.
         settings = kind(_env_file=None, **merged)
     except ValidationError as error:
         problems += explained(kind, error, merged, places, absent)

@@ -1,4 +1,4 @@
-"""All that is wrong with settings, a line each, under the name that the user wrote."""
+"""What is wrong with settings: one line for each problem, under the name that the user wrote."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Wrong(ValueError):
 
 
 def together(lines: Sequence[str]) -> None:
-    """Refuses settings that are each fine and do not go together.
+    """Refuses settings that are valid one by one but contradict one another.
 
     Args:
         lines: One for each problem. `{session_timeout}` in it becomes the name as the user wrote
@@ -48,6 +48,15 @@ def explained(
     places: Sequence[Place],
     absent: set[Setting],
 ) -> list[str]:
+    """The lines for all that pydantic, and the validators that call `together`, refuse.
+
+    Args:
+        kind: The settings.
+        error: What pydantic raised.
+        merged: The values of all places.
+        places: The places, the first of which wins.
+        absent: Settings of which a line is printed already.
+    """
     lines = []
     faulty = set(absent)
     for problem in error.errors(include_url=False):
@@ -58,8 +67,9 @@ def explained(
         faulty.add(setting)
         beside = [each[-1] for each in settings_of(kind) if each[:-1] == setting[:-1]]
         lines.append(_line(problem, setting, field, places=places, beside=beside))
-    # Again without them: else two topics that are one would be named only in the next run. And
-    # again without the groups that do not go together, for what is asked of all groups comes last.
+    # Validated again without the faulty ones: else two topics that are one would be named only in
+    # the next run. And again without the groups that contradict themselves: what is asked of
+    # several groups is validated last.
     while True:
         try:
             kind(_env_file=None, **without(merged, faulty))
@@ -101,7 +111,7 @@ def _line(
 
 
 def _combinations(problem: Any, faulty: set[Setting], places: Sequence[Place]) -> Iterator[str]:
-    """The lines of `together`, but for those that speak of a setting whose value is wrong."""
+    """The lines of `together`, except those that name a setting whose value is wrong."""
     group = setting_of(problem)
     for line in str(problem["ctx"]["error"]).splitlines():
         settings = [(*group, *name.split(".")) for name in _NAMED.findall(line)]
@@ -111,7 +121,7 @@ def _combinations(problem: Any, faulty: set[Setting], places: Sequence[Place]) -
 
 def _named(line: str, group: Setting, settings: Sequence[Setting], places: Sequence[Place]) -> str:
     given = [place for setting in settings for place in places if place.has(setting)]
-    # What was not given is spelled as the first that was.
+    # A setting that was not given is spelled as in the place of the first that was.
     spelled = (given or list(places))[0]
 
     def name(found: re.Match[str]) -> str:

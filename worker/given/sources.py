@@ -40,14 +40,15 @@ class Place:
     """One place that settings come from."""
 
     values: Mapping[str, Any]
-    """What was given there, by key: a lower-case variable or an option's dotted name."""
+    """The values that it gives, by key: a lower-case variable or an option's dotted name."""
     tree: dict[str, Any]
     """The same, as pydantic validates it."""
     key: Callable[[Setting], str]
+    """The key of a setting."""
     name: Callable[[Setting], str]
-    """How a setting is spelled there."""
+    """How a setting is spelled there, where the user has not written it."""
     written: Callable[[str], str]
-    """How the user spelled what has this key."""
+    """How the user wrote the name that has this key."""
     secret: bool = False
     """Whether no value from there may be repeated."""
 
@@ -64,6 +65,16 @@ class Place:
 
 
 def command_line(kind: type[BaseSettings], given: Flags) -> tuple[Place, list[str]]:
+    """What the command line gives.
+
+    Args:
+        kind: The settings that are its options.
+        given: The command line, read.
+
+    Returns:
+        The place, and a line for each thing in it that cannot be used.
+    """
+
     def key(setting: Setting) -> str:
         return ".".join(setting)
 
@@ -89,85 +100,126 @@ def command_line(kind: type[BaseSettings], given: Flags) -> tuple[Place, list[st
     return place, [*given.problems, *problems, *broken]
 
 
-def variables_of(
-    kind: type[BaseSettings], variables: Sequence[type[BaseSettings]], folder: str | None
+def variables(
+    kind: type[BaseSettings], all_kinds: Sequence[type[BaseSettings]], folder: str | None
 ) -> tuple[list[Place], list[str]]:
+    """What the environment, `.env` and the secret files give.
+
+    Args:
+        kind: The settings to read.
+        all_kinds: Those of all commands that share the environment: their variables are known too.
+        folder: Name of the variable with the directory of secret files, where there is one.
+
+    Returns:
+        The places, the first of which wins, and a line for each thing that cannot be used.
+    """
     prefix = str(kind.model_config["env_prefix"])
-    known = {
-        f"{prefix}{'__'.join(setting)}".upper()
-        for each in variables
-        for setting in settings_of(each)
-    }
-    reserved = {folder} if folder else set()
-    places: list[Place] = []
-    problems: list[str] = []
+    names = _Variables(
+        kind=kind,
+        prefix=prefix,
+        known=frozenset(
+            f"{prefix}{'__'.join(setting)}".upper()
+            for each in all_kinds
+            for setting in settings_of(each)
+        ),
+        reserved=frozenset({folder} if folder else ()),
+    )
+    spelled = {name.lower(): name for name in os.environ}
+    environment = names.place(EnvSettingsSource(kind), lambda key: spelled.get(key, key.upper()))
+    found = [environment, _env_file(names, folder), _secrets(names, folder, spelled)]
+    places = [place for place, _ in found if place is not None]
+    return places, [line for _, lines in found for line in lines]
 
-    def key(setting: Setting) -> str:
-        return (prefix + "__".join(setting)).lower()
 
-    def add(source: EnvSettingsSource, written: Callable[[str], str], *, secret: bool) -> None:
-        names = [name for name in source.env_vars if name.startswith(prefix.lower())]
-        unknown = [name for name in names if name.upper() not in known | reserved]
-        problems.extend(
-            f"{written(name)}: {NO_SUCH}{meant(name, sorted(known), prefix=prefix)}"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Variables:
+    """The names of the variables that a program knows."""
+
+    kind: type[BaseSettings]
+    prefix: str
+    known: frozenset[str]
+    """In upper case."""
+    reserved: frozenset[str]
+    """Variables with the prefix that are no settings."""
+
+    def key(self, setting: Setting) -> str:
+        return (self.prefix + "__".join(setting)).lower()
+
+    def place(
+        self, source: EnvSettingsSource, written: Callable[[str], str], *, secret: bool = False
+    ) -> tuple[Place, list[str]]:
+        """What a source gives, without the unknown names, each of which gets a line."""
+        names = [name for name in source.env_vars if name.startswith(self.prefix.lower())]
+        unknown = [name for name in names if name.upper() not in self.known | self.reserved]
+        problems = [
+            f"{written(name)}: {NO_SUCH}{meant(name, sorted(self.known), prefix=self.prefix)}"
             for name in sorted(unknown)
-        )
+        ]
         kept = {
             name: source.env_vars[name]
             for name in names
             if name not in unknown
-            and name.upper() not in reserved
-            # Of a name without a value, in `.env`, there is a line already.
+            and name.upper() not in self.reserved
+            # A name without a value, in `.env`, has a line already.
             and source.env_vars[name] is not None
         }
-        source.env_vars, broken = _usable(kept, groups_of(kind, key), written)
-        problems.extend(broken)
-        places.append(
-            Place(
-                values=source.env_vars,
-                tree=source(),
-                key=key,
-                name=lambda setting: key(setting).upper(),
-                written=written,
-                secret=secret,
-            )
+        source.env_vars, broken = _usable(kept, groups_of(self.kind, self.key), written)
+        place = Place(
+            values=source.env_vars,
+            tree=source(),
+            key=self.key,
+            name=lambda setting: self.key(setting).upper(),
+            written=written,
+            secret=secret,
         )
+        return place, [*problems, *broken]
 
-    environment = {name.lower(): name for name in os.environ}
-    add(EnvSettingsSource(kind), lambda key: environment.get(key, key.upper()), secret=False)
+
+def _env_file(names: _Variables, folder: str | None) -> tuple[Place | None, list[str]]:
     try:
-        lines, spelled = _env_lines(kind)
-        problems.extend(lines)
-        source = DotEnvSettingsSource(kind)
-        add(source, lambda key: f".env: {spelled.get(key, key.upper())}", secret=False)
-        if folder and folder.lower() in spelled:
-            problems.append(
-                f".env: {spelled[folder.lower()]}: is read from the environment alone: set it there"
-            )
+        lines, spelled = _env_lines(names.kind)
     except Wrong as error:
-        problems.append(str(error))
-    folder = environment.get(folder.lower()) if folder else None
-    path = os.environ.get(folder) if folder else None
-    if path:
-        try:
-            files = _files(path)
-            problems.extend(_unprefixed(files, known, prefix))
-            secrets = SecretsSettingsSource(kind, secrets_dir=path)
-            add(
-                NestedSecretsSettingsSource(secrets),
-                lambda key: str(files.get(key, key.upper())),
-                secret=True,
-            )
-        except (Wrong, SettingsError) as error:
-            problems.append(f"{folder}: {error}")
-    return places, problems
+        return None, [str(error)]
+    place, problems = names.place(
+        DotEnvSettingsSource(names.kind), lambda key: f".env: {spelled.get(key, key.upper())}"
+    )
+    if folder and folder.lower() in spelled:
+        problems.append(
+            f".env: {spelled[folder.lower()]}: is read from the environment alone: set it there"
+        )
+    return place, [*lines, *problems]
+
+
+def _secrets(
+    names: _Variables, folder: str | None, spelled: Mapping[str, str]
+) -> tuple[Place | None, list[str]]:
+    variable = spelled.get(folder.lower()) if folder else None
+    path = os.environ.get(variable) if variable else None
+    if not path:
+        return None, []
+    lines: list[str] = []
+    try:
+        files = _files(path)
+        lines += _unprefixed(files, names.known, names.prefix)
+        place, problems = names.place(
+            NestedSecretsSettingsSource(SecretsSettingsSource(names.kind, secrets_dir=path)),
+            lambda key: str(files.get(key, key.upper())),
+            secret=True,
+        )
+    except (Wrong, SettingsError) as error:
+        return None, [*lines, f"{variable}: {error}"]
+    return place, [*lines, *problems]
 
 
 def _env_lines(kind: type[BaseSettings]) -> tuple[list[str], dict[str, str]]:
-    """Of `.env`: a line for each of its lines that cannot be read, and its names as written.
+    """Reads `.env` for what python-dotenv passes over.
 
-    python-dotenv passes over a line that it cannot read; what it says would be lost, and the
-    worker would read a topic that nobody named. No value is repeated: it may be a password.
+    That is a line that it cannot read: the worker would read a topic that nobody named. No value is
+    repeated: it may be a password.
+
+    Returns:
+        A line for each line of the file that cannot be read, and the names in it as the user wrote
+        them, by their lower-case form.
 
     Raises:
         Wrong: The file is there and cannot be read.
@@ -185,7 +237,7 @@ def _env_lines(kind: type[BaseSettings]) -> tuple[list[str], dict[str, str]]:
         raise Wrong(f".env: is not UTF-8 (at byte {error.start})") from error
     except OSError as error:
         raise Wrong(f".env: cannot be read: {error.strerror}") from error
-    logging.getLogger("dotenv.main").setLevel(logging.ERROR)  # said here, and better
+    logging.getLogger("dotenv.main").setLevel(logging.ERROR)  # the lines below name it
     prefix = str(kind.model_config["env_prefix"]).lower()
     lines, spelled = [], {}
     for each in parse_stream(io.StringIO(content)):
@@ -210,7 +262,7 @@ def _files(folder: str) -> dict[str, Path]:
     """The files of a directory of secrets, by lower-case name.
 
     Raises:
-        Wrong: It is not there, is no directory, or one of them cannot be read.
+        Wrong: There is no such directory, or a file in it cannot be read.
     """
     try:
         path = Path(folder).expanduser()
@@ -230,8 +282,8 @@ def _files(folder: str) -> dict[str, Path]:
     return files
 
 
-def _unprefixed(files: Mapping[str, Path], known: set[str], prefix: str) -> list[str]:
-    """A line for each secret that would be passed over, because its name lacks the prefix."""
+def _unprefixed(files: Mapping[str, Path], known: frozenset[str], prefix: str) -> list[str]:
+    """A line for each secret file that would be passed over, since its name lacks the prefix."""
     return [
         f"{file}: {NO_SUCH}; did you mean {prefix}{name.upper()}?"
         for name, file in files.items()

@@ -1,4 +1,4 @@
-"""The Hugging Face sequence classifier behind the worker's ``Classifier`` protocol."""
+"""A Hugging Face sequence classifier that keeps the worker's `Classifier` protocol."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 PAD_MULTIPLE = 8
-"""Rows are padded to it on CUDA: tensor cores want multiples of 8, and fewer shapes recur."""
+"""On CUDA rows are padded to a multiple of it: tensor cores want multiples of 8, and fewer shapes
+occur."""
 
 SAMPLES = (
     "i feel so happy that you are here",
@@ -43,17 +44,22 @@ SAMPLES = (
 """Texts of many lengths, by which precisions and kernels are compared (`tuning.py`)."""
 
 CPU_LIMITS = BatchLimits(max_records=256, max_tokens=2_048)
-"""Measured with MiniLM: larger batches leave the processor's cache and are slower."""
+"""Measured with MiniLM: larger batches do not fit the processor's cache and are slower."""
 CUDA_LIMITS = BatchLimits(max_records=4_096, max_tokens=65_536)
-"""Not measured on a GPU yet. Doubling it costs memory and latency."""
+"""Not measured on a GPU yet. Twice as many take more memory and more time per batch."""
 
 
 class TorchClassifier:
     """A checkpoint on a device.
 
-    ``tokenize`` and ``stage`` belong to the batch thread, ``launch`` and ``scores`` to the model
-    thread. On CUDA ``launch`` returns at once, and two batches may be under way, so that the
-    device has the next one before it finishes this one.
+    The batch thread calls `tokenize` and `stage`, the model thread `launch` and `scores`. On CUDA
+    `launch` returns at once, and two batches may be launched, so that the device has the next one
+    before it finishes this one.
+
+    Args:
+        checkpoint: What the checkpoint says of itself.
+        model: Its network on the device; `weights.network` made it.
+        device: The device.
     """
 
     def __init__(
@@ -90,7 +96,7 @@ class TorchClassifier:
         return self.checkpoint.label_shares
 
     def tokenize(self, texts: Sequence[str]) -> list[tuple[Sequence[int], bool]]:
-        """Token ids of each text with special tokens, at most ``max_length``, and if it was cut."""
+        """Token ids of each text with special tokens, and whether the text was truncated."""
         try:
             encodings = self._tokenizer.encode_batch_fast(list(texts))
         except BaseException as error:
@@ -103,8 +109,8 @@ class TorchClassifier:
         """Token ids and attention mask, int64, shape (rows, longest row), in pinned memory on CUDA.
 
         Raises:
-            InferenceError: A token id is outside the embedding table: on CUDA an index error
-                would kill the context, so it is found here.
+            InferenceError: A token id is outside the embedding table. It is found here, since on
+                CUDA an index error ends the context.
         """
         longest = max(len(row) for row in rows)
         if self.device.type == "cuda":
@@ -127,7 +133,15 @@ class TorchClassifier:
     def launch(
         self, staged: tuple[torch.Tensor, torch.Tensor]
     ) -> tuple[torch.Tensor, torch.cuda.Event | None]:
-        """Starts the model; the scores follow into (pinned) host memory."""
+        """Starts the model on a staged batch.
+
+        Returns:
+            The scores, float32, shape (rows, labels), and on CUDA the event after which they are
+            in (pinned) host memory.
+
+        Raises:
+            InferenceError: The call failed.
+        """
         try:
             ids, mask = (tensor.to(self.device, non_blocking=True) for tensor in staged)
             unpadded = self._needs_no_mask and bool(staged[1].all())
@@ -137,8 +151,8 @@ class TorchClassifier:
                 return scores, None
             host = torch.empty(scores.shape, dtype=scores.dtype, pin_memory=True)
             host.copy_(scores, non_blocking=True)
-            # Blocking: by default whoever waits for it keeps a core busy, and that core is missing
-            # to the tokenizer.
+            # Blocking: by default the thread that waits keeps a core busy, and the tokenizer needs
+            # that core.
             done = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
             # On this device's stream: the thread's current device may be another, whose stream
             # has nothing to do, and the buffer would be read before it is written.
@@ -148,7 +162,11 @@ class TorchClassifier:
         return host, done
 
     def scores(self, launched: tuple[torch.Tensor, torch.cuda.Event | None]) -> np.ndarray:
-        """Waits for the one read-back of the batch; float32, shape (rows, labels)."""
+        """Waits until a launched batch is in host memory; float32, shape (rows, labels).
+
+        Raises:
+            InferenceError: The model failed on the device.
+        """
         scores, done = launched
         if done is not None:
             try:
@@ -168,10 +186,14 @@ class TorchClassifier:
         }
 
     def warm_up(self, *, max_records: int, max_tokens: int) -> None:
-        """Runs the batch shapes that will come, so that no message waits for a first time.
+        """Runs the shapes of batches that will come: the first time of a shape takes longer.
+
+        Args:
+            max_records: Most rows of a batch.
+            max_tokens: Most tokens of a batch, padding included.
 
         Raises:
-            Refused: The largest batch does not fit.
+            Refused: A batch does not fit the device's memory, or fails otherwise.
         """
         length = PAD_MULTIPLE
         while True:
@@ -181,8 +203,8 @@ class TorchClassifier:
                 self.run([self.filler(length)] * rows)
             except InferenceError as error:
                 raise Refused(
-                    f"batch.max_tokens: {rows} texts of {length} tokens do not go through the "
-                    f"model on {self.device} ({error}): lower it"
+                    f"batch.max_tokens: the model fails on {self.device} for a batch of {rows} "
+                    f"texts of {length} tokens ({error}): lower it"
                 ) from error
             if length == self.checkpoint.max_length:
                 return
@@ -193,11 +215,11 @@ class TorchClassifier:
         return self.run([ids for ids, _ in self.tokenize(SAMPLES)])
 
     def run(self, rows: Sequence[Sequence[int]]) -> np.ndarray:
-        """Scores of rows of token ids, from staging to read-back; float32, shape (rows, labels)."""
+        """Stages and launches rows of token ids, and waits; float32, shape (rows, labels)."""
         return self.scores(self.launch(self.stage(rows)))
 
     def filler(self, length: int) -> list[int]:
-        """A row of that many tokens. Any token but padding will do: only the shape matters."""
+        """A row of that many tokens, none of them padding: only its shape matters."""
         token = next(i for i in range(2) if i != self.checkpoint.pad_token_id)
         return [token] * length
 
@@ -219,18 +241,18 @@ def load(
     checkpoint: Checkpoint | None = None,
     laps: Laps | None = None,
 ) -> TorchClassifier:
-    """Loads a checkpoint, checks its precision against float32 and chooses kernels.
+    """Loads a checkpoint, and chooses the precision and the kernel of its matrix products.
 
     Args:
         path: The checkpoint directory.
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
-        threads: Threads on a CPU; None takes what the process may use.
-        checkpoint: What ``read(path)`` returned, where it was read before.
-        laps: Gets the seconds of each step, which are logged at the end.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        dtype: `auto`, `float32`, `bfloat16` or `float16`.
+        threads: Threads on a CPU; None: as many as the process may use.
+        checkpoint: What `checkpoint.read` returned, where it was called before.
+        laps: Measures the seconds of each step, which are logged at the end.
 
     Raises:
-        Refused: The checkpoint, the device or the precision is unusable.
+        Refused: The checkpoint, the device or the precision cannot be used.
     """
     laps = laps or Laps()
     checkpoint = checkpoint or checkpoints.read(path)

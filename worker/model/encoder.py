@@ -2,13 +2,13 @@
 
 transformers would build the same networks, yet importing any of its model classes also imports
 dynamo, inductor, sympy and distributed, which nothing here uses: 6 to 9 CPU seconds of a start and
-230 MB of memory. Scores are the library's to within 1e-6: the tests compare every family.
+230 MB of memory. The scores are those of transformers to within 1e-6: tests compare every family.
 
     token ids -> Embedding -> Layer x N -> first token -> head -> logits
                               attention, add, norm, feed forward, add, norm
 
 Only the ordinary case is built here. A configuration or a tensor that is not exactly as expected
-raises ``Unusual``: the checkpoint is then the library's, to be loaded or refused by its rules.
+raises `Unusual`: transformers then loads the checkpoint, or refuses it.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 
 class Output(NamedTuple):
-    """What a forward pass returns, in the shape of the library's."""
+    """What a forward pass returns: it has `logits`, as the outputs of transformers have."""
 
     logits: torch.Tensor
     """Shape (rows, labels)."""
 
 
 class Embedding(nn.Module):
-    """Token ids to vectors: what the token is, plus where it stands."""
+    """Token ids to vectors: the sum of a token's and its position's, normalised."""
 
     def __init__(self, tensors: _Tensors, names: Names, *, width: int, epsilon: float) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class Embedding(nn.Module):
         return normalised
 
     def _placed(self, ids: torch.Tensor) -> torch.Tensor:
-        # Offset: positions count from the padding id on, and padding has the padding id's.
+        # With an offset, tokens count from the padding id on, and padding has the padding id.
         if self._padding is None:
             return self.positions[: ids.shape[1]]
         real = ids.ne(self._padding).int()
@@ -85,7 +85,12 @@ class Layer(nn.Module):
         self._activate = ACTIVATIONS[sizes.activation]
 
     def forward(self, rows: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        """Shape (rows, length, width); ``mask`` is true where a token may be looked at."""
+        """Shape (rows, length, width) to the same.
+
+        Args:
+            rows: Vectors of the tokens.
+            mask: Bool, shape (rows, 1, length, length): true where a token is attended to.
+        """
         query, key, value = (self._split(one(rows)) for one in (self.query, self.key, self.value))
         found = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         found = found.transpose(1, 2).reshape(rows.shape)
@@ -100,7 +105,7 @@ class Layer(nn.Module):
 
 
 class SequenceClassifier(nn.Module):
-    """An encoder and its head. Called as the library's models are."""
+    """An encoder and its head, called as the models of transformers are."""
 
     def __init__(self, tensors: _Tensors, names: Names, sizes: Sizes, labels: int) -> None:
         super().__init__()
@@ -115,10 +120,13 @@ class SequenceClassifier(nn.Module):
         self._squash = names.squash
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> Output:
-        """Logits of each row; both arguments int64, shape (rows, length).
+        """Logits of each row.
 
-        Without a mask nothing is padding, and attention takes its fastest kernel. Who calls knows
-        it on the host: to look here would wait for the device.
+        Args:
+            input_ids: Int64, shape (rows, length).
+            attention_mask: The same: 1 for tokens, 0 for padding. None where nothing is padding:
+                attention then takes its fastest kernel. The caller knows it on the host; finding
+                it out here would wait for the device.
         """
         mask = None
         if attention_mask is not None:
@@ -133,12 +141,12 @@ def build(config: dict[str, Any], tensors: dict[str, torch.Tensor], *, labels: i
     """The network that a checkpoint describes, with its weights.
 
     Args:
-        config: What config.json holds.
+        config: What `config.json` holds.
         tensors: Every tensor of the weights by its name, float32, on the device.
-        labels: Width of the head.
+        labels: The number of labels.
 
     Raises:
-        Unusual: It is of another family, or something differs from the ordinary form.
+        Unusual: The model is of another family, or differs from the ordinary form.
     """
     names = usual(config)
     sizes = sizes_of(config, names)
@@ -149,7 +157,7 @@ def build(config: dict[str, Any], tensors: dict[str, torch.Tensor], *, labels: i
 
 
 class _Tensors:
-    """A checkpoint's tensors: each is taken once, by its name, with the shape that it must have."""
+    """A checkpoint's tensors: each is taken once, by its name, and must have the expected shape."""
 
     def __init__(self, config: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
         self.config = config
@@ -172,8 +180,11 @@ class _Tensors:
         return self._take(f"{name}.weight", (count, width))
 
     def all_used(self) -> None:
-        """Raises ``Unusual`` if a tensor is left that means something."""
-        # Old releases saved the positions 0, 1, 2 ... beside the weights.
+        """Checks that every tensor has been taken.
+
+        Raises:
+            Unusual: One is left, and it is not the positions 0, 1, 2 ... of old releases.
+        """
         left = [name for name in self._left if not name.endswith(".embeddings.position_ids")]
         if left:
             raise Unusual(f"{min(left)} is not part of the network")
@@ -191,7 +202,7 @@ class _Tensors:
     def _take(self, name: str, shape: tuple[int, ...]) -> nn.Parameter:
         tensor = self._left.pop(name, None)
         if tensor is None:
-            raise Unusual(f"{name} is not there")
+            raise Unusual(f"{name} is missing")
         if tuple(tensor.shape) != shape or tensor.dtype != torch.float32:
             raise Unusual(f"{name} is {tensor.dtype} of shape {tuple(tensor.shape)}")
         return nn.Parameter(tensor, requires_grad=False)

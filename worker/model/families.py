@@ -1,7 +1,7 @@
 """The families of models that `encoder.py` builds: how each names its tensors and settings.
 
 Only the ordinary case is described. A configuration that is not exactly as expected raises
-`Unusual`: the checkpoint is then transformers', to be loaded or refused by its rules.
+`Unusual`: transformers then loads the checkpoint, or refuses it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "gelu": nn.functional.gelu,
     "relu": nn.functional.relu,
 }
-"""By the names in config.json; the library has some twenty others."""
+"""By their names in `config.json`; transformers has some twenty others."""
 
 
 class Unusual(Exception):
@@ -28,11 +28,12 @@ class Unusual(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Names:
-    """How one family calls its tensors and settings."""
+    """The names that one family gives to its tensors and settings."""
 
     prefix: str
-    """Of all tensors but the head's."""
+    """What the names of all tensors but the head's begin with."""
     layer: str
+    """What comes before the number of a layer; the names up to `down_norm` follow the number."""
     query: str = "attention.self.query"
     key: str = "attention.self.key"
     value: str = "attention.self.value"
@@ -46,19 +47,19 @@ class Names:
     scores: str
     """The head's last layer."""
     squash: Callable[[torch.Tensor], torch.Tensor] = torch.tanh
-    """Between the two."""
+    """The activation between the two."""
     types: bool = True
-    """Whether token types have embeddings. All texts here are of type 0."""
+    """Whether there are embeddings of token types. All tokens here are of type 0."""
     width: str = "hidden_size"
-    """From here on: names of settings in config.json."""
+    """This and the following: names of settings in `config.json`."""
     layers: str = "num_hidden_layers"
     heads: str = "num_attention_heads"
     inner: str = "intermediate_size"
     activation: str = "hidden_act"
     epsilon: str | None = "layer_norm_eps"
-    """Of the norms; None: 1e-12, which is not a setting."""
+    """The epsilon of the norms; None: it is 1e-12, and no setting."""
     others: frozenset[str] = frozenset()
-    """Names that the library also takes for these settings; with them it decides which counts."""
+    """Names that transformers also takes for these settings, and then decides which counts."""
 
 
 BERT = Names(prefix="bert", layer="encoder.layer", dense="bert.pooler.dense", scores="classifier")
@@ -98,7 +99,7 @@ FAMILIES = {
     "camembert": ROBERTA,
     "distilbert": DISTILBERT,
 }
-"""By ``model_type`` of config.json."""
+"""By `model_type` of `config.json`."""
 
 _ORDINARY: dict[str, tuple[Any, ...]] = {
     "is_decoder": (None, False),
@@ -111,14 +112,17 @@ _ORDINARY: dict[str, tuple[Any, ...]] = {
     "attn_implementation": (None, "sdpa"),
     "_attn_implementation": (None, "sdpa"),
 }
-"""Settings that change the network, and their values that do not."""
+"""Settings that change the network, with the values that leave it as it is built here."""
 
 
 def usual(config: dict[str, Any]) -> Names:
-    """The family's names, where a configuration is of the ordinary form.
+    """The names of a model's family.
+
+    Args:
+        config: What `config.json` holds.
 
     Raises:
-        Unusual: It is not.
+        Unusual: The family is none of `FAMILIES`, or the configuration is not of the ordinary form.
     """
     names = FAMILIES.get(str(config.get("model_type")))
     if names is None:

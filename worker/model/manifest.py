@@ -73,7 +73,8 @@ def _require_shapes(path: Path, values: dict[str, Any]) -> None:
     shares = (values.get("label_distribution") or {}).values()
     if not all(isinstance(share, int | float) for share in shares):
         raise Refused(
-            f"model.checkpoint: label_distribution in manifest.json of {path} is no number"
+            f"model.checkpoint: label_distribution in manifest.json of {path} has a share that is "
+            "no number"
         )
 
 

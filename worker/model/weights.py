@@ -1,8 +1,8 @@
 """A checkpoint's network with its weights: float32, on the device.
 
-The common families are built here, in torch alone (``encoder.py``). Everything else is
-transformers' to load, and its import is paid only then: other families, weights under old names,
-adapters, quantized weights, and a checkpoint that lacks a tensor, which it refuses.
+The common families are built in torch alone (`encoder.py`). transformers, which takes seconds to
+import, loads everything else: other families, weights under old names, adapters and quantized
+weights. It also refuses what lacks a tensor.
 """
 
 from __future__ import annotations
@@ -27,10 +27,14 @@ log = structlog.get_logger(__name__)
 
 
 def network(checkpoint: Checkpoint, device: torch.device) -> nn.Module:
-    """A module that is called with ``input_ids`` and ``attention_mask`` and returns ``logits``.
+    """Loads the network: a module that takes `input_ids` and `attention_mask` and returns `logits`.
+
+    Args:
+        checkpoint: What the checkpoint says of itself.
+        device: Where the weights go.
 
     Raises:
-        Refused: The weights cannot be read, or some are missing.
+        Refused: The weights cannot be read, some are missing, or some have no place.
     """
     try:
         if (checkpoint.path / "adapter_config.json").exists():
@@ -51,7 +55,8 @@ def _tensors(checkpoint: Checkpoint, device: torch.device) -> dict[str, torch.Te
             for name, tensor in load_file(file).items():
                 _require_numbers(checkpoint, name, tensor)
                 dtype = torch.float32 if tensor.is_floating_point() else tensor.dtype
-                # Copied: the file's own pages would change, or kill the process, with the file.
+                # Copied: memory that is mapped to the file would change with it, or, where the
+                # file is cut short, kill the process.
                 tensors[name] = tensor.to(device, dtype, copy=True)
     except (SafetensorError, OSError, ValueError) as error:
         raise Refused(
@@ -61,9 +66,9 @@ def _tensors(checkpoint: Checkpoint, device: torch.device) -> dict[str, torch.Te
 
 
 def _require_numbers(checkpoint: Checkpoint, name: str, tensor: torch.Tensor) -> None:
-    """Refuses whole numbers where nothing says how they became so.
+    """Refuses weights that are whole numbers although the configuration names no quantization.
 
-    transformers would take their values for the weights themselves.
+    transformers would take the numbers for the weights themselves.
     """
     whole = not tensor.is_floating_point() and not name.endswith("_ids")
     if whole and not checkpoint.config.get("quantization_config"):
@@ -74,7 +79,7 @@ def _require_numbers(checkpoint: Checkpoint, name: str, tensor: torch.Tensor) ->
 
 
 def _by_transformers(checkpoint: Checkpoint, device: torch.device) -> nn.Module:
-    import transformers  # noqa: PLC0415 - seconds, paid only for those checkpoints that need them
+    import transformers  # noqa: PLC0415 - seconds, and only these checkpoints need it
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
