@@ -1,13 +1,4 @@
-"""Fine-tune a text classifier, measure it, label sentences with it.
-
-usage: emotion-train run | evaluate | predict ...   (each has a --help of its own)
-
-  run       fine-tune, calibrate, evaluate, save a checkpoint and its report
-  evaluate  metrics and plots of a checkpoint on a split or a file
-  predict   label sentences given as arguments or on standard input
-
-Exit codes: 0 done, 1 a fault of ours, 2 refused (one line says why), 130 interrupted.
-"""
+"""The commands of `emotion-train`: run, evaluate, predict."""
 
 import os
 import sys
@@ -17,11 +8,27 @@ from train import hub
 from train.errors import Refused
 from train.interrupts import interruptible
 
+USAGE = """\
+usage: emotion-train COMMAND [--setting VALUE ...]
+
+Fine-tunes a text classifier, measures it, and labels texts with it.
+
+  run       fine-tune, calibrate, evaluate; save a checkpoint and its report
+  evaluate  metrics and plots of a checkpoint, on a split of a dataset or on a file
+  predict   label texts given as arguments or on standard input
+
+Settings also come from TRAIN_... variables and .env; 'emotion-train run --help' lists them.
+
+Exit codes: 0 done, 1 failed, 2 refused (each wrong thing in one line), 130 interrupted.
+"""
 REFUSED = 2
+"""Exit code where a setting or an input is wrong."""
 INTERRUPTED = 130
+"""Exit code after Ctrl-C or SIGTERM, as shells have it: 128 + SIGINT."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command; returns its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         return _command(given)
@@ -33,14 +40,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("emotion-train: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        # `| head` has read enough. Else the interpreter complains once more when it flushes.
+        # `| head` has read enough. Without this the interpreter complains when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
 
 def _command(given: Sequence[str]) -> int:
     if not given or given[0] in {"-h", "--help"}:
-        print(__doc__, end="", file=sys.stdout if given else sys.stderr)
+        print(USAGE, end="", file=sys.stdout if given else sys.stderr)
         return 0 if given else REFUSED
     command, rest = given[0], given[1:]
     if command not in _COMMANDS:
@@ -56,8 +63,7 @@ def _command(given: Sequence[str]) -> int:
     return 0
 
 
-# What each command needs takes seconds to import, and help and misspelt options do not wait
-# for it: so the imports stand behind the parsing.
+# What a command needs takes seconds to import; help and misspelt options are answered without it.
 
 
 def _run(arguments: Sequence[str]) -> None:
@@ -65,10 +71,10 @@ def _run(arguments: Sequence[str]) -> None:
     from train.settings import RunSettings  # noqa: PLC0415
 
     settings, _ = cli.parse(RunSettings, arguments, command="run")
+    from train.printer import Printer  # noqa: PLC0415
     from train.run import run  # noqa: PLC0415
-    from train.show import Show  # noqa: PLC0415
 
-    run(settings, Show())
+    run(settings, Printer())
 
 
 def _evaluate(arguments: Sequence[str]) -> None:
@@ -77,9 +83,9 @@ def _evaluate(arguments: Sequence[str]) -> None:
 
     settings, _ = cli.parse(EvaluateSettings, arguments, command="evaluate")
     from train.evaluate import evaluate  # noqa: PLC0415
-    from train.show import Show  # noqa: PLC0415
+    from train.printer import Printer  # noqa: PLC0415
 
-    evaluate(settings, Show())
+    evaluate(settings, Printer())
 
 
 def _predict(arguments: Sequence[str]) -> None:
@@ -88,9 +94,9 @@ def _predict(arguments: Sequence[str]) -> None:
 
     settings, texts = cli.parse(PredictSettings, arguments, command="predict", texts=True)
     from train.predict import predict  # noqa: PLC0415
-    from train.show import Show  # noqa: PLC0415
+    from train.printer import Printer  # noqa: PLC0415
 
-    predict(settings, texts, Show())
+    predict(settings, texts, Printer())
 
 
 _COMMANDS = {"run": _run, "evaluate": _evaluate, "predict": _predict}

@@ -1,4 +1,4 @@
-"""One temperature, so that a score of 0.9 is right nine times in ten."""
+"""Calibration: one temperature, so that answers with a score of 0.9 are right nine times in ten."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,37 +9,51 @@ from scipy.optimize import minimize_scalar  # type: ignore[import-untyped]
 
 Floats = NDArray[np.float64]
 
-# Equal-width bins of confidence, as in Guo et al. 2017 (15). Twice as many leaves a few rows
-# in each on a split of 2,000, and the error is then mostly noise.
 BINS = 15
+"""Bins of equal width over the confidence, as many as in Guo et al. 2017. Twice as many leave a few
+rows in each on a split of 2,000, and the error is then mostly noise."""
 
-# A split that is labelled without a mistake has no best temperature: the loss falls all the
-# way to 0. The bound keeps scores from becoming exactly 1.
 LOWEST, HIGHEST = 0.25, 10.0
+"""Bounds of the temperature. A split that is labelled without a mistake has no best one: the loss
+falls all the way to 0. The lower bound keeps scores from becoming exactly 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bin:
-    """One bar of the reliability diagram; the means are 0 where `rows` is."""
+    """One bar of the reliability diagram."""
 
     rows: int
     confidence: float
+    """Mean score of the answers, 0 to 1; 0 where there are no rows."""
     accuracy: float
+    """Share of the answers that are right, 0 to 1; 0 where there are no rows."""
 
 
 def softmax(logits: Floats) -> Floats:
-    """Rows that sum to 1; shape as given."""
+    """Softmax over the last axis, float64: rows that sum to 1, shape as given."""
     shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
     scores: Floats = shifted / shifted.sum(axis=-1, keepdims=True)
     return scores
+
+
+def probabilities(logits: Floats, temperature: float) -> Floats:
+    """Softmax of logits / temperature: the scores that the worker publishes; shape as given.
+
+    `worker/model/classifier.py` has the same in float32; `tests/unit/model/test_agreement.py`
+    compares.
+    """
+    return softmax(logits / temperature)
 
 
 def fit_temperature(logits: Floats, targets: Sequence[int]) -> float:
     """The temperature with the least negative log likelihood (Guo et al., ICML 2017).
 
     Args:
-        logits: Float, one row a text and one column a label.
-        targets: One column index a text.
+        logits: Float64, shape (texts, labels).
+        targets: The right column of each text.
+
+    Returns:
+        A temperature from `LOWEST` to `HIGHEST`.
     """
     rows = np.arange(len(targets))
     columns = np.asarray(targets)
@@ -55,7 +69,12 @@ def fit_temperature(logits: Floats, targets: Sequence[int]) -> float:
 
 
 def reliability(scores: Floats, targets: Sequence[int]) -> tuple[Bin, ...]:
-    """Confidence against accuracy in `BINS` equal widths of the best score."""
+    """Confidence and accuracy of the answers in `BINS` equal widths of confidence.
+
+    Args:
+        scores: Float64, shape (texts, labels), rows that sum to 1.
+        targets: The right column of each text.
+    """
     confidence = scores.max(axis=1)
     right = scores.argmax(axis=1) == np.asarray(targets)
     places = np.minimum((confidence * BINS).astype(int), BINS - 1)
@@ -74,6 +93,6 @@ def reliability(scores: Floats, targets: Sequence[int]) -> tuple[Bin, ...]:
 
 
 def expected_calibration_error(scores: Floats, targets: Sequence[int]) -> float:
-    """Mean distance of confidence and accuracy over the bins, weighted by their rows; 0 to 1."""
+    """Mean difference between confidence and accuracy over the bins, weighted by rows; 0 to 1."""
     bins = reliability(scores, targets)
     return sum(b.rows * abs(b.confidence - b.accuracy) for b in bins) / max(1, len(targets))

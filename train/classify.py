@@ -1,7 +1,6 @@
-"""A checkpoint as `evaluate` and `predict` use it: texts -> logits -> scores."""
+"""A checkpoint as `evaluate` and `predict` use it: texts to logits to scores."""
 
 import inspect
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,37 +13,39 @@ from safetensors import SafetensorError
 from tokenizers import Tokenizer
 from transformers import AutoModelForSequenceClassification, logging
 
-from train import calibrate, manifest
-from train.encoder import length_limit
-from train.errors import Refused, first_line
-from train.given.checkpoint import passed_over, trouble
+from train import calibrate, lengths, manifest
+from train.errors import Refused
+from train.given.directory import trouble
+from train.given.library import first_line, passed_over
 from train.recipe import Machine
 
 Floats = NDArray[np.float64]
 
-# Padded tokens in one call of the model. On a CPU 1,024 to 2,048 is fastest (its cache is full
-# beyond: twice as many is slower); a GPU needs more work at a time to be busy.
 TOKEN_BUDGET = {"cpu": 2048, "cuda": 32768}
-
-DEFAULT_MAX_LENGTH = 512
+"""Tokens, padding included, in one call of the model, by device. On a CPU 1,024 to 2,048 are
+fastest: beyond, its cache is full, and twice as many are slower. A GPU needs more work at a time to
+be busy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Classifier:
-    """A loaded checkpoint. `labels` are in the order of the columns of its logits."""
+    """A loaded checkpoint."""
 
     labels: tuple[str, ...]
+    """In the order of the columns of the logits."""
     facts: manifest.Manifest
     max_length: int
+    """Most tokens of a text, special tokens included; the rest is truncated."""
     model: Any
     tokenizer: Tokenizer
     device: str
+    """`cpu` or `cuda`."""
     pad_id: int
 
     def logits(self, texts: Sequence[str]) -> Floats:
-        """One row a text in the order given, one column a label; before the temperature.
+        """Logits before the temperature: float64, shape (texts, labels), in the order of the texts.
 
-        Texts of similar length run together, so little of a batch is padding.
+        Texts of similar length share a batch, so that little of it is padding.
         """
         encodings = self.tokenizer.encode_batch_fast(list(texts))
         ids = [encoding.ids for encoding in encodings]
@@ -59,8 +60,8 @@ class Classifier:
         return found
 
     def scores(self, texts: Sequence[str]) -> Floats:
-        """softmax(logits / temperature): what the worker publishes; rows sum to 1."""
-        return calibrate.softmax(self.logits(texts) / self.facts.temperature)
+        """The scores that the worker would publish: float64, shape (texts, labels)."""
+        return calibrate.probabilities(self.logits(texts), self.facts.temperature)
 
     def _padded(self, rows: Sequence[Sequence[int]]) -> dict[str, Any]:
         width = max(len(row) for row in rows)
@@ -73,9 +74,11 @@ class Classifier:
 
 
 def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Row numbers in batches of at most `budget` padded tokens, shortest first.
+    """Row numbers in batches, shortest rows first.
 
-    A row longer than the budget is a batch by itself.
+    Args:
+        lengths: Tokens of each row.
+        budget: Most tokens of a batch, padding included. A longer row is a batch by itself.
     """
     batch: list[int] = []
     for row in sorted(range(len(lengths)), key=lambda row: lengths[row]):
@@ -89,19 +92,50 @@ def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
 
 
 def load(checkpoint: Path, *, on: Machine) -> Classifier:
-    """The checkpoint on its device; only safetensors, and never code of its own.
+    """Loads a checkpoint: only safetensors, and never code of its own.
+
+    Args:
+        checkpoint: Its directory.
+        on: The device and the precision of the weights.
 
     Raises:
-        Refused: It is not there, damaged, or no single-label classifier.
+        Refused: It is missing, damaged, or no single-label classifier.
     """
     if wrong := trouble(checkpoint):
         raise Refused(f"checkpoint: {wrong}")
     for needed in ("config.json", "tokenizer.json"):
         if not (checkpoint / needed).is_file():
-            raise Refused(f"checkpoint {checkpoint}: no {needed}")
+            raise Refused(f"checkpoint {checkpoint}: there is no {needed} in it")
     if not list(checkpoint.glob("*.safetensors")):
-        raise Refused(f"checkpoint {checkpoint}: no safetensors weights")
+        raise Refused(f"checkpoint {checkpoint}: there are no weights in it (*.safetensors)")
     facts = manifest.read(checkpoint)
+    model, tokenizer = _loaded(checkpoint, on)
+    labels = _labels(checkpoint, model.config, facts)
+    if model.config.pad_token_id is None:
+        raise Refused(
+            f"checkpoint {checkpoint}: config.json has no pad_token_id, so that texts of different"
+            " lengths cannot share a batch"
+        )
+    try:
+        max_length = lengths.of_checkpoint(
+            checkpoint, model.config.to_dict(), asked=facts.max_length
+        )
+    except Refused as refusal:
+        raise Refused(f"checkpoint {checkpoint}: {refusal}") from refusal
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(max_length)
+    return Classifier(
+        labels=labels,
+        facts=facts,
+        max_length=max_length,
+        model=model.to(on.device).eval(),
+        tokenizer=tokenizer,
+        device=on.device,
+        pad_id=model.config.pad_token_id,
+    )
+
+
+def _loaded(checkpoint: Path, on: Machine) -> tuple[Any, Tokenizer]:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
@@ -120,8 +154,8 @@ def load(checkpoint: Path, *, on: Machine) -> Classifier:
         raise Refused(f"checkpoint {checkpoint}: {first_line(error)}") from error
     if info["missing_keys"]:
         raise Refused(
-            f"checkpoint {checkpoint}: no weights for {min(info['missing_keys'])}"
-            " (a base model? train it first)"
+            f"checkpoint {checkpoint}: the weights lack {min(info['missing_keys'])}: if it is a"
+            " base model, fine-tune it first"
         )
     if lost := passed_over(info["unexpected_keys"], model.base_model_prefix):
         raise Refused(
@@ -129,39 +163,19 @@ def load(checkpoint: Path, *, on: Machine) -> Classifier:
             " something else: the configuration or the library's version is not the one that it"
             " was trained with"
         )
-    labels = _labels(checkpoint, model.config, facts)
-    max_length = facts.max_length or length_limit(
-        asked=DEFAULT_MAX_LENGTH,
-        tokenizer_limit=_tokenizer_limit(checkpoint),
-        config=model.config.to_dict(),
-    )
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(max_length)
-    return Classifier(
-        labels=labels,
-        facts=facts,
-        max_length=max_length,
-        model=model.to(on.device).eval(),
-        tokenizer=tokenizer,
-        device=on.device,
-        pad_id=model.config.pad_token_id or 0,
-    )
+    return model, tokenizer
 
 
 def _labels(checkpoint: Path, config: Any, facts: manifest.Manifest) -> tuple[str, ...]:
     kind = config.problem_type
     if kind not in (None, "single_label_classification") or config.num_labels < 2:  # noqa: PLR2004
-        what = kind or "one output"
-        raise Refused(f"checkpoint {checkpoint}: {what}; only single-label classifiers are read")
+        what = kind or "regression (one label)"
+        raise Refused(f"checkpoint {checkpoint}: is for {what}; one label of several is needed")
+    if set(config.id2label) != set(range(config.num_labels)):
+        raise Refused(f"checkpoint {checkpoint}: id2label does not name each of its labels")
     labels = tuple(str(config.id2label[i]) for i in range(config.num_labels))
+    if len(set(labels)) < len(labels):
+        raise Refused(f"checkpoint {checkpoint}: id2label names a label twice")
     if facts.labels and facts.labels != labels:
         raise Refused(f"checkpoint {checkpoint}: manifest.json and config.json differ in labels")
     return labels
-
-
-def _tokenizer_limit(checkpoint: Path) -> float:
-    try:
-        text = (checkpoint / "tokenizer_config.json").read_text(encoding="utf-8")
-        return float(json.loads(text).get("model_max_length") or DEFAULT_MAX_LENGTH)
-    except (OSError, ValueError):
-        return DEFAULT_MAX_LENGTH

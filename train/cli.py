@@ -1,4 +1,4 @@
-"""Command line and environment -> settings, or one line for each thing that is wrong with them."""
+"""Command line and environment to settings, or one line for each thing that is wrong with them."""
 
 from collections.abc import Sequence
 from typing import TypeVar
@@ -13,10 +13,19 @@ AnySettings = TypeVar("AnySettings", bound=Settings)
 def parse(
     settings: type[AnySettings], arguments: Sequence[str], *, command: str, texts: bool = False
 ) -> tuple[AnySettings, tuple[str, ...]]:
-    """The settings, and the positional texts where `texts` allows them.
+    """Reads the settings of a command.
+
+    Args:
+        settings: The class of its settings.
+        arguments: The command line, without the program and the command.
+        command: The command.
+        texts: Whether it takes positional texts.
+
+    Returns:
+        The settings, and the positional texts.
 
     Raises:
-        Refused: An option, a variable or a value is not known or out of range; one line each.
+        Refused: An option or a variable is unknown, or a value is out of range; one line each.
         SystemExit: Help was asked for, and printed.
     """
     try:

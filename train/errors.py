@@ -1,20 +1,20 @@
-"""Failures that a user can mend, and their one line."""
+"""Failures that the user can mend, each in one line."""
 
 from collections.abc import Callable
 
 
 class Refused(Exception):
-    """Wrong settings or input: one clear line for standard error, exit code 2.
+    """A setting or an input is wrong: one line on standard error, exit code 2.
 
-    The message names the thing at fault and, where there is one, the way out.
+    The message names what is wrong and, where there is one, the way out.
     """
 
 
 def refuse_together(*checks: Callable[[], object]) -> None:
-    """Run every check, also after one that refused.
+    """Runs every check, also after one that refused.
 
     Raises:
-        Refused: With the lines of all that refused, in their order.
+        Refused: With the lines of all the checks that refused, in their order.
     """
     lines = []
     for check in checks:
@@ -24,9 +24,3 @@ def refuse_together(*checks: Callable[[], object]) -> None:
             lines.append(str(refusal))
     if lines:
         raise Refused("\n".join(lines))
-
-
-def first_line(error: BaseException) -> str:
-    """What a library's error says, without its paragraphs of advice."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    return next((line for line in lines if line), type(error).__name__)

@@ -1,20 +1,20 @@
-"""`emotion-train evaluate`: a checkpoint on a split or a file."""
+"""`emotion-train evaluate`: measures a checkpoint on a split of a dataset, or on a file."""
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from train import classify, metrics, recipe, report
-from train.calibrate import Floats, softmax
-from train.checkpoint import is_full
+from train.calibrate import Floats, probabilities
 from train.dataset import Columns, Split, load_for_evaluation
 from train.errors import Refused
+from train.output import is_full
+from train.printer import Printer
 from train.settings import EvaluateSettings
-from train.show import Show
 
 
-def evaluate(settings: EvaluateSettings, show: Show) -> None:
-    """Metrics to the screen and to `--json`, one line a row to `--predictions`.
+def evaluate(settings: EvaluateSettings, printer: Printer) -> None:
+    """Prints the metrics; writes the files that the options name.
 
     Raises:
         Refused: Anything that the user can mend.
@@ -31,15 +31,20 @@ def evaluate(settings: EvaluateSettings, show: Show) -> None:
     )
     logits = classifier.logits(split.texts)
     if settings.predictions_file is not None:
-        scores = softmax(logits / classifier.facts.temperature)
+        scores = probabilities(logits, classifier.facts.temperature)
         _write(settings.predictions_file, "".join(_predictions(split, scores, classifier.labels)))
-    show.line(f"{settings.dataset}: {split.name}, {len(split):,} rows, {on.device}, {on.precision}")
+    printer.line(
+        f"{settings.dataset}: {split.name}, {len(split):,} rows, {on.device}, {on.precision}"
+    )
     if split.targets is None:
         if settings.json_file is not None or settings.report is not None:
-            raise Refused(f"{split.name}: no labels ({settings.label_column!r}), so no metrics")
-        show.line("no labels, so no metrics")
+            raise Refused(
+                f"{split.name}: has no labels (column {settings.label_column!r}), so there are no"
+                " metrics"
+            )
+        printer.line("no labels, so there are no metrics")
         return
-    _measure(settings, classifier, split, logits, show)
+    _measure(settings, classifier, split, logits, printer)
 
 
 def _measure(
@@ -47,7 +52,7 @@ def _measure(
     classifier: classify.Classifier,
     split: Split,
     logits: Floats,
-    show: Show,
+    printer: Printer,
 ) -> None:
     temperature = classifier.facts.temperature
     figures = metrics.measure(
@@ -56,7 +61,7 @@ def _measure(
     result = report.measured(
         split, logits, figures, labels=classifier.labels, temperature=temperature
     )
-    # Files first: a reader of the screen that goes away (`| head`) must not cost them.
+    # The files first: they are written also where nobody reads the output to its end (`| head`).
     if settings.json_file is not None:
         facts = {
             **figures.as_json(),
@@ -70,7 +75,7 @@ def _measure(
             report.write_pictures(settings.report, result, temperature=temperature)
         except OSError as error:
             raise Refused(f"--report {settings.report}: {error.strerror}") from error
-    report.show_figures(show, result)
+    report.print_figures(printer, result)
 
 
 def _predictions(split: Split, scores: Floats, labels: Sequence[str]) -> list[str]:
@@ -84,7 +89,7 @@ def _predictions(split: Split, scores: Floats, labels: Sequence[str]) -> list[st
 
 
 def _refuse_unwritable(path: Path | None, option: str) -> None:
-    """Before minutes of work, not after."""
+    """Checks before minutes of work, not after."""
     if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
         what = "is a directory" if path.is_dir() else "no such directory"
         raise Refused(f"--{option} {path}: {what}")

@@ -1,4 +1,4 @@
-"""Fine-tunes with the Hugging Face Trainer and keeps the best epoch."""
+"""Fine-tunes with the Hugging Face `Trainer` and keeps the best epoch."""
 
 import contextlib
 import math
@@ -25,10 +25,10 @@ from train.errors import Refused
 from train.freeze import lower_layers
 from train.history import History, from_log
 from train.metrics import macro_f1
+from train.printer import Printer
 from train.progress import ProgressReport
 from train.recipe import Machine, trainer_options
 from train.settings import RunSettings
-from train.show import Show
 
 
 def finetune(
@@ -38,35 +38,38 @@ def finetune(
     settings: RunSettings,
     on: Machine,
     folder: Path,
-    show: Show,
+    printer: Printer,
 ) -> History:
-    """Train `encoder.model` in place; afterwards it has the weights of the best epoch.
+    """Trains `encoder.model` in place; afterwards it has the weights of the best epoch.
 
     Args:
         encoder: The base model with its new head.
         corpus: With the splits `train` and `validation`.
         settings: The user's.
         on: The machine.
-        folder: For epoch checkpoints; one that is there already is gone on from.
-        show: Where progress is shown.
+        folder: For a checkpoint per epoch. Where it has one, the training resumes from the last.
+        printer: Prints the progress.
+
+    Returns:
+        The losses and the metrics of the epochs.
 
     Raises:
-        Refused: The GPU's memory does not hold a batch, or the loss is no longer a number.
+        Refused: The GPU has too little memory for a batch, or the loss is not a number.
     """
     steps = math.ceil(len(corpus.splits["train"]) / settings.batch_size * settings.epochs)
     options = trainer_options(
         settings, on=on, hidden_size=encoder.hidden_size, steps=steps, folder=folder
     )
-    progress = ProgressReport(show=show, batch_size=settings.batch_size)
+    progress = ProgressReport(printer=printer, batch_size=settings.batch_size)
     callbacks: list[Any] = [progress]
     if settings.early_stop:
         callbacks.append(EarlyStoppingCallback(early_stopping_patience=settings.early_stop))
     train = rows(encoder, corpus.splits["train"])
-    # Similar lengths together: the Trainer evaluates in the order given.
+    # Similar lengths share a batch: the Trainer evaluates in the order of the rows.
     validation = rows(encoder, corpus.splits["validation"], by_length=True)
     resume = get_last_checkpoint(str(folder)) if folder.is_dir() else None
     if resume:
-        show.line(f"going on from {Path(resume).name} in {folder}")
+        printer.line(f"resuming from {Path(resume).name} in {folder}")
     with (
         _memory_refused(settings.batch_size),
         lower_layers(
@@ -74,7 +77,7 @@ def finetune(
             layers=settings.freeze_layers,
             token_ids=[*train["input_ids"], *validation["input_ids"]],
             on=on,
-            show=show,
+            printer=printer,
         ),
     ):
         trainer = Trainer(
@@ -98,7 +101,13 @@ def finetune(
 
 
 def rows(encoder: Encoder, split: Split, *, by_length: bool = False) -> Any:
-    """A split as the Trainer takes it: token ids without padding, and `labels`."""
+    """A split as the Trainer takes it: token ids without padding, and `labels`.
+
+    Args:
+        encoder: Tokenizes the texts.
+        split: Its rows have targets.
+        by_length: Whether the rows are sorted by their number of tokens.
+    """
     columns = dict(encoder.tokenize(split.texts))
     columns["labels"] = list(split.targets or ())  # type: ignore[arg-type]
     if by_length:
@@ -120,4 +129,6 @@ def _memory_refused(batch_size: int) -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:
-        raise Refused(f"out of GPU memory: --batch-size {batch_size} is too much") from error
+        raise Refused(
+            f"the GPU has too little memory: lower --batch-size, which is {batch_size}"
+        ) from error

@@ -1,4 +1,4 @@
-"""The end of a run: the saved files are measured, and get their manifest and report."""
+"""The end of a run: measures the saved files, and adds their manifest and report."""
 
 import datetime as dt
 import importlib.metadata
@@ -10,9 +10,9 @@ from train import classify, manifest, metrics, report
 from train.calibrate import fit_temperature
 from train.dataset import Corpus
 from train.history import History
+from train.printer import Printer
 from train.recipe import Machine
 from train.settings import RunSettings
-from train.show import Show
 
 _LIBRARIES = ("torch", "transformers", "tokenizers", "datasets", "accelerate", "scikit-learn")
 
@@ -25,11 +25,21 @@ def finish(
     history: History,
     on: Machine,
     learning_rate: float,
-    show: Show,
+    printer: Printer,
 ) -> None:
-    """Measure the saved files themselves, as `evaluate` will, and add manifest and report.
+    """Measures the saved files themselves, as `evaluate` will, and adds manifest and report.
 
-    In float32 whatever the training precision, so that the figures are the checkpoint's own.
+    They are measured in float32, whatever the precision of the training: the metrics are those of
+    the checkpoint.
+
+    Args:
+        saved: The checkpoint directory.
+        settings: The user's.
+        corpus: The dataset; the temperature is fitted on its split `validation`.
+        history: Losses and metrics of the epochs, for the report.
+        on: The machine of the training.
+        learning_rate: The peak learning rate, for the manifest.
+        printer: Prints the metrics.
     """
     exact = Machine(device=on.device, name=on.name, precision="float32")
     classifier = classify.load(saved, on=exact)
@@ -66,11 +76,11 @@ def finish(
         labels=corpus.labels,
         temperature=temperature,
     )
-    show.heading("Evaluation")
+    printer.heading("Evaluation")
     if last == "validation":
-        show.line("no test split with labels: the figures are those of validation")
-    show.line(f"temperature {temperature:.4f}, fitted on validation")
-    report.show_figures(show, result)
+        printer.line("there is no test split with labels: these are the metrics on validation")
+    printer.line(f"temperature {temperature:.4f}, fitted on validation")
+    report.print_figures(printer, result)
     report.write_pictures(saved / "report", result, temperature=temperature)
     report.write_card(saved / "report", facts, history, result)
     text = json.dumps(facts.model_dump(mode="json"), indent=2, ensure_ascii=False)
@@ -125,6 +135,6 @@ def _facts(
 
 
 def _public_name(name: str) -> str:
-    """A checkpoint travels: of a local path it keeps the last part, not the user's folders."""
+    """A name without the user's directories: a checkpoint is copied to other machines."""
     path = Path(name).expanduser()
     return path.resolve().name if path.exists() else name

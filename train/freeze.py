@@ -1,4 +1,4 @@
-"""The lower layers of a model frozen: their outputs are computed once and looked up afterwards."""
+"""Frozen lower layers: their outputs are computed once and looked up in every epoch."""
 
 import contextlib
 import time
@@ -10,20 +10,20 @@ import torch
 from train.classify import TOKEN_BUDGET, batches
 from train.encoder import Encoder
 from train.errors import Refused
+from train.printer import Printer
 from train.recipe import Machine
-from train.show import Show
 
 KNOWN = ("bert", "roberta", "xlm-roberta")
-"""Model types whose layers take nothing but hidden states and the mask. In others (DeBERTa,
-MPNet) the layers also read the positions, and a model cut in two would compute something else."""
+"""Model types whose layers take nothing but hidden states and the mask. In others (DeBERTa, MPNet)
+the layers also read the positions: the upper half alone would compute something else."""
 
 
 class LookedUp(torch.nn.Module):
-    """Stands where the embeddings were, and gives the outputs of all that is frozen.
+    """Takes the place of the embeddings, and returns the outputs of the frozen layers.
 
     Args:
-        outputs: A text's token ids without padding -> float32 `[tokens, hidden]`.
-        pad_id: The id that fills up a batch.
+        outputs: By a text's token ids without padding: float32, shape (tokens, hidden size).
+        pad_id: The id that pads a batch.
     """
 
     def __init__(self, outputs: dict[tuple[int, ...], torch.Tensor], *, pad_id: int) -> None:
@@ -32,7 +32,7 @@ class LookedUp(torch.nn.Module):
         self._pad_id = pad_id
 
     def forward(self, input_ids: torch.Tensor, **_: Any) -> torch.Tensor:
-        """`[texts, tokens]` -> `[texts, tokens, hidden]`, zero where a text is padded."""
+        """Shape (texts, tokens) to (texts, tokens, hidden size), zero where a text is padded."""
         rows = [self._outputs[_unpadded(row, self._pad_id)] for row in input_ids.tolist()]
         states = torch.zeros(*input_ids.shape, rows[0].shape[1])
         for state, row in zip(states, rows, strict=True):
@@ -42,23 +42,23 @@ class LookedUp(torch.nn.Module):
 
 @contextlib.contextmanager
 def lower_layers(
-    encoder: Encoder, *, layers: int, token_ids: Sequence[list[int]], on: Machine, show: Show
+    encoder: Encoder, *, layers: int, token_ids: Sequence[list[int]], on: Machine, printer: Printer
 ) -> Iterator[None]:
-    """Within the block `encoder.model` has only the layers above the frozen ones.
+    """Freezes lower layers: within the block `encoder.model` has only the layers above them.
 
-    It takes the same inputs as before and gives the same outputs, for the given texts alone. After
-    the block it is complete again. The outputs are computed without dropout and held in main
-    memory: tokens of all texts x hidden size x 4 bytes.
+    It takes the same inputs and returns the same outputs as the whole model, but only for the given
+    texts. After the block it is whole again. The outputs of the frozen layers are computed without
+    dropout and held in main memory: tokens of all texts x hidden size x 4 bytes.
 
     Args:
         encoder: The base model.
-        layers: How many are frozen, with the embeddings; 0 freezes nothing.
-        token_ids: Of every text that the model will see, without padding.
+        layers: Number of layers to freeze, together with the embeddings; 0 freezes nothing.
+        token_ids: Token ids, without padding, of every text that the model will see.
         on: The machine.
-        show: Where the time and the memory are shown.
+        printer: Prints the seconds and the memory that the outputs take.
 
     Raises:
-        Refused: The model has fewer layers, or is of a type whose layers are not known.
+        Refused: The model has fewer layers, or its type is none of `KNOWN`.
     """
     if not layers:
         yield
@@ -68,7 +68,7 @@ def lower_layers(
     try:
         stack.layer = every[:layers]
         looked_up = LookedUp(
-            _outputs(encoder, base, token_ids, on=on, show=show),
+            _outputs(encoder, base, token_ids, on=on, printer=printer),
             pad_id=encoder.model.config.pad_token_id,
         )
         base.embeddings, stack.layer = looked_up, every[layers:]
@@ -82,7 +82,7 @@ def _parts(encoder: Encoder, layers: int) -> tuple[Any, Any]:
     if kind not in KNOWN:
         raise Refused(
             f"--freeze-layers {layers}: base model {encoder.name!r} is of type {kind}; layers"
-            f" can be frozen in {', '.join(KNOWN)}"
+            f" can be frozen in the types {', '.join(KNOWN)}"
         )
     if encoder.tokenizer.padding_side != "right":
         raise Refused(
@@ -96,7 +96,7 @@ def _parts(encoder: Encoder, layers: int) -> tuple[Any, Any]:
 
 
 def _outputs(
-    encoder: Encoder, base: Any, token_ids: Sequence[list[int]], *, on: Machine, show: Show
+    encoder: Encoder, base: Any, token_ids: Sequence[list[int]], *, on: Machine, printer: Printer
 ) -> dict[tuple[int, ...], torch.Tensor]:
     began = time.monotonic()
     texts = list(dict.fromkeys(map(tuple, token_ids)))
@@ -114,7 +114,7 @@ def _outputs(
                 # A copy: a slice would keep the whole batch with its padding.
                 found[texts[row]] = state[: len(texts[row])].clone()
     size = sum(state.nbytes for state in found.values())
-    show.line(
+    printer.line(
         f"outputs of the frozen layers for {len(texts):,} texts: "
         f"{time.monotonic() - began:.0f} s, {size / 2**20:.0f} MiB of memory"
     )
@@ -122,7 +122,7 @@ def _outputs(
 
 
 def _unpadded(row: list[int], pad_id: int) -> tuple[int, ...]:
-    # From the end only: a text that spells out the padding token has it in the middle.
+    # From the end only: a text in which the padding token is written has it in the middle.
     end = len(row)
     while end and row[end - 1] == pad_id:
         end -= 1

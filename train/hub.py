@@ -1,29 +1,30 @@
-"""Whether the model hub can be reached, found out in seconds instead of retries."""
+"""The Hugging Face hub: whether it has a name, answered within seconds also without a network."""
 
 import os
 import sys
 from pathlib import Path
 from typing import Literal
 
-from train.errors import Refused, first_line
-from train.given.checkpoint import nearby
+from train.errors import Refused
+from train.given.directory import nearby
+from train.given.library import first_line
 
-# Seconds. A hub that is there answers within one; the libraries' own retries take 23 s with no
-# name service and minutes behind a firewall that drops packets.
 PROBE_TIMEOUT = 5.0
+"""Seconds. A hub that can be reached answers within one; the libraries' own retries take 23 s
+without a name service, and minutes behind a firewall that drops packets."""
 
 Kind = Literal["dataset", "model"]
 
 
 def is_local(name: str) -> bool:
-    """Whether `name` is meant as a path: it exists, or is spelled as one."""
+    """Whether a name is meant as a path: it exists, or is written as one."""
     return Path(name).exists() or name.startswith((".", "/", "~", "\\"))
 
 
 def quiet() -> None:
-    """Switch off telemetry, adverts and progress bars of the Hugging Face libraries.
+    """Switches off telemetry, adverts and progress bars of the Hugging Face libraries.
 
-    They read these when imported, so this comes first.
+    They read these variables when they are imported: call it before.
     """
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -31,7 +32,7 @@ def quiet() -> None:
 
 
 def stay_local() -> None:
-    """No request to the hub from now on: what is not in a path or the cache is not there."""
+    """Stops all requests to the hub: from now on only paths and the cache are read."""
     from huggingface_hub import constants  # noqa: PLC0415 - after quiet()
 
     os.environ["HF_HUB_OFFLINE"] = "1"
@@ -41,10 +42,14 @@ def stay_local() -> None:
 
 
 def look_up(name: str, kind: Kind) -> None:
-    """Check that the hub has `name`; with no way to the hub, fall back to the local cache.
+    """Asks the hub whether it has a name; where it cannot be reached, the cache has to do.
+
+    Args:
+        name: As the user wrote it.
+        kind: What it is the name of.
 
     Raises:
-        Refused: The hub answers that there is no such name, or that it is not ours to read.
+        Refused: The hub answers that there is no such name, or that it may not be read.
     """
     # Importing these takes a second, which `--help` and local paths do not have to pay.
     from huggingface_hub import HfApi  # noqa: PLC0415
@@ -60,14 +65,17 @@ def look_up(name: str, kind: Kind) -> None:
     try:
         probe(name, timeout=PROBE_TIMEOUT)
     except HFValidationError as error:
-        raise Refused(f"{kind} {name!r}: no such directory, nor is it a hub name") from error
+        raise Refused(
+            f"{kind} {name!r}: there is no such directory, and it cannot be a name on the hub"
+        ) from error
     except GatedRepoError as error:
-        raise Refused(f"{kind} {name!r}: the hub asks for its terms to be accepted") from error
+        raise Refused(f"{kind} {name!r}: accept its terms on the hub first") from error
     except RepositoryNotFoundError as error:
         raise Refused(
-            f"{kind} {name!r}: no such directory, nor a {kind} on the hub{nearby(Path(name))}"
+            f"{kind} {name!r}: there is no such directory, and no such {kind} on the hub"
+            f"{nearby(Path(name))}"
         ) from error
     except HfHubHTTPError as error:
-        raise Refused(f"{kind} {name!r}: the hub refused: {first_line(error)}") from error
-    except Exception:  # noqa: BLE001 - no name, no route, no proxy, told to stay offline: all one
+        raise Refused(f"{kind} {name!r}: the hub refused it: {first_line(error)}") from error
+    except Exception:  # noqa: BLE001 - no name service, no route, no proxy, HF_HUB_OFFLINE: all one
         stay_local()

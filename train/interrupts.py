@@ -1,4 +1,4 @@
-"""Ctrl-C that arrives."""
+"""Ctrl-C that is never lost."""
 
 import contextlib
 import signal
@@ -7,18 +7,19 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-AGAIN_AFTER = 0.01  # seconds
+AGAIN_AFTER = 0.01
+"""Seconds after which a lost Ctrl-C is sent again."""
 
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """SIGINT and SIGTERM raise KeyboardInterrupt in the block, and no library loses it.
+    """Raises KeyboardInterrupt in the block at SIGINT and SIGTERM, and again where it is lost.
 
-    Python drops an exception that a `__del__` or a weak reference's callback raises, be it the
-    user's Ctrl-C: on a small model, one of seven sent while a Trainer starts. A dropped one is
-    sent again. To be entered by the main thread.
+    Python drops an exception that is raised in a `__del__` or in the callback of a weak reference,
+    also the user's Ctrl-C: on a small model one of seven, while a Trainer starts. A dropped one is
+    sent again. Entered by the main thread.
     """
-    # A container's stop is Ctrl-C by another name: the same clearing up has to happen.
+    # SIGTERM is how a container is stopped, and has to clean up as Ctrl-C does.
     handler = signal.signal(signal.SIGTERM, signal.default_int_handler)
     hook = sys.unraisablehook
 
@@ -26,8 +27,8 @@ def interruptible() -> Iterator[None]:
         if not isinstance(unraisable.exc_value, KeyboardInterrupt):
             hook(unraisable)
             return
-        # Not from here, where it would be dropped again.
-        # To the main thread itself, so that it wakes up where it sleeps or waits.
+        # Not raised here, where it would be dropped again; sent to the main thread itself, so that
+        # it wakes up where it sleeps or waits.
         timer = threading.Timer(
             AGAIN_AFTER, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT)
         )

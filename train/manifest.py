@@ -1,4 +1,4 @@
-"""`manifest.json`: what a checkpoint says about itself."""
+"""`manifest.json`: what a checkpoint says of itself. The worker reads it too."""
 
 import hashlib
 from collections.abc import Mapping
@@ -10,48 +10,64 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from train.errors import Refused
 
 FILE = "manifest.json"
+"""Its name in the checkpoint directory."""
+
+HOTTEST = 1e6
+"""Highest temperature, as in the worker. Far above any that a calibration finds: at such a one all
+labels have the same score."""
 
 
 class DatasetFacts(BaseModel):
-    """What the model was trained on; `rows` by split."""
+    """The dataset that the model was trained on."""
 
     model_config = ConfigDict(frozen=True)
 
     name: str = ""
     fingerprint: str = ""
+    """16 hexadecimal digits over texts and labels: `Corpus.fingerprint`."""
     rows: Mapping[str, int] = {}
+    """The number of rows of each split."""
 
 
 class Manifest(BaseModel):
-    """Every field has a default: a plain Hugging Face checkpoint has no manifest at all.
+    """What a checkpoint says of itself.
 
-    Published scores are softmax(logits / temperature). `label_distribution` is each label's
-    share of the training split; `files` maps a file's name to its SHA-256.
+    Every field has a default: a plain Hugging Face checkpoint has no manifest at all.
     """
 
     model_config = ConfigDict(frozen=True)
 
     name: str = ""
     version: str = ""
+    """Of weights and tokenizer: `version`."""
     labels: tuple[str, ...] = ()
-    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
-    max_length: Annotated[int, Field(ge=1)] | None = None
+    """In the order of the logits."""
+    temperature: Annotated[float, Field(gt=0, le=HOTTEST, strict=True)] = 1.0
+    """Logits are divided by it before the softmax."""
+    max_length: Annotated[int, Field(ge=1, strict=True)] | None = None
+    """Most tokens of a text, special tokens included."""
     base_model: str = ""
     dataset: DatasetFacts = DatasetFacts()
     metrics: Mapping[str, Mapping[str, Any]] = {}
+    """By split: `Figures.as_json`."""
     label_distribution: Mapping[str, float] = {}
+    """Each label's share of the training split."""
     files: Mapping[str, str] = {}
+    """SHA-256 of each file, by its name."""
     libraries: Mapping[str, str] = {}
+    """Versions of Python and of the libraries, by name."""
     created: str = ""
+    """Time in UTC, ISO 8601."""
     seed: int | None = None
     settings: Mapping[str, Any] = {}
+    """Those of the run, with the device, the precision and the learning rate that were chosen."""
 
 
 def read(checkpoint: Path) -> Manifest:
-    """The manifest, or its defaults where there is none.
+    """Reads a checkpoint's manifest; without one, the defaults.
 
     Raises:
-        Refused: It is there and not readable as one.
+        Refused: The file cannot be read, or an entry has another shape.
     """
     path = checkpoint / FILE
     try:
@@ -59,7 +75,7 @@ def read(checkpoint: Path) -> Manifest:
     except FileNotFoundError:
         return Manifest(name=checkpoint.resolve().name)
     except (OSError, UnicodeDecodeError) as error:
-        raise Refused(f"{path}: not readable") from error
+        raise Refused(f"{path}: cannot be read") from error
     try:
         return Manifest.model_validate_json(text)
     except ValidationError as error:
@@ -69,10 +85,10 @@ def read(checkpoint: Path) -> Manifest:
 
 
 def version(checkpoint: Path) -> str:
-    """12 hex digits of SHA-256 over the bytes of the weights, then of tokenizer.json.
+    """12 hexadecimal digits of SHA-256 over the bytes of the weights, then of `tokenizer.json`.
 
-    Sharded weights count in the order of their names. Nothing else does: two checkpoints with
-    one version give every text the same logits.
+    Shards count in the order of their names; no other file counts. Two checkpoints of one version
+    give every text the same logits.
     """
     digest = hashlib.sha256()
     for path in (*sorted(checkpoint.glob("model*.safetensors")), checkpoint / "tokenizer.json"):
@@ -83,7 +99,7 @@ def version(checkpoint: Path) -> str:
 
 
 def file_digests(checkpoint: Path) -> dict[str, str]:
-    """SHA-256 of each file of the model itself; the report may be edited freely."""
+    """SHA-256 of each file of the model, by its name; those of the report may be edited."""
     digests = {}
     for path in sorted(checkpoint.iterdir()):
         if path.is_file() and path.name != FILE:

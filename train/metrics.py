@@ -1,4 +1,4 @@
-"""Logits and targets -> the figures of a report."""
+"""The metrics of a split, from logits and targets."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,36 +7,40 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, f1_score, precision_recall_fscore_support
 
-from train.calibrate import expected_calibration_error, softmax
+from train.calibrate import expected_calibration_error, probabilities, softmax
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelFigures:
-    """One label's row of the report; `rows` counts its targets."""
+    """The metrics of one label, 0 to 1."""
 
     label: str
     precision: float
     recall: float
     f1: float
     rows: int
+    """The rows whose target it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """One split's figures; `confusion[i][j]` counts targets i that were labelled j."""
+    """The metrics of one split, 0 to 1."""
 
     rows: int
     accuracy: float
     macro_f1: float
     ece: float
+    """Expected calibration error of the published scores."""
     ece_uncalibrated: float
+    """The same at temperature 1."""
     per_label: tuple[LabelFigures, ...]
     confusion: tuple[tuple[int, ...], ...]
+    """`confusion[i][j]` counts the rows of target i that were labelled j."""
 
     def as_json(self) -> dict[str, object]:
-        """Plain values; `labels` maps a name to its figures."""
+        """The metrics as plain values; `labels` maps a label to its own."""
         return {
             "rows": self.rows,
             "accuracy": self.accuracy,
@@ -56,20 +60,20 @@ class Figures:
 
 
 def macro_f1(targets: Sequence[int], predicted: NDArray[np.intp]) -> float:
-    """Mean F1 over the labels that occur as target or prediction, as scikit-learn has it."""
+    """Mean F1 over the labels that occur as target or prediction, as scikit-learn computes it."""
     return float(f1_score(targets, predicted, average="macro", zero_division=0))
 
 
 def measure(
     logits: Floats, targets: Sequence[int], *, labels: Sequence[str], temperature: float
 ) -> Figures:
-    """The figures of one split.
+    """Computes the metrics of one split.
 
     Args:
-        logits: One row a text, one column a label; before the temperature.
-        targets: One index into `labels` a text.
+        logits: Before the temperature: float64, shape (texts, labels).
+        targets: The right column of each text.
         labels: Names, in the order of the columns.
-        temperature: Of the published scores: softmax(logits / temperature).
+        temperature: That of the published scores.
     """
     predicted = logits.argmax(axis=1)
     every = list(range(len(labels)))
@@ -80,7 +84,7 @@ def measure(
         rows=len(targets),
         accuracy=float(np.mean(predicted == np.asarray(targets))),
         macro_f1=macro_f1(targets, predicted),
-        ece=expected_calibration_error(softmax(logits / temperature), targets),
+        ece=expected_calibration_error(probabilities(logits, temperature), targets),
         ece_uncalibrated=expected_calibration_error(softmax(logits), targets),
         per_label=tuple(
             LabelFigures(

@@ -1,4 +1,4 @@
-"""The rows that a model gets wrong most confidently: bad labels and blind spots come first."""
+"""The most confident mistakes of a model: they show wrong labels, and what it cannot do."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,21 +9,32 @@ from train.calibrate import Floats
 from train.dataset import Split
 
 KEPT = 10
+"""Mistakes in a report."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mistake:
-    """`row` counts from 1; `score` is that of the wrong answer."""
+    """A row that was labelled wrongly."""
 
     row: int
+    """Counted from 1."""
     text: str
     target: str
+    """The label that the row has."""
     label: str
+    """The label that the model answered."""
     score: float
+    """That of the answer."""
 
 
 def most_confident(split: Split, scores: Floats, *, labels: Sequence[str]) -> tuple[Mistake, ...]:
-    """At most `KEPT`, the highest score first."""
+    """The mistakes with the highest scores, at most `KEPT`, the highest first.
+
+    Args:
+        split: Its rows have targets.
+        scores: Float64, shape (texts, labels).
+        labels: Names, in the order of the columns.
+    """
     answers = scores.argmax(axis=1)
     targets = np.asarray(split.targets)
     wrong = np.flatnonzero(answers != targets)

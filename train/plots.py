@@ -1,4 +1,4 @@
-"""The report's pictures. Drawn without pyplot: no display, no global state."""
+"""The pictures of a report, drawn without pyplot: no display, no global state."""
 
 import warnings
 from collections.abc import Sequence
@@ -11,10 +11,18 @@ from train.calibrate import Bin
 from train.history import History
 
 _DOTS_PER_INCH = 120
+"""Sharp on a screen of double density, at about 100 KB a picture."""
 
 
 def confusion(counts: Sequence[Sequence[int]], labels: Sequence[str], path: Path) -> None:
-    """Rows are targets and sum to 1, columns are answers; the numbers are counts."""
+    """Draws a confusion matrix: rows are targets, columns are answers.
+
+    Args:
+        counts: `counts[i][j]`: rows of target i that were labelled j. They are written into the
+            cells; the colour is the share of the row.
+        labels: Names, in the order of rows and columns.
+        path: The file to write.
+    """
     size = max(4.5, 0.8 * len(labels) + 2)
     figure = Figure(figsize=(size, size))
     axes = figure.subplots()
@@ -33,7 +41,7 @@ def confusion(counts: Sequence[Sequence[int]], labels: Sequence[str], path: Path
 
 
 def curves(history: History, path: Path) -> None:
-    """Loss of both splits, and validation accuracy and macro F1, over the epochs."""
+    """Draws the loss on training and validation, and the metrics on validation, over the epochs."""
     figure = Figure(figsize=(9, 3.6))
     loss, quality = figure.subplots(1, 2)
     epochs = [row.epoch for row in history.epochs]
@@ -51,7 +59,7 @@ def curves(history: History, path: Path) -> None:
 
 
 def reliability(before: Sequence[Bin], after: Sequence[Bin], path: Path) -> None:
-    """Accuracy against confidence, before and after the temperature."""
+    """Draws accuracy against confidence, before and after the temperature."""
     figure = Figure(figsize=(9, 4))
     left, right = figure.subplots(1, 2, sharey=True)
     _bars(left, before, "temperature 1")

@@ -1,4 +1,4 @@
-"""`emotion-train predict`: sentences from arguments or standard input."""
+"""`emotion-train predict`: labels texts from the command line or from standard input."""
 
 import json
 import sys
@@ -8,15 +8,20 @@ from typing import BinaryIO
 from train import classify, recipe
 from train.dataset import check_text
 from train.errors import Refused
+from train.printer import Printer
 from train.settings import PredictSettings
-from train.show import Show
 
 
-def predict(settings: PredictSettings, texts: Sequence[str], show: Show) -> None:
-    """A table, or a JSON line a text, in the order of the texts.
+def predict(settings: PredictSettings, texts: Sequence[str], printer: Printer) -> None:
+    """Prints the answers in the order of the texts: a table, or one JSON line per text.
+
+    Args:
+        settings: The user's.
+        texts: Those of the command line; without any, the lines of standard input.
+        printer: Prints the table.
 
     Raises:
-        Refused: There is no text, a text is empty, or the checkpoint is not usable.
+        Refused: There is no text, a text is empty, or the checkpoint cannot be used.
     """
     given = checked(texts, source="text") if texts else lines(sys.stdin.buffer)
     on = recipe.machine(settings.device, settings.precision)
@@ -25,7 +30,7 @@ def predict(settings: PredictSettings, texts: Sequence[str], show: Show) -> None
     answers = scores.argmax(axis=1)
     if settings.as_json:
         for text, row, answer in zip(given, scores, answers, strict=True):
-            # Not through `show`: programs read this, and a terminal's width must not fold it.
+            # Not by the printer: programs read this, and a terminal's width must not fold it.
             line = {
                 "text": text,
                 "label": classifier.labels[answer],
@@ -34,7 +39,7 @@ def predict(settings: PredictSettings, texts: Sequence[str], show: Show) -> None
             }
             sys.stdout.write(json.dumps(line, ensure_ascii=False) + "\n")
         return
-    show.table(
+    printer.table(
         ("label", "score", "text"),
         [
             (classifier.labels[answer], float(row[answer]), text)
@@ -44,19 +49,28 @@ def predict(settings: PredictSettings, texts: Sequence[str], show: Show) -> None
 
 
 def lines(source: BinaryIO) -> tuple[str, ...]:
-    """The lines of a UTF-8 stream, one text each.
+    """Reads a UTF-8 stream, one text per line.
 
     Raises:
-        Refused: There is none, or one is empty or no UTF-8: an answer a line would be lost.
+        Refused: There is no line, or one is empty or no UTF-8: each line gets an answer.
     """
     try:
         texts = source.read().decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise Refused(f"standard input is not UTF-8 (at byte {error.start})") from error
     if not texts:
-        raise Refused("no text: give sentences as arguments, or lines on standard input")
+        raise Refused("there is no text: give texts as arguments, or lines on standard input")
     return checked(texts, source="standard input, line")
 
 
 def checked(texts: Sequence[str], *, source: str) -> tuple[str, ...]:
+    """The texts, each of which can be labelled.
+
+    Args:
+        texts: As the user gave them.
+        source: Where they are from, for the message.
+
+    Raises:
+        Refused: A text is empty, or cannot be written as UTF-8.
+    """
     return tuple(check_text(text, at=f"{source} {i}") for i, text in enumerate(texts, start=1))

@@ -1,4 +1,4 @@
-"""Trainer's events -> a moving bar on a terminal, a line now and then in a log."""
+"""The progress of a training: a moving bar on a terminal, a line now and then in a log."""
 
 import time
 from typing import Any
@@ -6,17 +6,24 @@ from typing import Any
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import TrainerCallback
 
-from train.show import Show
+from train.printer import Printer
 
-# Lines a run in a log. Twice as many tell little more; none looks like a hang.
 LINES = 20
+"""Lines of progress in the log of a run. Twice as many say little more; none looks like a hang."""
 
 
 class ProgressReport(TrainerCallback):  # type: ignore[misc]  # untyped
-    """Shows the steps. Owned by the main thread; `close` also when training is interrupted."""
+    """Prints the progress at the Trainer's events. Owned by the main thread.
 
-    def __init__(self, *, show: Show, batch_size: int) -> None:
-        self._show = show
+    `close` it also when the training is interrupted.
+
+    Args:
+        printer: Prints the lines; its terminal shows the bar.
+        batch_size: Texts in one training step.
+    """
+
+    def __init__(self, *, printer: Printer, batch_size: int) -> None:
+        self._printer = printer
         self._batch_size = batch_size
         self._loss: float | None = None
         self._began = 0.0
@@ -25,14 +32,14 @@ class ProgressReport(TrainerCallback):  # type: ignore[misc]  # untyped
 
     def on_train_begin(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
         self._began = time.monotonic()
-        self._first_step = state.global_step  # not 0 where a run goes on
-        if self._show.live:
+        self._first_step = state.global_step  # not 0 where a run resumes
+        if self._printer.live:
             self._bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeRemainingColumn(),
-                console=self._show.console,
+                console=self._printer.console,
                 transient=True,
             )
             self._bar.start()
@@ -49,7 +56,7 @@ class ProgressReport(TrainerCallback):  # type: ignore[misc]  # untyped
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=step, description=text)
         elif step == steps or step * LINES // steps > (step - 1) * LINES // steps:
-            self._show.line(f"step {step}/{steps}  {text}")
+            self._printer.line(f"step {step}/{steps}  {text}")
 
     def on_evaluate(
         self,
@@ -60,13 +67,14 @@ class ProgressReport(TrainerCallback):  # type: ignore[misc]  # untyped
         **_: Any,
     ) -> None:
         if metrics is not None and "eval_macro_f1" in metrics:
-            self._show.line(
+            self._printer.line(
                 f"epoch {state.epoch:g}: validation loss {metrics['eval_loss']:.4f}, "
                 f"accuracy {metrics['eval_accuracy']:.4f}, "
                 f"macro F1 {metrics['eval_macro_f1']:.4f}"
             )
 
     def close(self) -> None:
+        """Removes the bar."""
         if self._bar is not None:
             self._bar.stop()
 

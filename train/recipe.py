@@ -1,4 +1,4 @@
-"""The choices of a training run that are ours: precision, learning rate and Trainer options."""
+"""The recipe of a training: device, precision, learning rate, and the options of the Trainer."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,40 +9,42 @@ from train.settings import Device, Precision, RunSettings
 
 Resolved = Literal["float32", "bfloat16", "float16"]
 
-# Learning rate x hidden size. From MiniLM (384 units), which reaches 0.937 on the tweets at
-# 1e-4; the same product gives BERT base (768) the 5e-5 of its authors. Twice as much makes
-# BERT-sized models diverge on some seeds, half costs MiniLM about half a point in 3 epochs.
 LEARNING_RATE_TIMES_UNITS = 0.0384
+"""Learning rate x hidden size. MiniLM (384 units) reaches 0.937 on the tweets at 1e-4; the same
+product gives BERT base (768) the 5e-5 of its authors. Twice as much makes models of BERT's size
+diverge on some seeds, half costs MiniLM about half a point in 3 epochs."""
 HIGHEST_LEARNING_RATE = 1e-3
+"""For models that are smaller than 39 units, as in the tests."""
 
 BFLOAT16_CAPABILITY = (8, 0)
-_BFLOAT16_CPU_FLAGS = {"avx512_bf16", "amx_bf16"}
-_CPU_INFO = Path("/proc/cpuinfo")
+"""First CUDA compute capability with native bfloat16 (Ampere)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """What the run computes on."""
+    """What a command computes on."""
 
     device: Literal["cpu", "cuda"]
     name: str
+    """The processor's, as its maker calls it."""
     precision: Resolved
 
 
 def machine(device: Device, precision: Precision) -> Machine:
-    """The device and the precision to use.
+    """The device and the precision to use, from what the user asked for.
 
     Raises:
-        Refused: `cuda` is asked for and there is none, or float16 on a CPU.
+        Refused: `cuda` is asked for and there is no GPU, or float16 on a CPU, where a training
+            cannot scale its gradients.
     """
     import torch  # noqa: PLC0415 - seconds that `--help` must not take
 
     cuda = torch.cuda.is_available()
     if device == "cuda" and not cuda:
-        raise Refused("--device cuda: no CUDA device is available")
+        raise Refused("--device cuda: there is no CUDA device")
     if device == "cpu" or not cuda:
         if precision == "float16":
-            raise Refused("--precision float16 needs CUDA; a CPU takes float32 or bfloat16")
+            raise Refused("--precision float16: needs CUDA; on a CPU choose float32 or bfloat16")
         native: Resolved = "bfloat16" if cpu_has_bfloat16() else "float32"
         resolved = native if precision == "auto" else precision
         return Machine(device="cpu", name=_cpu_name(), precision=resolved)
@@ -56,13 +58,19 @@ def machine(device: Device, precision: Precision) -> Machine:
     return Machine(device="cuda", name=torch.cuda.get_device_name(), precision=precision)
 
 
-def cpu_has_bfloat16(cpu_info: Path = _CPU_INFO) -> bool:
-    """Whether the CPU multiplies bfloat16 itself: emulated, it is slower than float32 by 3 to 5."""
-    return not _BFLOAT16_CPU_FLAGS.isdisjoint(_cpu_field("flags", cpu_info).split())
+def cpu_has_bfloat16() -> bool:
+    """Whether the CPU multiplies bfloat16 itself. Emulated, it is 3 to 5 times slower than float32.
+
+    torch is asked, since its kernels decide: `/proc/cpuinfo` may name what they do not use.
+    """
+    import torch  # noqa: PLC0415 - seconds that `--help` must not take
+
+    has = torch.cpu.get_capabilities()
+    return bool(has.get("avx512_bf16") or has.get("amx_bf16"))
 
 
 def learning_rate(settings: RunSettings, hidden_size: int) -> float:
-    """The one asked for, or the rule by hidden size."""
+    """The peak learning rate that the user asked for, else the one that suits the hidden size."""
     if settings.learning_rate is not None:
         return settings.learning_rate
     return min(HIGHEST_LEARNING_RATE, LEARNING_RATE_TIMES_UNITS / hidden_size)
@@ -71,14 +79,14 @@ def learning_rate(settings: RunSettings, hidden_size: int) -> float:
 def trainer_options(
     settings: RunSettings, *, on: Machine, hidden_size: int, steps: int, folder: Path
 ) -> dict[str, Any]:
-    """Arguments of `TrainingArguments`: its own mechanisms for all that it has one for.
+    """The arguments of `TrainingArguments`.
 
     Args:
-        settings: What the user asked for.
+        settings: The user's.
         on: The machine.
-        hidden_size: Of the base model.
-        steps: In the whole run; the loss is logged about 50 times.
-        folder: For epoch checkpoints.
+        hidden_size: Width of the base model's layers.
+        steps: Training steps in the whole run; the loss is logged about 50 times.
+        folder: For a checkpoint per epoch.
     """
     return {
         "output_dir": str(folder),
@@ -87,12 +95,12 @@ def trainer_options(
         "per_device_eval_batch_size": max(64, settings.batch_size),
         "learning_rate": learning_rate(settings, hidden_size),
         "weight_decay": settings.weight_decay,
-        "warmup_steps": settings.warmup,  # a share, being below 1
+        "warmup_steps": settings.warmup,  # below 1, the Trainer takes it for a share
         "train_sampling_strategy": "group_by_length",
         "bf16": on.precision == "bfloat16",
         "fp16": on.precision == "float16",
         "use_cpu": on.device == "cpu",
-        # Pinning without a GPU only warns.
+        # Without a GPU pinning has no effect but a warning.
         "dataloader_pin_memory": on.device == "cuda",
         "seed": settings.seed,
         "data_seed": settings.seed,
@@ -100,9 +108,9 @@ def trainer_options(
         "save_strategy": "epoch",
         "logging_strategy": "steps",
         "logging_steps": max(1, steps // 50),
-        # The best so far and the last: what the choice and a resumed run need.
+        # The best so far, which is kept in the end, and the last, from which a run resumes.
         "save_total_limit": 2,
-        # Optimizer state is twice the weights, and only a resumed run reads it.
+        # The optimizer's state is twice the weights, and only a run that resumes reads it.
         "save_only_model": settings.work_dir is None,
         "load_best_model_at_end": True,
         "metric_for_best_model": "macro_f1",
@@ -113,12 +121,9 @@ def trainer_options(
 
 
 def _cpu_name() -> str:
-    return _cpu_field("model name", _CPU_INFO) or "CPU"
-
-
-def _cpu_field(field: str, cpu_info: Path) -> str:
     try:
-        lines = cpu_info.read_text(encoding="utf-8").splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
-        return ""
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith(field)), "")
+        return "CPU"
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "") or "CPU"

@@ -1,25 +1,26 @@
-"""The report folder: pictures, mistakes and, for a trained checkpoint, its model card."""
+"""The report: pictures, mistakes and, for a checkpoint that was just trained, its model card."""
 
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from train import plots
-from train.calibrate import Floats, reliability, softmax
+from train.calibrate import Floats, probabilities, reliability, softmax
 from train.dataset import Split
 from train.history import History
 from train.manifest import Manifest
 from train.metrics import Figures
 from train.mistakes import Mistake, most_confident
-from train.show import Show
+from train.printer import Printer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """A split with what the checkpoint answers on it."""
+    """A split, what the checkpoint answers on it, and how good that is."""
 
     split: Split
     logits: Floats
+    """Before the temperature: float64, shape (texts, labels)."""
     figures: Figures
     mistakes: tuple[Mistake, ...]
 
@@ -32,7 +33,16 @@ def measured(
     labels: tuple[str, ...],
     temperature: float,
 ) -> Measured:
-    scores = softmax(logits / temperature)
+    """Adds the most confident mistakes to the metrics of a split.
+
+    Args:
+        split: Its rows have targets.
+        logits: Before the temperature: float64, shape (texts, labels).
+        figures: The metrics of the split.
+        labels: Names, in the order of the columns.
+        temperature: That of the published scores.
+    """
+    scores = probabilities(logits, temperature)
     return Measured(
         split=split,
         logits=logits,
@@ -41,35 +51,41 @@ def measured(
     )
 
 
-def show_figures(show: Show, result: Measured) -> None:
-    """The figures of a split, then its most confident mistakes."""
+def print_figures(printer: Printer, result: Measured) -> None:
+    """Prints the metrics of a split, then its most confident mistakes."""
     figures = result.figures
-    show.line(
+    printer.line(
         f"{result.split.name}: {figures.rows:,} rows, accuracy {figures.accuracy:.4f}, "
-        f"macro F1 {figures.macro_f1:.4f}, calibration error {figures.ece:.4f} "
+        f"macro F1 {figures.macro_f1:.4f}, expected calibration error {figures.ece:.4f} "
         f"({figures.ece_uncalibrated:.4f} at temperature 1)"
     )
-    show.table(
-        ("label", "precision", "recall", "f1", "rows"),
+    printer.table(
+        ("label", "precision", "recall", "F1", "rows"),
         [(row.label, row.precision, row.recall, row.f1, row.rows) for row in figures.per_label],
     )
     if result.mistakes:
-        show.heading("Most confident mistakes")
-        show.table(
+        printer.heading("Most confident mistakes")
+        printer.table(
             ("row", "score", "answer", "target", "text"),
             [(m.row, m.score, m.label, m.target, m.text) for m in result.mistakes],
         )
 
 
 def write_pictures(folder: Path, result: Measured, *, temperature: float) -> None:
-    """`confusion.png`, `reliability.png` and `mistakes.jsonl` of one split."""
+    """Writes `confusion.png`, `reliability.png` and `mistakes.jsonl` of one split.
+
+    Args:
+        folder: The directory to write in; it is made where there is none.
+        result: The split.
+        temperature: That of the published scores.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     targets = result.split.targets or ()
     labels = [row.label for row in result.figures.per_label]
     plots.confusion(result.figures.confusion, labels, folder / "confusion.png")
     plots.reliability(
         reliability(softmax(result.logits), targets),
-        reliability(softmax(result.logits / temperature), targets),
+        reliability(probabilities(result.logits, temperature), targets),
         folder / "reliability.png",
     )
     lines = [json.dumps(asdict(mistake), ensure_ascii=False) for mistake in result.mistakes]
@@ -77,7 +93,14 @@ def write_pictures(folder: Path, result: Measured, *, temperature: float) -> Non
 
 
 def write_card(folder: Path, facts: Manifest, history: History, result: Measured) -> None:
-    """`curves.png` and the model card `README.md`, which shows all the pictures."""
+    """Writes `curves.png` and the model card `README.md`, which shows all the pictures.
+
+    Args:
+        folder: The directory to write in, with the other pictures.
+        facts: The manifest of the checkpoint.
+        history: Losses and metrics of the epochs.
+        result: The split on which the checkpoint was measured.
+    """
     plots.curves(history, folder / "curves.png")
     (folder / "README.md").write_text(_card(facts, history, result), encoding="utf-8")
 
@@ -88,30 +111,31 @@ def _card(facts: Manifest, history: History, result: Measured) -> str:
     chosen = (
         ""
         if split == "test"
-        else " The dataset has no test split, so these figures are of the very rows on which the"
-        " epoch and the temperature were chosen: a little better than on new texts."
+        else " The dataset has no test split, so these are the metrics on the rows on which the"
+        " best epoch and the temperature were chosen: expect a little less on new texts."
     )
     shares = ", ".join(f"{label} {share:.1%}" for label, share in facts.label_distribution.items())
     return f"""# {facts.name}
 
-Version `{facts.version}`. Labels a text with one of: {", ".join(facts.labels)}.
+Labels a text with one of {len(facts.labels)} labels: {", ".join(facts.labels)}. Version
+`{facts.version}`, fine-tuned with `emotion-train`.
 
 | | |
 |---|---|
 | base model | {facts.base_model} |
 | dataset | {facts.dataset.name} ({rows}; fingerprint `{facts.dataset.fingerprint}`) |
-| labels in training | {shares} |
-| best epoch | {history.best.epoch:g} of {history.epochs[-1].epoch:g}, by validation macro F1 |
+| share of each label in training | {shares} |
+| best epoch | {history.best.epoch:g} of {history.epochs[-1].epoch:g}, by macro F1 on validation |
 | training | {history.seconds:.0f} s, {history.samples_per_second:.0f} samples/s |
 | temperature | {facts.temperature:.4f}, fitted on validation |
-| max length | {facts.max_length} tokens; longer texts are cut |
+| maximum length | {facts.max_length} tokens; longer texts are truncated |
 | seed | {facts.seed} |
 
-## How good it is
+## Evaluation
 
 On the {split} split, {figures.rows:,} rows: accuracy {figures.accuracy:.4f}, macro F1
 {figures.macro_f1:.4f}, expected calibration error {figures.ece:.4f}
-({figures.ece_uncalibrated:.4f} before the temperature).{chosen}
+({figures.ece_uncalibrated:.4f} at temperature 1).{chosen}
 
 {
         _table(
@@ -124,7 +148,7 @@ On the {split} split, {figures.rows:,} rows: accuracy {figures.accuracy:.4f}, ma
     }
 ![Confusion matrix](confusion.png)
 
-![Reliability](reliability.png)
+![Reliability diagram](reliability.png)
 
 ## Training
 
@@ -147,10 +171,10 @@ On the {split} split, {figures.rows:,} rows: accuracy {figures.accuracy:.4f}, ma
 
 ## Limits
 
-It always answers with one of its labels, also for a text in another language, about nothing
-or with several emotions, and it repeats the habits of its dataset. `mistakes.jsonl` has its
-most confident mistakes. A low score, or a label mix that drifts from that of training, is
-the sign of texts that it does not know.
+The model always answers with one of its labels: also for a text in another language, a text without
+an emotion, or a text with several. It repeats the biases of its dataset. `mistakes.jsonl` lists its
+most confident mistakes. Low scores, or labels whose shares drift from those in training, show that
+it gets texts unlike those that it was trained on.
 """
 
 

@@ -1,4 +1,4 @@
-"""A work directory belongs to one run: its epoch checkpoints must not end up in another."""
+"""The work directory: it belongs to one run, and no other may resume from its checkpoints."""
 
 import hashlib
 import json
@@ -11,12 +11,17 @@ _FILE = "run.json"
 
 
 def claim(work_dir: Path, settings: RunSettings, *, fingerprint: str) -> None:
-    """Make the directory this run's, or find that it is.
+    """Marks the work directory as this run's, or checks that it is.
+
+    Args:
+        work_dir: The directory; it is made where there is none.
+        settings: The user's. Two runs with the same settings and data are one.
+        fingerprint: That of the dataset.
 
     Raises:
-        Refused: It was another run's, holds something else or cannot be written.
+        Refused: It is another run's, holds something else, or cannot be written.
     """
-    # What the epochs so far depend on. Where the result goes may change.
+    # What the epochs so far depend on; the output and the name may change.
     facts = settings.model_dump(mode="json", exclude={"output", "work_dir", "name", "device"})
     mine = hashlib.sha256(json.dumps([facts, fingerprint], sort_keys=True).encode()).hexdigest()
     path = work_dir / _FILE
@@ -24,9 +29,11 @@ def claim(work_dir: Path, settings: RunSettings, *, fingerprint: str) -> None:
         work_dir.mkdir(parents=True, exist_ok=True)
         if path.exists():
             if json.loads(path.read_text(encoding="utf-8")) != {"run": mine}:
-                raise Refused(f"--work-dir {work_dir}: has a run with other settings or data")
+                raise Refused(
+                    f"--work-dir {work_dir}: belongs to a run with other settings or data"
+                )
         elif any(work_dir.iterdir()):
-            raise Refused(f"--work-dir {work_dir}: not empty, and no run of ours")
+            raise Refused(f"--work-dir {work_dir}: is not empty, and belongs to no run")
         else:
             path.write_text(json.dumps({"run": mine}), encoding="utf-8")
     except ValueError as error:

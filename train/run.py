@@ -1,24 +1,24 @@
-"""`emotion-train run`, read from top to bottom: data, model, training, calibration, report."""
+"""`emotion-train run`, from top to bottom: data, model, training, calibration, report."""
 
 import os
 
-from train import checkpoint, encoder, present, recipe, resume, tables
+from train import encoder, output, recipe, resume, summary, tables
 from train.dataset import Columns, load_for_training
 from train.errors import Refused, refuse_together
+from train.printer import Printer
 from train.settings import RunSettings
-from train.show import Show
 
 
-def run(settings: RunSettings, show: Show) -> None:
-    """Fine-tune, calibrate, evaluate, save.
+def run(settings: RunSettings, printer: Printer) -> None:
+    """Fine-tunes, calibrates, evaluates, saves.
 
     Raises:
-        Refused: Anything that the user can mend; then nothing was written to the output.
+        Refused: Anything that the user can mend; the output directory is then as it was.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise Refused("more than one training process (torchrun) is not built yet; run just one")
+        raise Refused("training in several processes (torchrun) is not built yet: start one")
     refuse_together(
-        lambda: checkpoint.refuse_occupied(settings.output),
+        lambda: output.refuse_occupied(settings.output),
         lambda: tables.refuse_missing(settings.dataset),
         lambda: encoder.locate_here(settings.base_model),
     )
@@ -27,7 +27,7 @@ def run(settings: RunSettings, show: Show) -> None:
     )
     encoder.locate(settings.base_model)
     on = recipe.machine(settings.device, settings.precision)
-    # The Trainer takes ten seconds to import: what is wrong so far has been told without it.
+    # The Trainer takes ten seconds to import: what is wrong so far is refused without it.
     from train.finetune import finetune  # noqa: PLC0415
     from train.finish import finish  # noqa: PLC0415
 
@@ -37,16 +37,16 @@ def run(settings: RunSettings, show: Show) -> None:
         max_length=settings.max_length,
         seed=settings.seed,
     )
-    checkpoint.refuse_full(settings.output, base.model.get_memory_footprint())
-    present.describe(corpus, base, on, settings, show)
-    with checkpoint.staged(settings.output) as stage:
+    output.refuse_full(settings.output, base.model.get_memory_footprint())
+    summary.describe(corpus, base, on, settings, printer)
+    with output.staged(settings.output) as stage:
         epochs = settings.work_dir or stage / "epochs"
         if settings.work_dir is not None:
             resume.claim(settings.work_dir, settings, fingerprint=corpus.fingerprint())
-        show.heading("Training")
-        history = finetune(base, corpus, settings=settings, on=on, folder=epochs, show=show)
-        present.describe_history(history, show)
-        checkpoint.save_model(base, stage / "checkpoint")
+        printer.heading("Training")
+        history = finetune(base, corpus, settings=settings, on=on, folder=epochs, printer=printer)
+        summary.describe_history(history, printer)
+        output.save_model(base, stage / "checkpoint")
         finish(
             stage / "checkpoint",
             settings=settings,
@@ -54,7 +54,7 @@ def run(settings: RunSettings, show: Show) -> None:
             history=history,
             on=on,
             learning_rate=recipe.learning_rate(settings, base.hidden_size),
-            show=show,
+            printer=printer,
         )
-    show.line()
-    show.line(f"saved {settings.output}")
+    printer.line()
+    printer.line(f"saved {settings.output}")

@@ -1,7 +1,7 @@
-"""Every knob of `emotion-train`: the docstring of a field is its line of `--help`.
+"""Every setting of `emotion-train`: the docstring of a field is its line of `--help`.
 
-A field `learning_rate` is the option `--learning-rate`, the environment variable
-`TRAIN_LEARNING_RATE` and the same name in a `.env` file, in this order of precedence.
+A setting such as `learning_rate` is read from the command line (`--learning-rate`), the environment
+(`TRAIN_LEARNING_RATE`) and a `.env` file (the same name), in this order of precedence.
 """
 
 import os
@@ -21,6 +21,8 @@ MaxLength = Annotated[int, Field(ge=8, le=8192)]
 
 
 class Settings(Given):
+    """What the settings of all three commands have in common."""
+
     model_config = SettingsConfigDict(
         env_prefix="TRAIN_",
         env_file=".env",
@@ -36,61 +38,70 @@ class Settings(Given):
 
 
 class RunSettings(Settings):
-    """Fine-tune a base model on labelled texts and save a checkpoint with its report."""
+    """Fine-tunes a base model on labelled texts and saves a checkpoint with its report."""
 
     dataset: Name = "dair-ai/emotion"
-    """Hub name, or a directory of train/validation/test as jsonl, csv or parquet."""
+    """Dataset: its name on the hub, or a directory with the splits train, validation and, if there
+    is one, test, as jsonl, csv or parquet."""
 
     base_model: Name = "bert-base-uncased"
-    """Hub name, a directory, or `packaged` for the MiniLM that is installed as a package."""
+    """Model to fine-tune: its name on the hub, a directory, or `packaged` for the MiniLM that is
+    installed as a package."""
 
     output: Path
-    """Directory of the checkpoint; one that is not empty is refused."""
+    """Directory to save the checkpoint in. It must be empty, or not exist yet."""
 
     name: str = Field(default="", max_length=100)
-    """Name of the model in its manifest; default: the name of the output directory."""
+    """Name of the model, recorded in its manifest. Default: the name of the output directory."""
 
     text_column: Name = "text"
-    """Column of the texts."""
+    """Column with the texts."""
 
     label_column: Name = "label"
-    """Column of the labels: ClassLabel, strings, or integers from 0."""
+    """Column with the labels: ClassLabel, strings, or integers from 0."""
 
     epochs: float = Field(default=3.0, gt=0, le=1000)
-    """Passes over the training split."""
+    """Number of passes over the training split."""
 
     batch_size: int = Field(default=32, ge=1, le=4096)
-    """Texts in one step; half of it takes about half the memory and more time a text."""
+    """Texts in a training step. Half as many take about half the memory and more time per text."""
 
     learning_rate: float | None = Field(default=None, gt=0, lt=1)
-    """Peak learning rate; default: 0.0384 / hidden size (1e-4 for MiniLM, 5e-5 for BERT base)."""
+    """Peak learning rate. Default: 0.0384 / hidden size (1e-4 for MiniLM, 5e-5 for BERT base)."""
 
     weight_decay: float = Field(default=0.01, ge=0, lt=1)
-    """AdamW weight decay, as a share of the learning rate."""
+    """Weight decay of AdamW: a step shrinks the weights by this times the learning rate."""
 
     warmup: float = Field(default=0.06, ge=0, lt=1)
-    """Share of the steps in which the learning rate rises from zero."""
+    """Share of the training steps in which the learning rate rises from zero to its peak."""
 
     max_length: MaxLength = 128
-    """Tokens of a text that are read; longer texts are cut, here and in the worker."""
+    """Most tokens of a text, special tokens included. Longer texts are truncated, in training and
+    in the worker."""
 
     freeze_layers: int = Field(default=0, ge=0, le=1000)
-    """Lower layers to leave as they are, embeddings included; their outputs are computed once."""
+    """Number of lower layers to freeze, together with the embeddings. Their outputs are computed
+    once and reused in every epoch; 0 freezes nothing."""
 
     early_stop: int = Field(default=0, ge=0, le=1000)
-    """Epochs without a better validation macro F1 after which training ends; 0 never does."""
+    """Number of epochs without a better macro F1 on validation after which training stops; 0 never
+    stops it early."""
 
     seed: int = Field(default=42, ge=0, lt=2**32)
-    """Seed of the head, the order and the dropout; recorded in the manifest."""
+    """Random seed of the new head, of the order of the texts and of dropout. Recorded in the
+    manifest."""
 
     device: Device = "auto"
-    """Where to train; `auto` takes CUDA when there, `cuda` without a GPU is refused."""
+    """Device to train on. `auto` picks CUDA if there is a GPU, else the CPU; `cuda` without a GPU
+    is refused."""
 
     precision: Precision = "auto"
-    """Of the products; `auto`: bfloat16 where native, float16 on older CUDA, else float32."""
+    """Precision of matrix multiplications. `auto` picks bfloat16 where the hardware has it, float16
+    on older GPUs, float32 otherwise."""
 
     work_dir: Path | None = None
-    """Directory for epoch checkpoints; a run that was killed goes on from the last one in it."""
+    """Directory for a checkpoint per epoch. A run that was killed resumes from the last one in it.
+    Default: a temporary directory."""
 
     @model_validator(mode="after")
     def _apart(self) -> Self:
@@ -101,56 +112,63 @@ class RunSettings(Settings):
                 for path in (self.output, self.work_dir)
             )
             if output == work or output in work.parents:
-                # The checkpoint is put into its place whole, where nothing may be before.
-                together(["{work_dir}: lies in {output}; give another place"])
+                # The checkpoint is moved into place whole, onto an empty directory.
+                together(["{work_dir}: lies in {output}; give another directory"])
         return self
 
 
 class EvaluateSettings(Settings):
-    """Measure a checkpoint on a split or a file, in the order of its rows."""
+    """Measures a checkpoint on one split of a dataset, or on a file."""
 
     checkpoint: Path
     """Directory of the checkpoint."""
 
     dataset: Name = "dair-ai/emotion"
-    """Hub name, a directory, or one jsonl, csv or parquet file."""
+    """Dataset: its name on the hub, a directory, or one jsonl, csv or parquet file."""
 
     split: str | None = Field(default=None, min_length=1)
-    """Split to take; default: `test` where there is one, else `validation`."""
+    """Split to evaluate. Default: `test` if there is one, else `validation`. Without effect on a
+    file."""
 
     text_column: Name = "text"
-    """Column of the texts."""
+    """Column with the texts."""
 
     label_column: Name = "label"
-    """Column of the labels; a file without it gets predictions and no metrics."""
+    """Column with the labels. Without it there are predictions but no metrics."""
 
     json_file: Path | None = None
-    """File for the metrics, as one JSON object."""
+    """File to write the metrics to, as one JSON object."""
 
     predictions_file: Path | None = None
-    """File for one JSON line a row: text, label, score, and target when it is known."""
+    """File to write the predictions to, one JSON line per row: text, label, score, and target where
+    it is known."""
 
     report: Path | None = None
-    """Directory for the confusion matrix, the reliability diagram and the mistakes."""
+    """Directory to write the confusion matrix, the reliability diagram and the most confident
+    mistakes to."""
 
     device: Device = "auto"
-    """Where to run; `auto` takes CUDA when there."""
+    """Device to run on. `auto` picks CUDA if there is a GPU, else the CPU; `cuda` without a GPU
+    is refused."""
 
     precision: Precision = "float32"
-    """Of the weights; `auto`: bfloat16 where native, float16 on older CUDA, else float32."""
+    """Precision of the weights. `auto` picks bfloat16 where the hardware has it, float16 on older
+    GPUs, float32 otherwise."""
 
 
 class PredictSettings(Settings):
-    """Label sentences given as arguments, or as lines on standard input."""
+    """Labels texts given as arguments, or as lines on standard input."""
 
     checkpoint: Path
     """Directory of the checkpoint."""
 
     as_json: bool = False
-    """One JSON line a text (text, label, score, scores) in place of the table."""
+    """Print one JSON line per text (text, label, score, scores) instead of a table."""
 
     device: Device = "auto"
-    """Where to run; `auto` takes CUDA when there."""
+    """Device to run on. `auto` picks CUDA if there is a GPU, else the CPU; `cuda` without a GPU
+    is refused."""
 
     precision: Precision = "float32"
-    """Of the weights; `auto`: bfloat16 where native, float16 on older CUDA, else float32."""
+    """Precision of the weights. `auto` picks bfloat16 where the hardware has it, float16 on older
+    GPUs, float32 otherwise."""

@@ -1,4 +1,4 @@
-"""Hub names, directories and files -> tables of rows, with the library's failures in one line."""
+"""Datasets on the hub, in directories and files, as tables of rows; failures in one line."""
 
 import tempfile
 from collections.abc import Callable
@@ -6,22 +6,24 @@ from pathlib import Path
 from typing import Any
 
 from train import hub
-from train.errors import Refused, first_line
-from train.given.checkpoint import nearby
+from train.errors import Refused
+from train.given.directory import nearby
+from train.given.library import first_line
 
 FORMATS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
+"""The loader of the library `datasets` for each suffix."""
 
 
 def file_format(path: Path) -> str | None:
-    """The loader for a file's suffix; None where the name is not that of a data file."""
+    """The loader for a file, by its suffix; None where it is no file of data."""
     return FORMATS.get(path.suffix.lower())
 
 
 def read_file(path: Path) -> Any:
-    """The rows of one jsonl, csv or parquet file.
+    """Reads the rows of one jsonl, csv or parquet file.
 
     Raises:
-        Refused: It is not there, empty, of another format or not readable.
+        Refused: It is missing, empty, of another format, or cannot be read.
     """
     loader = file_format(path)
     if loader is None:
@@ -44,10 +46,10 @@ def read_file(path: Path) -> Any:
 
 
 def refuse_missing(name: str) -> None:
-    """Before anything is read.
+    """Checks, before anything is read, that a dataset is there.
 
     Raises:
-        Refused: The dataset is spelled as a path, and nothing is there.
+        Refused: The name is written as a path, and nothing is there.
     """
     path = Path(name).expanduser()
     if hub.is_local(name) and not path.exists():
@@ -55,10 +57,10 @@ def refuse_missing(name: str) -> None:
 
 
 def read_splits(name: str) -> dict[str, Any]:
-    """Every split of a directory or of a dataset on the hub.
+    """Reads every split of a directory or of a dataset on the hub.
 
     Raises:
-        Refused: It is not there, has an empty file, or is not readable.
+        Refused: It is missing, has an empty file, or cannot be read.
     """
     path = Path(name).expanduser()
     if path.is_dir():
@@ -69,7 +71,8 @@ def read_splits(name: str) -> dict[str, Any]:
         return dict(_loader()(name))
     except ConnectionError as error:
         raise Refused(
-            f"dataset {name!r}: no such directory, the hub is out of reach and no copy is cached"
+            f"dataset {name!r}: there is no such directory, the hub cannot be reached, and no copy"
+            " is cached"
             f"{nearby(path)}"
         ) from error
     except Exception as error:
@@ -100,20 +103,20 @@ def _loader() -> Callable[..., Any]:
     import datasets  # noqa: PLC0415 - a second that `--help` must not take
 
     datasets.disable_progress_bars()
-    # It prints what it also raises, and the raised one becomes our line.
+    # It logs what it also raises; the error is printed, in one line.
     datasets.logging.set_verbosity(datasets.logging.CRITICAL + 1)
     load: Callable[..., Any] = datasets.load_dataset
     return load
 
 
 def _options(loader: str) -> dict[str, Any]:
-    # Else pandas takes the tweets "NA", "null" and "None" for missing.
+    # Without it pandas takes the tweets "NA", "null" and "None" for missing.
     return {"keep_default_na": False} if loader == "csv" else {}
 
 
 def _local(what: str, load: Callable[[str], Any]) -> Any:
-    # A cache of our own that goes at once: the shared one would keep a second copy of the
-    # user's data, and hand out stale rows for a file rewritten within the same second.
+    # A temporary cache: the shared one would keep a second copy of the user's data, and return
+    # stale rows for a file that is rewritten within the same second.
     try:
         with tempfile.TemporaryDirectory(prefix="emotion-train-") as cache:
             return load(cache)
@@ -124,7 +127,7 @@ def _local(what: str, load: Callable[[str], Any]) -> Any:
 def _refuse_empty(path: Path) -> None:
     try:
         if path.stat().st_size == 0:
-            raise Refused(f"{path}: empty")
+            raise Refused(f"{path}: is empty")
         with path.open("rb"):
             pass
     except OSError as error:
@@ -132,15 +135,17 @@ def _refuse_empty(path: Path) -> None:
 
 
 def _refusal(what: str, error: Exception) -> Refused:
-    """The innermost cause says what is wrong; the outer ones say that something is."""
+    """What is wrong: the innermost cause says it; the outer ones only say that something is."""
     cause: BaseException = error
     while cause.__cause__ is not None:
         cause = cause.__cause__
     if type(cause).__name__ == "CastError":
         there = ", ".join(getattr(cause, "table_column_names", None) or ["unknown ones"])
-        return Refused(f"{what}: each split, and the README, needs the same columns, not {there}")
+        return Refused(
+            f"{what}: all splits, and its README, need the same columns; one has {there}"
+        )
     if isinstance(cause, UnicodeDecodeError):
-        return Refused(f"{what}: not UTF-8 ({cause.reason} at byte {cause.start})")
+        return Refused(f"{what}: is not UTF-8 ({cause.reason} at byte {cause.start})")
     if isinstance(cause, StopIteration) or "corresponds to no data" in str(cause):
         return Refused(f"{what}: a split has no rows")
     return Refused(f"{what}: {first_line(cause)}")

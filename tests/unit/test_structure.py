@@ -16,6 +16,7 @@ LARGE_CLASSES = {
     "train.settings.RunSettings": "fields are settings",
     "train.manifest.Manifest": "fields are keys of manifest.json",
     "worker.model.checkpoint.Checkpoint": "a value: what a checkpoint says",
+    "worker.model.families.Names": "a value: how a family names its tensors and settings",
     "worker.records.Output": "a value: what is produced, and what is counted of it",
 }
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from worker.demo.children import LOOK_SECONDS
 from worker.errors import Fatal, Refused
-from worker.given.checkpoint import trouble
+from worker.given.directory import trouble
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

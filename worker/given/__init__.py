@@ -1,4 +1,4 @@
-"""Settings as a user gives them, and what is said of wrong ones.
+"""What a user gives, settings and a checkpoint, and how what is wrong with it is worded.
 
 `train/given` is a link to this folder: neither program may import the other, both must say the same
 of the same mistake, and two copies would drift. So its modules import one another relatively, and

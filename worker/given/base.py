@@ -8,7 +8,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 class Given(BaseSettings):
     """Settings made of what `places.read` found, and of nothing else.
 
-    It has to know which place a value is from, so pydantic-settings does not look by itself.
+    A refusal names the place that a value is from, so pydantic-settings does not read by itself.
     """
 
     @classmethod

@@ -1,4 +1,4 @@
-"""What is said of a command that there is not."""
+"""The line that refuses an unknown command."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def unknown(command: str, known: Sequence[str]) -> str:
 
     Args:
         command: As the user wrote it.
-        known: Those that there are.
+        known: The commands that there are.
     """
     close = get_close_matches(command, [*known, "--help"], n=1, cutoff=CLOSE)
     advice = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"

@@ -1,4 +1,4 @@
-"""The command line of a settings class: all that is wrong with it in one go, and a plain `--help`.
+"""The command line of a settings class: all that is wrong with it at once, and a plain `--help`.
 
 argparse stops at the first option that it does not know or that has no value. Here neither stops
 it: both become problems, one line each, beside the values that were understood.
@@ -44,15 +44,15 @@ class Flags:
     """What a command line says."""
 
     source: CliSettingsSource[Any]
-    """Holds the values that were understood, ready to be asked for."""
+    """Holds the values that were understood."""
     written: Mapping[str, str]
     """Option as the user wrote it, by the setting's dotted name."""
     valueless: Sequence[str]
     """Dotted names of settings whose option was given without a value."""
     unread: Mapping[str, Any]
-    """The same of those whose value is a list that cannot be taken apart."""
+    """Dotted names of settings whose value is a list that cannot be split, with the value."""
     problems: Sequence[str]
-    """One line for each word that is no option, or of no use with it."""
+    """One line for each word that is no option, or that an option does not take."""
     texts: tuple[str, ...]
     """Positional words, where the command takes them."""
 
@@ -74,15 +74,15 @@ def read(
     Args:
         kind: The settings that are its options.
         words: The command line, without the program and the command.
-        prog: Both of these, for `--help`.
-        texts: Whether words that belong to no option are taken.
+        prog: Program and command, for `--help`.
+        texts: Whether the command takes words that belong to no option.
 
     Raises:
         SystemExit: Help was asked for, and printed.
     """
     parser = _Parser(
         prog=prog,
-        # Else argparse lists every option twice, here without a word on what it does.
+        # Without it argparse lists every option twice, here without a word on what it does.
         usage=f"%(prog)s [OPTION VALUE ...]{' [TEXT ...]' if texts else ''}",
         description=cleandoc(kind.__doc__ or ""),
         formatter_class=RawDescriptionHelpFormatter,
@@ -131,7 +131,7 @@ def read(
 
 
 def _plain(names: Sequence[str], how: dict[str, Any]) -> dict[str, Any]:
-    """What argparse is told of an option, without Python's types and empty defaults."""
+    """The arguments of `add_argument`, without Python's types and empty defaults."""
     if how["help"] == SUPPRESS:
         return how
     text = _WHOLE.sub(r"\1)", _NO_DEFAULT.sub("", how["help"]))
@@ -179,7 +179,7 @@ def _lacks(value: Any) -> bool:
 
 
 def _readable(source: CliSettingsSource[Any], name: str, value: Any) -> bool:
-    """Whether the library can take a list apart: an item such as `nan` stops it."""
+    """Whether the library can split a list: an item such as `nan` stops it."""
     if not isinstance(value, list):
         return True
     try:
@@ -196,7 +196,7 @@ def _is_password(word: str, known: Sequence[str]) -> bool:
 
 
 def _left_over(left: Sequence[str], words: Sequence[str], known: Sequence[str]) -> list[str]:
-    """A line for each word that belongs to no option, as far as it cannot be a secret."""
+    """A line for each word that belongs to no option; it is not repeated where it may be secret."""
     # What follows a misspelt option is its value, and what follows a password may be its rest.
     after_password = {after for before, after in pairwise(words) if _is_password(before, known)}
     near_password = any(_is_password(word, known) for word in words)

@@ -18,7 +18,7 @@ Setting = tuple[str, ...]
 
 
 def setting_of(problem: Any) -> Setting:
-    """The setting that pydantic speaks of; which item of a list it was is left out."""
+    """The setting that one of pydantic's problems is about, without the index into a list."""
     return tuple(takewhile(lambda part: isinstance(part, str), problem["loc"]))
 
 
@@ -32,6 +32,7 @@ def settings_of(kind: type[BaseModel], above: Setting = ()) -> Iterator[Setting]
 
 
 def field_of(kind: type[BaseModel], setting: Setting) -> FieldInfo | None:
+    """The field of a setting or a group; None where there is none of that name."""
     field = None
     model: type[BaseModel] | None = kind
     for name in setting:
@@ -41,15 +42,18 @@ def field_of(kind: type[BaseModel], setting: Setting) -> FieldInfo | None:
 
 
 def model_of(field: FieldInfo | None) -> type[BaseModel] | None:
+    """The class of a group; None for a setting."""
     kind = field.annotation if field is not None else None
     return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
 
 
 def groups_of(kind: type[BaseModel], key: Callable[[Setting], str]) -> frozenset[str]:
+    """The keys of all groups in a tree."""
     return frozenset(key(each) for each in settings_of(kind) if model_of(field_of(kind, each)))
 
 
 def json_object(value: Any) -> dict[str, Any] | None:
+    """The object that a text holds as JSON; None where it holds something else."""
     try:
         found = json.loads(value)
     except (TypeError, ValueError, RecursionError):
@@ -68,7 +72,7 @@ def holds(value: Any, setting: Setting) -> bool:
 
 
 def laid_over(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
-    """Both trees; `high` wins."""
+    """Both trees as one; where both have a value, that of `high`."""
     both = low | high
     for name in low.keys() & high.keys():
         if isinstance(low[name], dict) and isinstance(high[name], dict):
@@ -77,6 +81,7 @@ def laid_over(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
 
 
 def without(tree: dict[str, Any], faulty: set[Setting], above: Setting = ()) -> dict[str, Any]:
+    """A tree without some of its settings."""
     return {
         name: without(value, faulty, (*above, name)) if isinstance(value, dict) else value
         for name, value in tree.items()

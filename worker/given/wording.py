@@ -1,4 +1,4 @@
-"""The words for a wrong setting: what was given, what would do, which name was probably meant."""
+"""The words for a wrong setting: what was given, what is wanted, which name was probably meant."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 LONGEST_SHOWN = 60
 """Characters of a value that a line repeats. A token or key pasted in a path's place has more."""
 LONGEST_PATH_SHOWN = 200
+"""The same of a path, which is often long."""
 CLOSE = 0.75
 """Similarity (0 to 1) from which a name counts as a misspelling: two letters that changed places in
 a word of nine reach it, two words that share half their letters do not."""
 MOST_SUGGESTIONS = 3
+"""Names that a line suggests at most; where more fit, it suggests none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,7 @@ def meant(name: str, known: Sequence[str], *, prefix: str = "") -> str:
     Args:
         name: As the user wrote it.
         known: All names, written in the same form.
-        prefix: What all of them start with, and what therefore tells nothing.
+        prefix: What all of them start with, and what is therefore not compared.
     """
     plain = {_plain(each.removeprefix(prefix)): each for each in known}
     asked = _plain(name.upper().removeprefix(prefix) if prefix else name)
@@ -139,7 +141,7 @@ def listed(names: Sequence[str], word: str = "or") -> str:
 
 
 def _plain(name: str) -> str:
-    """Without what tells a flag from a variable: `--batch.max-wait` is `BATCH__MAX_WAIT`."""
+    """A name in the form in which options and variables are equal: `batch_max_wait`."""
     return re.sub(r"[-_.]+", "_", name.lower()).strip("_")
 
 

@@ -1,8 +1,7 @@
-"""The Hugging Face sequence classifier behind the worker's ``Classifier`` protocol."""
+"""A Hugging Face sequence classifier that keeps the worker's `Classifier` protocol."""
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,9 +12,10 @@ from worker.classifier import BatchLimits
 from worker.errors import Refused
 from worker.laps import Laps
 from worker.model import checkpoint as checkpoints
-from worker.model import linear
+from worker.model import tuning
 from worker.model.device import choose_device, choose_dtype, usable_cpus
 from worker.model.encoder import SequenceClassifier
+from worker.model.failures import InferenceError, explained
 from worker.model.tokenizer import load_tokenizer
 from worker.model.weights import network
 
@@ -27,11 +27,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-TOLERANCE = 0.02
-"""Largest difference of a score between a reduced precision and float32 that is accepted."""
-
 PAD_MULTIPLE = 8
-"""Rows are padded to it on CUDA: tensor cores want multiples of 8, and fewer shapes recur."""
+"""On CUDA rows are padded to a multiple of it: tensor cores want multiples of 8, and fewer shapes
+occur."""
 
 SAMPLES = (
     "i feel so happy that you are here",
@@ -43,56 +41,62 @@ SAMPLES = (
     "I ❤️ this song, haven't slept, don't care #monday",
     "nothing to report",
 )
-"""Texts of many lengths, by which precisions and kernels are compared at start."""
-
-CLEAR = 1.5
-"""How many times faster a kernel must be in one timing for the matter to be settled. On the
-processors that were measured the better one is twice as fast; a busy neighbour moves one timing by
-less than half. Nearer than that, two more timings of each decide."""
+"""Texts of many lengths, by which precisions and kernels are compared (`tuning.py`)."""
 
 CPU_LIMITS = BatchLimits(max_records=256, max_tokens=2_048)
-"""Measured with MiniLM: larger batches leave the processor's cache and are slower."""
+"""Measured with MiniLM: larger batches do not fit the processor's cache and are slower."""
 CUDA_LIMITS = BatchLimits(max_records=4_096, max_tokens=65_536)
-"""Not measured on a GPU yet. Doubling it costs memory and latency."""
-
-
-class InferenceError(Exception):
-    """A model call failed. ``kind`` is ``oom``, ``device`` or ``other``."""
-
-    def __init__(self, kind: str, message: str) -> None:
-        super().__init__(message)
-        self.kind = kind
+"""Not measured on a GPU yet. Twice as many take more memory and more time per batch."""
 
 
 class TorchClassifier:
     """A checkpoint on a device.
 
-    ``tokenize`` and ``stage`` belong to the batch thread, ``launch`` and ``scores`` to the model
-    thread. On CUDA ``launch`` returns at once, and two batches may be under way, so that the
-    device has the next one before it finishes this one.
+    The batch thread calls `tokenize` and `stage`, the model thread `launch` and `scores`. On CUDA
+    `launch` returns at once, and two batches may be launched, so that the device has the next one
+    before it finishes this one.
+
+    Args:
+        checkpoint: What the checkpoint says of itself.
+        model: Its network on the device; `weights.network` made it.
+        device: The device.
     """
 
     def __init__(
         self, *, checkpoint: Checkpoint, model: torch.nn.Module, device: torch.device
     ) -> None:
         self.checkpoint = checkpoint
-        self.name = checkpoint.name
-        self.version = checkpoint.version
-        self.labels = checkpoint.labels
-        self.label_shares = checkpoint.label_shares
         self.device = device
+        self.network = model
         self.depth = 2 if device.type == "cuda" else 1
         self.limits = CUDA_LIMITS if device.type == "cuda" else CPU_LIMITS
         self.dtype = torch.float32
-        """Precision of the matrix products."""
-        self._model = model
+        """Precision of the matrix products; `tuning.py` sets it."""
         self._needs_no_mask = isinstance(model, SequenceClassifier)
-        self._by_default: np.ndarray | None = None
-        """``reference()`` in the precision in use, by torch's default kernel."""
         self._tokenizer = load_tokenizer(checkpoint)
 
+    @property
+    def name(self) -> str:
+        """The checkpoint's."""
+        return self.checkpoint.name
+
+    @property
+    def version(self) -> str:
+        """The checkpoint's."""
+        return self.checkpoint.version
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """In the order of the scores."""
+        return self.checkpoint.labels
+
+    @property
+    def label_shares(self) -> dict[str, float] | None:
+        """Each label's share of the training split; None without a manifest."""
+        return self.checkpoint.label_shares
+
     def tokenize(self, texts: Sequence[str]) -> list[tuple[Sequence[int], bool]]:
-        """Token ids of each text with special tokens, at most ``max_length``, and if it was cut."""
+        """Token ids of each text with special tokens, and whether the text was truncated."""
         try:
             encodings = self._tokenizer.encode_batch_fast(list(texts))
         except BaseException as error:
@@ -105,8 +109,8 @@ class TorchClassifier:
         """Token ids and attention mask, int64, shape (rows, longest row), in pinned memory on CUDA.
 
         Raises:
-            InferenceError: A token id is outside the embedding table: on CUDA an index error
-                would kill the context, so it is found here.
+            InferenceError: A token id is outside the embedding table. It is found here, since on
+                CUDA an index error ends the context.
         """
         longest = max(len(row) for row in rows)
         if self.device.type == "cuda":
@@ -129,34 +133,46 @@ class TorchClassifier:
     def launch(
         self, staged: tuple[torch.Tensor, torch.Tensor]
     ) -> tuple[torch.Tensor, torch.cuda.Event | None]:
-        """Starts the model; the scores follow into (pinned) host memory."""
+        """Starts the model on a staged batch.
+
+        Returns:
+            The scores, float32, shape (rows, labels), and on CUDA the event after which they are
+            in (pinned) host memory.
+
+        Raises:
+            InferenceError: The call failed.
+        """
         try:
             ids, mask = (tensor.to(self.device, non_blocking=True) for tensor in staged)
             unpadded = self._needs_no_mask and bool(staged[1].all())
-            logits = self._model(input_ids=ids, attention_mask=None if unpadded else mask).logits
-            scores = torch.softmax(logits.float() / self.checkpoint.temperature, dim=-1)
+            logits = self.network(input_ids=ids, attention_mask=None if unpadded else mask).logits
+            scores = probabilities(logits, self.checkpoint.temperature)
             if self.device.type != "cuda":
                 return scores, None
             host = torch.empty(scores.shape, dtype=scores.dtype, pin_memory=True)
             host.copy_(scores, non_blocking=True)
-            # Blocking: by default whoever waits for it keeps a core busy, and that core is missing
-            # to the tokenizer.
+            # Blocking: by default the thread that waits keeps a core busy, and the tokenizer needs
+            # that core.
             done = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
             # On this device's stream: the thread's current device may be another, whose stream
             # has nothing to do, and the buffer would be read before it is written.
             done.record(torch.cuda.current_stream(self.device))
         except Exception as error:
-            raise self._explained(error) from error
+            raise explained(error) from error
         return host, done
 
     def scores(self, launched: tuple[torch.Tensor, torch.cuda.Event | None]) -> np.ndarray:
-        """Waits for the one read-back of the batch; float32, shape (rows, labels)."""
+        """Waits until a launched batch is in host memory; float32, shape (rows, labels).
+
+        Raises:
+            InferenceError: The model failed on the device.
+        """
         scores, done = launched
         if done is not None:
             try:
                 done.synchronize()
             except Exception as error:
-                raise self._explained(error) from error
+                raise explained(error) from error
         return scores.numpy()
 
     def memory(self) -> dict[str, int]:
@@ -170,21 +186,25 @@ class TorchClassifier:
         }
 
     def warm_up(self, *, max_records: int, max_tokens: int) -> None:
-        """Runs the batch shapes that will come, so that no message waits for a first time.
+        """Runs the shapes of batches that will come: the first time of a shape takes longer.
+
+        Args:
+            max_records: Most rows of a batch.
+            max_tokens: Most tokens of a batch, padding included.
 
         Raises:
-            Refused: The largest batch does not fit.
+            Refused: A batch does not fit the device's memory, or fails otherwise.
         """
         length = PAD_MULTIPLE
         while True:
             length = min(length, self.checkpoint.max_length)
             rows = max(1, min(max_records, max_tokens // length))
             try:
-                self.scores(self.launch(self.stage([self._filler(length)] * rows)))
+                self.run([self.filler(length)] * rows)
             except InferenceError as error:
                 raise Refused(
-                    f"batch.max_tokens: {rows} texts of {length} tokens do not go through the "
-                    f"model on {self.device} ({error}): lower it"
+                    f"batch.max_tokens: the model fails on {self.device} for a batch of {rows} "
+                    f"texts of {length} tokens ({error}): lower it"
                 ) from error
             if length == self.checkpoint.max_length:
                 return
@@ -192,89 +212,24 @@ class TorchClassifier:
 
     def reference(self) -> np.ndarray:
         """Scores of the sample texts, shape (samples, labels)."""
-        return self.scores(self.launch(self.stage([ids for ids, _ in self.tokenize(SAMPLES)])))
+        return self.run([ids for ids, _ in self.tokenize(SAMPLES)])
 
-    def replace_products(self) -> None:
-        """Puts layers whose precision and kernel can be chosen in the place of the linear ones."""
-        linear.replace_all(self._model, labels=len(self.labels))
+    def run(self, rows: Sequence[Sequence[int]]) -> np.ndarray:
+        """Stages and launches rows of token ids, and waits; float32, shape (rows, labels)."""
+        return self.scores(self.launch(self.stage(rows)))
 
-    def use_precision(self, dtype: torch.dtype, expected: np.ndarray) -> float:
-        """Computes the matrix products in a precision.
-
-        Args:
-            dtype: The precision.
-            expected: ``reference()`` of the model as it was read, in float32.
-
-        Returns:
-            The largest difference of a score; infinite where the model cannot run so.
-        """
-        linear.use_precision(self._model, dtype)
-        self.dtype = dtype
-        self._by_default = None
-        try:
-            self._by_default = self.reference()
-        except InferenceError as error:
-            log.debug("precision_unusable", dtype=str(dtype), error=str(error))
-            return float("inf")
-        difference = float(np.abs(self._by_default - expected).max())
-        return difference if np.isfinite(difference) else float("inf")
-
-    def settle_precision(self) -> None:
-        """Gives back the memory that another precision would need."""
-        linear.settle(self._model)
-
-    def choose_kernels(self) -> str:
-        """On a CPU, measures torch's default matrix product against oneDNN's; keeps the faster."""
-        if self.device.type != "cpu" or not linear.onednn_is_there():
-            return "default"
-        taken = self._onednn_is_right() and self._onednn_is_faster()
-        linear.use_onednn(self._model, use=taken)
-        return "onednn" if taken else "default"
-
-    def _onednn_is_right(self) -> bool:
-        if self._by_default is None:  # the model cannot run with the layers that have kernels
-            return False
-        linear.use_onednn(self._model, use=True)
-        try:
-            return bool(np.abs(self.reference() - self._by_default).max() <= TOLERANCE)
-        except InferenceError as error:
-            log.debug("onednn_unusable", error=str(error))
-            return False
-
-    def _onednn_is_faster(self) -> bool:
-        rows = [self._filler(32)] * 32
-        best = {True: float("inf"), False: float("inf")}
-        try:
-            for _ in range(3):
-                for onednn in (True, False):  # in turns: a busy moment falls on both
-                    linear.use_onednn(self._model, use=onednn)
-                    best[onednn] = min(best[onednn], self._seconds(rows))
-                if max(best.values()) > CLEAR * min(best.values()):
-                    break
-        except InferenceError as error:
-            log.debug("onednn_unusable", error=str(error))
-            return False
-        return best[True] < best[False]
-
-    def _seconds(self, rows: list[list[int]]) -> float:
-        begin = time.perf_counter()
-        self.scores(self.launch(self.stage(rows)))
-        return time.perf_counter() - begin
-
-    def _filler(self, length: int) -> list[int]:
-        # Any token but padding will do: only the shape matters.
+    def filler(self, length: int) -> list[int]:
+        """A row of that many tokens, none of them padding: only its shape matters."""
         token = next(i for i in range(2) if i != self.checkpoint.pad_token_id)
         return [token] * length
 
-    def _explained(self, error: Exception) -> InferenceError:
-        # Its frames hold the failed call's activations: while the error is handled, and the halves
-        # of its batch run, that memory would stay taken.
-        error.__traceback__ = None
-        if isinstance(error, torch.OutOfMemoryError):
-            return InferenceError("oom", "out of device memory")
-        text = str(error).splitlines()[0] if str(error) else type(error).__name__
-        device = "CUDA" in text or isinstance(error, torch.AcceleratorError)
-        return InferenceError("device" if device else "other", text)
+
+def probabilities(logits: torch.Tensor, temperature: float) -> torch.Tensor:
+    """Softmax of logits / temperature, float32, shape (rows, labels).
+
+    `train/calibrate.py` has the same in float64; `tests/unit/model/test_agreement.py` compares.
+    """
+    return torch.softmax(logits.float() / temperature, dim=-1)
 
 
 def load(
@@ -286,18 +241,18 @@ def load(
     checkpoint: Checkpoint | None = None,
     laps: Laps | None = None,
 ) -> TorchClassifier:
-    """Loads a checkpoint, checks its precision against float32 and chooses kernels.
+    """Loads a checkpoint, and chooses the precision and the kernel of its matrix products.
 
     Args:
         path: The checkpoint directory.
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
-        threads: Threads on a CPU; None takes what the process may use.
-        checkpoint: What ``read(path)`` returned, where it was read before.
-        laps: Gets the seconds of each step, which are logged at the end.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        dtype: `auto`, `float32`, `bfloat16` or `float16`.
+        threads: Threads on a CPU; None: as many as the process may use.
+        checkpoint: What `checkpoint.read` returned, where it was called before.
+        laps: Measures the seconds of each step, which are logged at the end.
 
     Raises:
-        Refused: The checkpoint, the device or the precision is unusable.
+        Refused: The checkpoint, the device or the precision cannot be used.
     """
     laps = laps or Laps()
     checkpoint = checkpoint or checkpoints.read(path)
@@ -320,10 +275,11 @@ def load(
         )
     if not np.isfinite(expected).all():
         raise Refused(f"model.checkpoint: the scores of {path} are not finite in float32")
-    classifier.replace_products()
-    _choose_precision(classifier, precision, expected, required=dtype != "auto")
+    reduced = tuning.choose_precision(
+        classifier, precision, expected=expected, required=dtype != "auto"
+    )
     laps.lap("precision")
-    kernels = classifier.choose_kernels()
+    kernels = tuning.choose_kernels(classifier, expected=reduced)
     laps.lap("kernels")
     log.info(
         "model_loaded",
@@ -338,24 +294,3 @@ def load(
         cpu_seconds=laps.cpu_seconds,
     )
     return classifier
-
-
-def _choose_precision(
-    classifier: TorchClassifier, dtype: torch.dtype, expected: np.ndarray, *, required: bool
-) -> None:
-    """Takes a precision if the scores bear it, else float32.
-
-    Raises:
-        Refused: They do not, and it was asked for by name.
-    """
-    difference = classifier.use_precision(dtype, expected)
-    if difference > TOLERANCE:
-        name = str(dtype).removeprefix("torch.")
-        if required:
-            raise Refused(
-                f"model.dtype: scores in {name} differ from float32 by {difference:.3f}, "
-                f"{TOLERANCE} is accepted: set float32 or auto"
-            )
-        log.warning("precision_refused", dtype=name, difference=difference, instead="float32")
-        classifier.use_precision(torch.float32, expected)
-    classifier.settle_precision()

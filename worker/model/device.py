@@ -1,4 +1,4 @@
-"""Where the model runs and in which precision."""
+"""The device on which the model runs, and in which precision."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ BFLOAT16_CAPABILITY = (8, 0)
 
 
 def choose_device(asked: str) -> torch.device:
-    """The device for ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+    """The device for `auto`, `cpu`, `cuda` or `cuda:N`.
 
     Raises:
-        Refused: CUDA was asked for and is not there: never a silent fallback.
+        Refused: CUDA was asked for and there is no such GPU: it never falls back silently.
     """
     if asked == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -30,12 +30,16 @@ def choose_device(asked: str) -> torch.device:
             )
         count = torch.cuda.device_count()
         if (device.index or 0) >= count:
-            raise Refused(f"model.device: {asked} was asked for, but there are {count} GPUs")
+            raise Refused(f"model.device: {asked} was asked for, but the number of GPUs is {count}")
     return device
 
 
 def choose_dtype(asked: str, device: torch.device) -> torch.dtype:
-    """The precision for ``auto`` or a name: what the device computes natively."""
+    """The precision for a name; for `auto`, the fastest that the device computes natively.
+
+    `emotion-train` has the same rule in `train/recipe.py`; `tests/unit/model/test_agreement.py`
+    compares.
+    """
     if asked != "auto":
         dtype: torch.dtype = getattr(torch, asked)
         return dtype
@@ -46,9 +50,9 @@ def choose_dtype(asked: str, device: torch.device) -> torch.dtype:
 
 
 def usable_cpus() -> int:
-    """Processors this process may use: affinity, cut by the container's quota (cgroup v2).
+    """Processors that this process may use: its affinity, limited by the quota of cgroup v2.
 
-    torch counts the host's; in a pod with a limit its threads would then wait for one another.
+    torch counts those of the host: in a pod with a limit its threads would wait for one another.
     """
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     try:
@@ -60,6 +64,6 @@ def usable_cpus() -> int:
 
 
 def _cpu_has_bfloat16() -> bool:
-    """Elsewhere bfloat16 is emulated, 3 to 5 times slower than float32."""
+    """Whether the CPU multiplies bfloat16 itself: emulated, it is 3 to 5 times slower."""
     has = torch.cpu.get_capabilities()
     return bool(has.get("avx512_bf16") or has.get("amx_bf16"))

@@ -2,137 +2,38 @@
 
 transformers would build the same networks, yet importing any of its model classes also imports
 dynamo, inductor, sympy and distributed, which nothing here uses: 6 to 9 CPU seconds of a start and
-230 MB of memory. Scores are the library's to within 1e-6: the tests compare every family.
+230 MB of memory. The scores are those of transformers to within 1e-6: tests compare every family.
 
     token ids -> Embedding -> Layer x N -> first token -> head -> logits
                               attention, add, norm, feed forward, add, norm
 
 Only the ordinary case is built here. A configuration or a tensor that is not exactly as expected
-raises ``Unusual``: the checkpoint is then the library's, to be loaded or refused by its rules.
+raises `Unusual`: transformers then loads the checkpoint, or refuses it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import nn
 
+from worker.model.families import ACTIVATIONS, Unusual, sizes_of, usual
+from worker.model.lengths import OFFSET_POSITIONS
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-    "gelu": nn.functional.gelu,
-    "relu": nn.functional.relu,
-}
-"""By the names in config.json; the library has some twenty others."""
-
-
-class Unusual(Exception):
-    """The checkpoint is not of the ordinary form; the message names what differs."""
+    from worker.model.families import Names, Sizes
 
 
 class Output(NamedTuple):
-    """What a forward pass returns, in the shape of the library's."""
+    """What a forward pass returns: it has `logits`, as the outputs of transformers have."""
 
     logits: torch.Tensor
     """Shape (rows, labels)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Names:
-    """How one family calls its tensors and settings."""
-
-    prefix: str
-    """Of all tensors but the head's."""
-    layer: str
-    query: str = "attention.self.query"
-    key: str = "attention.self.key"
-    value: str = "attention.self.value"
-    attended: str = "attention.output.dense"
-    attended_norm: str = "attention.output.LayerNorm"
-    up: str = "intermediate.dense"
-    down: str = "output.dense"
-    down_norm: str = "output.LayerNorm"
-    dense: str
-    """The head's first layer."""
-    scores: str
-    """The head's last layer."""
-    squash: Callable[[torch.Tensor], torch.Tensor] = torch.tanh
-    """Between the two."""
-    types: bool = True
-    """Whether token types have embeddings. All texts here are of type 0."""
-    after_padding: bool = False
-    """Positions count from the padding id on, and padding has the padding id's position."""
-    width: str = "hidden_size"
-    """From here on: names of settings in config.json."""
-    layers: str = "num_hidden_layers"
-    heads: str = "num_attention_heads"
-    inner: str = "intermediate_size"
-    activation: str = "hidden_act"
-    epsilon: str | None = "layer_norm_eps"
-    """Of the norms; None: 1e-12, which is not a setting."""
-    others: frozenset[str] = frozenset()
-    """Names that the library also takes for these settings; with them it decides which counts."""
-
-
-BERT = Names(prefix="bert", layer="encoder.layer", dense="bert.pooler.dense", scores="classifier")
-ROBERTA = Names(
-    prefix="roberta",
-    layer="encoder.layer",
-    dense="classifier.dense",
-    scores="classifier.out_proj",
-    after_padding=True,
-)
-DISTILBERT = Names(
-    prefix="distilbert",
-    layer="transformer.layer",
-    query="attention.q_lin",
-    key="attention.k_lin",
-    value="attention.v_lin",
-    attended="attention.out_lin",
-    attended_norm="sa_layer_norm",
-    up="ffn.lin1",
-    down="ffn.lin2",
-    down_norm="output_layer_norm",
-    dense="pre_classifier",
-    scores="classifier",
-    squash=nn.functional.relu,
-    types=False,
-    width="dim",
-    layers="n_layers",
-    heads="n_heads",
-    inner="hidden_dim",
-    activation="activation",
-    epsilon=None,
-    others=frozenset({"hidden_size", "num_attention_heads", "num_hidden_layers"}),
-)
-FAMILIES = {
-    "bert": BERT,
-    "roberta": ROBERTA,
-    "xlm-roberta": ROBERTA,
-    "camembert": ROBERTA,
-    "distilbert": DISTILBERT,
-}
-"""By ``model_type`` of config.json."""
-
-_ORDINARY: dict[str, tuple[Any, ...]] = {
-    "is_decoder": (None, False),
-    "add_cross_attention": (None, False),
-    "position_embedding_type": (None, "absolute"),
-    "quantization_config": (None,),
-    "pruned_heads": (None, {}),
-    "per_layer_config": (None, {}),
-    "return_dict": (None, True),
-    "attn_implementation": (None, "sdpa"),
-    "_attn_implementation": (None, "sdpa"),
-}
-"""Settings that change the network, and their values that do not."""
-
-
 class Embedding(nn.Module):
-    """Token ids to vectors: what the token is, plus where it stands."""
+    """Token ids to vectors: the sum of a token's and its position's, normalised."""
 
     def __init__(self, tensors: _Tensors, names: Names, *, width: int, epsilon: float) -> None:
         super().__init__()
@@ -146,7 +47,8 @@ class Embedding(nn.Module):
             types = tensors.table(f"{at}.token_type_embeddings", width, rows="type_vocab_size")
             self.kind = nn.Parameter(types[0].clone(), requires_grad=False)
         self.norm = tensors.norm(f"{at}.LayerNorm", width, epsilon)
-        self._padding = tensors.config["pad_token_id"] if names.after_padding else None
+        offset = tensors.config["model_type"] in OFFSET_POSITIONS
+        self._padding = tensors.config["pad_token_id"] if offset else None
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         """Shape (rows, length) to (rows, length, width)."""
@@ -157,6 +59,7 @@ class Embedding(nn.Module):
         return normalised
 
     def _placed(self, ids: torch.Tensor) -> torch.Tensor:
+        # With an offset, tokens count from the padding id on, and padding has the padding id.
         if self._padding is None:
             return self.positions[: ids.shape[1]]
         real = ids.ne(self._padding).int()
@@ -167,7 +70,7 @@ class Embedding(nn.Module):
 class Layer(nn.Module):
     """Attention over the text, then a feed-forward network for each token."""
 
-    def __init__(self, tensors: _Tensors, names: Names, at: str, sizes: _Sizes) -> None:
+    def __init__(self, tensors: _Tensors, names: Names, at: str, sizes: Sizes) -> None:
         super().__init__()
         width = sizes.width
         self.query = tensors.linear(f"{at}.{names.query}", width, width)
@@ -182,7 +85,12 @@ class Layer(nn.Module):
         self._activate = ACTIVATIONS[sizes.activation]
 
     def forward(self, rows: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        """Shape (rows, length, width); ``mask`` is true where a token may be looked at."""
+        """Shape (rows, length, width) to the same.
+
+        Args:
+            rows: Vectors of the tokens.
+            mask: Bool, shape (rows, 1, length, length): true where a token is attended to.
+        """
         query, key, value = (self._split(one(rows)) for one in (self.query, self.key, self.value))
         found = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         found = found.transpose(1, 2).reshape(rows.shape)
@@ -197,9 +105,9 @@ class Layer(nn.Module):
 
 
 class SequenceClassifier(nn.Module):
-    """An encoder and its head. Called as the library's models are."""
+    """An encoder and its head, called as the models of transformers are."""
 
-    def __init__(self, tensors: _Tensors, names: Names, sizes: _Sizes, labels: int) -> None:
+    def __init__(self, tensors: _Tensors, names: Names, sizes: Sizes, labels: int) -> None:
         super().__init__()
         width = sizes.width
         self.embedding = Embedding(tensors, names, width=width, epsilon=sizes.epsilon)
@@ -212,10 +120,13 @@ class SequenceClassifier(nn.Module):
         self._squash = names.squash
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> Output:
-        """Logits of each row; both arguments int64, shape (rows, length).
+        """Logits of each row.
 
-        Without a mask nothing is padding, and attention takes its fastest kernel. Who calls knows
-        it on the host: to look here would wait for the device.
+        Args:
+            input_ids: Int64, shape (rows, length).
+            attention_mask: The same: 1 for tokens, 0 for padding. None where nothing is padding:
+                attention then takes its fastest kernel. The caller knows it on the host; finding
+                it out here would wait for the device.
         """
         mask = None
         if attention_mask is not None:
@@ -230,65 +141,23 @@ def build(config: dict[str, Any], tensors: dict[str, torch.Tensor], *, labels: i
     """The network that a checkpoint describes, with its weights.
 
     Args:
-        config: What config.json holds.
+        config: What `config.json` holds.
         tensors: Every tensor of the weights by its name, float32, on the device.
-        labels: Width of the head.
+        labels: The number of labels.
 
     Raises:
-        Unusual: It is of another family, or something differs from the ordinary form.
+        Unusual: The model is of another family, or differs from the ordinary form.
     """
     names = usual(config)
-    sizes = _sizes(config, names)
+    sizes = sizes_of(config, names)
     left = _Tensors(config, dict(tensors))
     model = SequenceClassifier(left, names, sizes, labels)
     left.all_used()
     return model.eval()
 
 
-def usual(config: dict[str, Any]) -> Names:
-    """The family's names, where a configuration is of the ordinary form.
-
-    Raises:
-        Unusual: It is not.
-    """
-    names = FAMILIES.get(str(config.get("model_type")))
-    if names is None:
-        raise Unusual(f"model_type {config.get('model_type')}")
-    for setting, values in _ORDINARY.items():
-        if config.get(setting) not in values:
-            raise Unusual(f"{setting} {config[setting]}")
-    both = names.others & config.keys()
-    if both:
-        raise Unusual(f"{min(both)} beside the names of its family")
-    return names
-
-
-@dataclass(frozen=True, slots=True)
-class _Sizes:
-    width: int
-    layers: int
-    heads: int
-    inner: int
-    activation: str
-    epsilon: float
-
-
-def _sizes(config: dict[str, Any], names: Names) -> _Sizes:
-    counts = [config.get(name) for name in (names.width, names.layers, names.heads, names.inner)]
-    activation = str(config.get(names.activation))
-    epsilon = 1e-12 if names.epsilon is None else config.get(names.epsilon)
-    width, layers, heads, inner = (count if isinstance(count, int) else 0 for count in counts)
-    if min(width, layers, heads, inner) < 1 or width % heads:
-        raise Unusual(f"sizes {counts}")
-    if activation not in ACTIVATIONS:
-        raise Unusual(f"activation {activation}")
-    if not isinstance(epsilon, float):
-        raise Unusual(f"{names.epsilon} {epsilon}")
-    return _Sizes(width, layers, heads, inner, activation, epsilon)
-
-
 class _Tensors:
-    """A checkpoint's tensors: each is taken once, by its name, with the shape that it must have."""
+    """A checkpoint's tensors: each is taken once, by its name, and must have the expected shape."""
 
     def __init__(self, config: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
         self.config = config
@@ -311,8 +180,11 @@ class _Tensors:
         return self._take(f"{name}.weight", (count, width))
 
     def all_used(self) -> None:
-        """Raises ``Unusual`` if a tensor is left that means something."""
-        # Old releases saved the positions 0, 1, 2 ... beside the weights.
+        """Checks that every tensor has been taken.
+
+        Raises:
+            Unusual: One is left, and it is not the positions 0, 1, 2 ... of old releases.
+        """
         left = [name for name in self._left if not name.endswith(".embeddings.position_ids")]
         if left:
             raise Unusual(f"{min(left)} is not part of the network")
@@ -330,7 +202,7 @@ class _Tensors:
     def _take(self, name: str, shape: tuple[int, ...]) -> nn.Parameter:
         tensor = self._left.pop(name, None)
         if tensor is None:
-            raise Unusual(f"{name} is not there")
+            raise Unusual(f"{name} is missing")
         if tuple(tensor.shape) != shape or tensor.dtype != torch.float32:
             raise Unusual(f"{name} is {tensor.dtype} of shape {tuple(tensor.shape)}")
         return nn.Parameter(tensor, requires_grad=False)

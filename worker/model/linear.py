@@ -1,9 +1,9 @@
 """The matrix products of a model: in which precision, and by which library.
 
-Precision: only the products run reduced; what they are added to, normalised and softmaxed stays
-float32. On the validation tweets that is as fast as a model that is bfloat16 throughout (0.97 of
-it), and moves 1 label of 2,000, where float32's two best scores are 0.0003 apart; the other moves
-3, two of them 0.06 apart.
+Precision: only the products are computed in a reduced precision; sums, norms and softmax stay in
+float32. On the validation tweets that is 0.97 times as fast as a model that is bfloat16 throughout,
+and changes 1 label of 2,000, where float32's two best scores are 0.0003 apart; the other changes 3,
+two of them 0.06 apart.
 
 Library: torch hands a linear layer on a CPU to MKL, which uses half the vector width on processors
 that are not Intel's (61 GFLOP/s against oneDNN's 227 on two Zen 5 cores, float32). oneDNN comes
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 
 class Product(nn.Module):
-    """Stands in for an ``nn.Linear``; inference only. It begins in float32.
+    """Takes the place of an `nn.Linear`, for inference only. It computes in float32 at first.
 
     Args:
         linear: The layer.
-        exact: It stays float32, whatever precision is used.
+        exact: Whether it always computes in float32.
     """
 
     def __init__(self, linear: nn.Linear, *, exact: bool = False) -> None:
@@ -41,7 +41,10 @@ class Product(nn.Module):
     def use(self, dtype: torch.dtype) -> None:
         """Computes the product in this precision from now on.
 
-        Input of any other is converted; the output has it.
+        Input of another precision is converted; the output has this one.
+
+        Raises:
+            RuntimeError: `settle` was called before.
         """
         if self._float32 is None:
             raise RuntimeError("the precision of this layer is settled")
@@ -51,7 +54,7 @@ class Product(nn.Module):
         self.bias = None if bias is None else bias.to(dtype)
 
     def settle(self) -> None:
-        """Gives back the memory of the float32 weights."""
+        """Frees the memory of the float32 weights: the precision is chosen."""
         self._float32 = None
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
@@ -68,8 +71,8 @@ def replace_all(model: nn.Module, *, labels: int) -> None:
 
     Args:
         model: The model, in float32.
-        labels: Outputs of the classification head: a layer of that width stays float32, since
-            its rounding would be the scores'.
+        labels: The number of labels: a layer with as many outputs is the head and stays in
+            float32, since its rounding would be that of the scores.
     """
     for name, child in model.named_children():
         if isinstance(child, nn.Linear):
@@ -79,19 +82,19 @@ def replace_all(model: nn.Module, *, labels: int) -> None:
 
 
 def use_precision(model: nn.Module, dtype: torch.dtype) -> None:
-    """Computes all replaced layers in this precision; not after ``settle``."""
+    """Computes all replaced layers in this precision; only before `settle`."""
     for product in _products(model):
         product.use(dtype)
 
 
 def settle(model: nn.Module) -> None:
-    """The precision is chosen: the memory of the float32 weights is given back."""
+    """Frees the memory of the float32 weights of all replaced layers: the precision is chosen."""
     for product in _products(model):
         product.settle()
 
 
 def onednn_is_there() -> bool:
-    """Whether this torch has oneDNN and the operator that its own compiler uses."""
+    """Whether this torch has oneDNN, and the operator by which its own compiler calls it."""
     built = bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
     return built and _onednn() is not None
 

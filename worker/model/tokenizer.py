@@ -1,4 +1,4 @@
-"""A checkpoint's tokenizer, without torch: `check` reads it before torch is imported."""
+"""A checkpoint's tokenizer, without torch: `check` loads it before torch is imported."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 def load_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
-    """A private copy: a checkpoint's own may pad everything to a fixed length.
+    """Loads the tokenizer, with the worker's truncation and without the padding that it may have.
 
     Raises:
-        Refused: The file cannot be read, or has tokens that the model lacks.
+        Refused: The file cannot be read, or has more tokens than the model.
     """
     try:
         tokenizer = Tokenizer.from_file(str(checkpoint.path / "tokenizer.json"))
@@ -27,6 +27,6 @@ def load_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
     if tokenizer.get_vocab_size() > checkpoint.vocabulary:
         raise Refused(
             f"model.checkpoint: the tokenizer of {checkpoint.path} has "
-            f"{tokenizer.get_vocab_size()} tokens, the model {checkpoint.vocabulary}"
+            f"{tokenizer.get_vocab_size()} tokens, the model only {checkpoint.vocabulary}"
         )
     return tokenizer

@@ -1,8 +1,8 @@
 """A checkpoint's network with its weights: float32, on the device.
 
-The common families are built here, in torch alone (``encoder.py``). Everything else is
-transformers' to load, and its import is paid only then: other families, weights under old names,
-adapters, quantized weights, and a checkpoint that lacks a tensor, which it refuses.
+The common families are built in torch alone (`encoder.py`). transformers, which takes seconds to
+import, loads everything else: other families, weights under old names, adapters and quantized
+weights. It also refuses what lacks a tensor.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from worker.errors import Refused
-from worker.given.checkpoint import passed_over
-from worker.model import encoder
+from worker.given.library import first_line, passed_over
+from worker.model import encoder, families
 
 if TYPE_CHECKING:
     from torch import nn
@@ -27,19 +27,23 @@ log = structlog.get_logger(__name__)
 
 
 def network(checkpoint: Checkpoint, device: torch.device) -> nn.Module:
-    """A module that is called with ``input_ids`` and ``attention_mask`` and returns ``logits``.
+    """Loads the network: a module that takes `input_ids` and `attention_mask` and returns `logits`.
+
+    Args:
+        checkpoint: What the checkpoint says of itself.
+        device: Where the weights go.
 
     Raises:
-        Refused: The weights cannot be read, or some are missing.
+        Refused: The weights cannot be read, some are missing, or some have no place.
     """
     try:
         if (checkpoint.path / "adapter_config.json").exists():
-            raise encoder.Unusual("an adapter lies beside the weights")
-        encoder.usual(checkpoint.config)
+            raise families.Unusual("an adapter lies beside the weights")
+        families.usual(checkpoint.config)
         return encoder.build(
             checkpoint.config, _tensors(checkpoint, device), labels=len(checkpoint.labels)
         )
-    except encoder.Unusual as unusual:
+    except families.Unusual as unusual:
         log.info("loaded_by_transformers", reason=str(unusual))
     return _by_transformers(checkpoint, device)
 
@@ -51,19 +55,20 @@ def _tensors(checkpoint: Checkpoint, device: torch.device) -> dict[str, torch.Te
             for name, tensor in load_file(file).items():
                 _require_numbers(checkpoint, name, tensor)
                 dtype = torch.float32 if tensor.is_floating_point() else tensor.dtype
-                # Copied: the file's own pages would change, or kill the process, with the file.
+                # Copied: memory that is mapped to the file would change with it, or, where the
+                # file is cut short, kill the process.
                 tensors[name] = tensor.to(device, dtype, copy=True)
     except (SafetensorError, OSError, ValueError) as error:
         raise Refused(
-            f"model.checkpoint: {checkpoint.path} cannot be loaded: {_first_line(error)}"
+            f"model.checkpoint: {checkpoint.path} cannot be loaded: {first_line(error)}"
         ) from error
     return tensors
 
 
 def _require_numbers(checkpoint: Checkpoint, name: str, tensor: torch.Tensor) -> None:
-    """Refuses whole numbers where nothing says how they became so.
+    """Refuses weights that are whole numbers although the configuration names no quantization.
 
-    transformers would take their values for the weights themselves.
+    transformers would take the numbers for the weights themselves.
     """
     whole = not tensor.is_floating_point() and not name.endswith("_ids")
     if whole and not checkpoint.config.get("quantization_config"):
@@ -74,7 +79,7 @@ def _require_numbers(checkpoint: Checkpoint, name: str, tensor: torch.Tensor) ->
 
 
 def _by_transformers(checkpoint: Checkpoint, device: torch.device) -> nn.Module:
-    import transformers  # noqa: PLC0415 - seconds, paid only for those checkpoints that need them
+    import transformers  # noqa: PLC0415 - seconds, and only these checkpoints need it
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
@@ -90,7 +95,7 @@ def _by_transformers(checkpoint: Checkpoint, device: torch.device) -> nn.Module:
         )
     except Exception as error:  # transformers raises many kinds for a bad directory
         raise Refused(
-            f"model.checkpoint: {checkpoint.path} cannot be loaded: {_first_line(error)}"
+            f"model.checkpoint: {checkpoint.path} cannot be loaded: {first_line(error)}"
         ) from error
     if report["missing_keys"]:
         raise Refused(
@@ -110,13 +115,3 @@ def _by_transformers(checkpoint: Checkpoint, device: torch.device) -> nn.Module:
 def _moved(model: Any, device: torch.device) -> nn.Module:
     moved: nn.Module = model.to(device)
     return moved
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if any("ignore_mismatched_sizes" in line for line in lines):
-        return "a tensor has another shape than config.json says"
-    if not lines:
-        return type(error).__name__
-    # A line that ends so only announces what is wrong.
-    return " ".join(lines[:2]) if lines[0].endswith((":", "(")) else lines[0]

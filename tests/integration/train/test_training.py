@@ -67,7 +67,7 @@ def test_a_checkpoint_is_what_the_contract_says(trained):
     assert tokenizer.truncation["max_length"] == tiny.POSITIONS
 
 
-def test_the_manifest_tells_where_the_model_comes_from(trained):
+def test_the_manifest_names_where_the_model_comes_from(trained):
     facts = json.loads((trained / "manifest.json").read_text())
     assert facts["name"] == "tiny-emotions"
     assert facts["version"] == manifest.version(trained)
@@ -78,7 +78,7 @@ def test_the_manifest_tells_where_the_model_comes_from(trained):
     assert set(facts["metrics"]) == {"validation", "test"}
     assert facts["files"] == manifest.file_digests(trained)
     assert facts["settings"]["learning_rate"] == 0.01
-    # A checkpoint travels, and does not tell strangers whose home it was made in.
+    # A checkpoint travels, and does not name the directories of the user who made it.
     assert str(trained.parent) not in "".join(
         path.read_text() for path in trained.rglob("*") if path.suffix in {".json", ".md"}
     )
@@ -151,7 +151,7 @@ def test_a_run_prints_what_the_reference_notebook_shows(place, capsys):
         "tokens  [CLS]",
         "step 15/15",
         "validation loss",
-        "best epoch 1 by validation macro F1",
+        "best epoch 1 by macro F1 on validation",
         "temperature",
         "test: 120 rows",
         "precision  recall",
@@ -165,7 +165,7 @@ def test_string_labels_and_no_test_split(place, capsys, tmp_path):
     (tmp_path / "base").symlink_to(place / "base")
     tiny.dataset(tmp_path / "data", splits=("train", "validation"), names=False)
     assert train(tmp_path, "--epochs", "0.5", "--max-length", "24") == 0
-    assert "no test split with labels: the figures are those of validation" in (
+    assert "there is no test split with labels: these are the metrics on validation" in (
         capsys.readouterr().out
     )
     facts = manifest.read(tmp_path / "out")
@@ -179,7 +179,7 @@ def test_one_seed_gives_one_model(place):
     assert manifest.version(place / "once") == manifest.version(place / "again")
 
 
-def test_a_killed_run_goes_on_from_its_last_epoch(place, capsys):
+def test_a_killed_run_resumes_from_its_last_epoch(place, capsys):
     work = place / "work"
     options = ("--epochs", "2", "--work-dir", str(work))
     assert train(place, *options, output="first") == 0
@@ -189,7 +189,7 @@ def test_a_killed_run_goes_on_from_its_last_epoch(place, capsys):
         path.rmdir() if path.is_dir() else path.unlink()
     last.rmdir()
     assert train(place, *options, output="second") == 0
-    assert "going on from checkpoint-15" in capsys.readouterr().out
+    assert "resuming from checkpoint-15" in capsys.readouterr().out
     assert manifest.version(place / "first") == manifest.version(place / "second")
     assert train(place, "--epochs", "3", "--work-dir", str(work), output="third") == 2
     assert "other settings or data" in capsys.readouterr().err
@@ -199,7 +199,7 @@ def test_frozen_layers_keep_their_weights_and_the_checkpoint_is_whole(place, cap
     options = ("--epochs", "4", "--freeze-layers", "1")
     assert train(place, *options, output="frozen") == 0
     printed = capsys.readouterr().out
-    assert "the lowest 1 layers frozen" in printed
+    assert "lower layers frozen: 1" in printed
     assert "outputs of the frozen layers for" in printed
     base = safetensors.load_file(place / "base" / "model.safetensors")
     saved = safetensors.load_file(place / "frozen" / "model.safetensors")
@@ -217,14 +217,14 @@ def test_frozen_layers_keep_their_weights_and_the_checkpoint_is_whole(place, cap
     assert measured > 0.3
 
 
-def test_a_killed_run_with_frozen_layers_goes_on_from_its_last_epoch(place, capsys):
+def test_a_killed_run_with_frozen_layers_resumes_from_its_last_epoch(place, capsys):
     work = place / "frozen-work"
     options = ("--epochs", "2", "--freeze-layers", "1", "--work-dir", str(work))
     assert train(place, *options, output="frozen-first") == 0
     last = max(work.glob("checkpoint-*"), key=lambda path: int(path.name.partition("-")[2]))
     shutil.rmtree(last)
     assert train(place, *options, output="frozen-second") == 0
-    assert "going on from checkpoint-15" in capsys.readouterr().out
+    assert "resuming from checkpoint-15" in capsys.readouterr().out
     assert manifest.version(place / "frozen-first") == manifest.version(place / "frozen-second")
 
 

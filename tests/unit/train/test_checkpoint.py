@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 
-from train import checkpoint, manifest
+from train import manifest, output
 from train.errors import Refused
 
 
@@ -17,7 +17,7 @@ def names(folder):
 
 
 def test_a_block_that_ends_well_leaves_the_checkpoint_alone(tmp_path):
-    with checkpoint.staged(tmp_path / "out") as stage:
+    with output.staged(tmp_path / "out") as stage:
         (stage / "epochs").mkdir()
         (stage / "checkpoint" / "config.json").write_text("{}")
         assert names(tmp_path) == [stage.name]
@@ -27,7 +27,7 @@ def test_a_block_that_ends_well_leaves_the_checkpoint_alone(tmp_path):
 
 def test_an_empty_directory_is_taken(tmp_path):
     (tmp_path / "out").mkdir()
-    with checkpoint.staged(tmp_path / "out") as stage:
+    with output.staged(tmp_path / "out") as stage:
         (stage / "checkpoint" / "a").touch()
     assert names(tmp_path / "out") == ["a"]
 
@@ -36,7 +36,7 @@ def test_an_empty_directory_is_taken(tmp_path):
 def test_a_block_that_fails_leaves_nothing(tmp_path, error):
 
     def fail():
-        with checkpoint.staged(tmp_path / "out") as stage:
+        with output.staged(tmp_path / "out") as stage:
             (stage / "checkpoint" / "model.safetensors").write_text("half")
             raise error
 
@@ -48,7 +48,7 @@ def test_a_block_that_fails_leaves_nothing(tmp_path, error):
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
     with (
         pytest.raises(Refused, match="no space left on the device; nothing was written"),
-        checkpoint.staged(tmp_path / "out"),
+        output.staged(tmp_path / "out"),
     ):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert names(tmp_path) == []
@@ -58,7 +58,7 @@ def test_a_checkpoint_written_meanwhile_is_not_overwritten(tmp_path):
     out = tmp_path / "out"
 
     def race():
-        with checkpoint.staged(out) as stage:
+        with output.staged(out) as stage:
             (stage / "checkpoint" / "a").touch()
             out.mkdir()
             (out / "theirs").touch()
@@ -70,7 +70,7 @@ def test_a_checkpoint_written_meanwhile_is_not_overwritten(tmp_path):
 
 
 def test_files_are_readable_as_the_umask_says(tmp_path):
-    with checkpoint.staged(tmp_path / "out") as stage:
+    with output.staged(tmp_path / "out") as stage:
         path = stage / "checkpoint" / "model.safetensors"
         path.touch(mode=0o600)
     mask = os.umask(0)
@@ -81,20 +81,20 @@ def test_files_are_readable_as_the_umask_says(tmp_path):
 def test_an_output_that_is_taken_is_refused(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(Refused, match="is a file"):
-        checkpoint.refuse_occupied(tmp_path / "file")
+        output.refuse_occupied(tmp_path / "file")
     with pytest.raises(Refused, match="not empty"):
-        checkpoint.refuse_occupied(tmp_path)
+        output.refuse_occupied(tmp_path)
     with pytest.raises(Refused, match=r"[Nn]ot a directory|is a file|File exists"):
-        checkpoint.refuse_occupied(tmp_path / "file" / "out")
-    checkpoint.refuse_occupied(tmp_path / "new" / "out")
+        output.refuse_occupied(tmp_path / "file" / "out")
+    output.refuse_occupied(tmp_path / "new" / "out")
 
 
 def test_a_disk_without_room_is_refused_before_training(tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)._replace(free=50 << 20)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    checkpoint.refuse_full(tmp_path / "out", 10 << 20)
+    output.refuse_full(tmp_path / "out", 10 << 20)
     with pytest.raises(Refused, match="about 80 MiB needed, 50 MiB free"):
-        checkpoint.refuse_full(tmp_path / "out", 20 << 20)
+        output.refuse_full(tmp_path / "out", 20 << 20)
 
 
 @pytest.mark.parametrize(
@@ -106,8 +106,8 @@ def test_a_disk_without_room_is_refused_before_training(tmp_path, monkeypatch):
     ],
 )
 def test_every_library_s_word_for_a_full_disk_is_understood(error):
-    assert checkpoint.is_full(error)
-    assert not checkpoint.is_full(OSError(errno.EACCES, "x"))
+    assert output.is_full(error)
+    assert not output.is_full(OSError(errno.EACCES, "x"))
 
 
 def test_the_version_is_a_digest_of_weights_and_tokenizer_only(tmp_path):

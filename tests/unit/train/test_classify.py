@@ -72,9 +72,9 @@ def test_a_text_longer_than_the_model_is_cut(checkpoint):
 @pytest.mark.parametrize(
     ("file", "line"),
     [
-        ("config.json", "no config.json"),
-        ("tokenizer.json", "no tokenizer.json"),
-        ("model.safetensors", "no safetensors weights"),
+        ("config.json", "there is no config.json in it"),
+        ("tokenizer.json", "there is no tokenizer.json in it"),
+        ("model.safetensors", "there are no weights in it"),
     ],
 )
 def test_an_incomplete_checkpoint_is_refused(checkpoint, file, line):
@@ -100,7 +100,7 @@ def test_a_model_without_a_trained_head_is_refused(checkpoint):
         k: v for k, v in safetensors.load_file(weights).items() if not k.startswith("classifier")
     }
     safetensors.save_file(kept, weights, metadata={"format": "pt"})
-    with pytest.raises(Refused, match=r"no weights for classifier\.bias .*train it first"):
+    with pytest.raises(Refused, match=r"the weights lack classifier\.bias: .*fine-tune it first"):
         classify.load(checkpoint, on=ON)
 
 
@@ -116,7 +116,7 @@ def test_a_tensor_that_the_library_would_pass_over_is_refused(checkpoint):
 @pytest.mark.parametrize("kind", ["multi_label_classification", "regression"])
 def test_heads_of_other_kinds_are_refused(checkpoint, kind):
     edit(checkpoint / "config.json", problem_type=kind)
-    with pytest.raises(Refused, match="only single-label classifiers"):
+    with pytest.raises(Refused, match=f"is for {kind}; one label of several is needed"):
         classify.load(checkpoint, on=ON)
 
 

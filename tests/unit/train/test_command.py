@@ -32,7 +32,7 @@ def refused(capsys, *arguments: str) -> str:
 
 def test_no_command_and_an_unknown_one_are_refused(capsys):
     assert main([]) == 2
-    assert "run | evaluate | predict" in capsys.readouterr().err
+    assert "usage: emotion-train COMMAND" in capsys.readouterr().err
     assert "there is no command" in refused(capsys, "train")
 
 
@@ -88,7 +88,8 @@ def test_a_work_directory_of_another_run_is_refused(capsys, tmp_path, tmp_path_f
     (tmp_path / "work").mkdir()
     (tmp_path / "work" / "notes.txt").touch()
     arguments = ("run", "--dataset", "d", "--base-model", "b", "--output", "o")
-    assert "no run of ours" in refused(capsys, *arguments, "--work-dir", "work")
+    line = refused(capsys, *arguments, "--work-dir", "work")
+    assert "is not empty, and belongs to no run" in line
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "d", "work"]
 
 
@@ -109,7 +110,7 @@ def test_predict_refuses_empty_texts(capsys):
 @pytest.mark.parametrize(
     ("content", "line"),
     [
-        (b"", "no text"),
+        (b"", "there is no text"),
         (b"a\n\nb\n", "standard input, line 2: the text is empty"),
         (b"a\n\xff\n", "not UTF-8"),
     ],

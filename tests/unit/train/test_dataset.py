@@ -91,19 +91,19 @@ def test_a_test_split_without_labels_is_kept_for_predictions_only(tmp_path):
 
 BAD = {
     "no data": ({}, "doesn't contain any data files"),
-    "no validation": ({"train__jsonl": ROW}, "no validation split; there is train"),
-    "empty file": ({"train__jsonl": "", "validation__jsonl": ROW}, "train.jsonl: empty"),
+    "no validation": ({"train__jsonl": ROW}, "has no split validation; it has train"),
+    "empty file": ({"train__jsonl": "", "validation__jsonl": ROW}, "train.jsonl: is empty"),
     "empty split": (
         {"train__csv": "text,label\na,joy\nb,anger\n", "validation__csv": "text,label\n"},
         "a split has no rows",
     ),
     "missing column": (
         {"train__jsonl": ROW.replace("text", "txt"), "validation__jsonl": ROW.replace("text", "t")},
-        "needs the same columns, not t, label, txt",
+        "need the same columns; one has t, label, txt",
     ),
     "missing everywhere": (
         {"train__csv": "a,label\nx,joy\n", "validation__csv": "a,label\nx,joy\n"},
-        "train: no column 'text'; there is a, label (choose with --text-column)",
+        "train: has no column 'text'; it has a, label (choose one with --text-column)",
     ),
     "label outside the names": (
         {
@@ -111,15 +111,15 @@ BAD = {
             "train__jsonl": '{"text": "a", "label": 6}\n',
             "validation__jsonl": '{"text": "a", "label": 1}\n',
         },
-        "train, row 1: label 6 is outside 0..5",
+        "train, row 1: label 6 is not between 0 and 5",
     ),
     "unknown in validation": (
         {"train__jsonl": ROW, "validation__jsonl": '{"text": "x", "label": "love"}\n'},
-        "validation, row 1: label 'love' is none of anger, joy",
+        "validation, row 1: label 'love' is not one of anger, joy",
     ),
     "one label": (
         {"train__csv": "text,label\na,joy\n", "validation__csv": "text,label\na,joy\n"},
-        "one label only (joy)",
+        "has only one label (joy)",
     ),
     "empty text": (
         {"train__jsonl": ROW + '{"text": "  ", "label": "joy"}\n', "validation__jsonl": ROW},
@@ -131,14 +131,14 @@ BAD = {
     ),
     "null label": (
         {"train__jsonl": ROW + '{"text": "a", "label": null}\n', "validation__jsonl": ROW},
-        "train, row 3: nothing where one label is due",
+        "train, row 3: expected one label, found nothing",
     ),
     "several labels": (
         {
             "train__jsonl": '{"text": "a", "label": [1, 2]}\n',
             "validation__jsonl": '{"text": "a", "label": [1]}\n',
         },
-        "train, row 1: a list where one label is due",
+        "train, row 1: expected one label, found a list",
     ),
     "broken json": (
         {"train__jsonl": ROW + '{"text":\n', "validation__jsonl": ROW},
@@ -177,7 +177,7 @@ def test_evaluation_takes_test_else_validation_else_what_is_named(tmp_path):
     assert evaluate(with_test, labels=tiny.LABELS).name == "test"
     assert evaluate(without, labels=tiny.LABELS).name == "validation"
     assert len(evaluate(without, split="train", labels=tiny.LABELS)) == 96
-    with pytest.raises(Refused, match="no test split; there is train, validation"):
+    with pytest.raises(Refused, match="has no split test; it has train, validation"):
         evaluate(without, split="test", labels=tiny.LABELS)
 
 
@@ -202,9 +202,9 @@ def test_a_file_without_labels_has_no_targets(tmp_path):
     ("name", "content", "line"),
     [
         ("f.txt", "hello", "must be jsonl, csv or parquet"),
-        ("f.jsonl", "", "f.jsonl: empty"),
-        ("f.jsonl", '{"text": "a", "label": 2}\n', "f.jsonl, row 1: label 2 is outside 0..1"),
-        ("f.jsonl", '{"text": "a", "label": "fear"}\n', "label 'fear' is none of anger, joy"),
+        ("f.jsonl", "", "f.jsonl: is empty"),
+        ("f.jsonl", '{"text": "a", "label": 2}\n', "row 1: label 2 is not between 0 and 1"),
+        ("f.jsonl", '{"text": "a", "label": "fear"}\n', "label 'fear' is not one of anger, joy"),
     ],
 )
 def test_a_bad_file_is_refused(tmp_path, name, content, line):

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.support import models, tiny
-from train import encoder
+from train import encoder, lengths
 from train.errors import Refused
 
 pytestmark = pytest.mark.heavy
@@ -39,23 +39,27 @@ def test_texts_are_cut_at_the_max_length_or_the_positions_of_the_model(base):
     assert load(base, max_length=512).max_length == tiny.POSITIONS
 
 
+ROBERTA = {"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 1}
+
+
 @pytest.mark.parametrize(
     ("asked", "limit", "config", "fits"),
     [
         (512, 1e30, {"max_position_embeddings": 512, "model_type": "bert"}, 512),
-        (512, 512, {"max_position_embeddings": 514, "model_type": "roberta"}, 512),
-        (600, 1e30, {"max_position_embeddings": 514, "model_type": "xlm-roberta"}, 512),
-        (
-            *(600, 1e30),
-            {"max_position_embeddings": 514, "model_type": "roberta", "pad_token_id": 3},
-            510,
-        ),
+        (512, 512, ROBERTA, 512),
+        (600, 1e30, {**ROBERTA, "model_type": "xlm-roberta"}, 512),
+        (600, 1e30, {**ROBERTA, "pad_token_id": 3}, 510),
         (128, 64, {"max_position_embeddings": 512, "model_type": "bert"}, 64),
         (128, 1e30, {"model_type": "deberta-v2"}, 128),
     ],
 )
 def test_the_length_is_the_least_of_all_limits(asked, limit, config, fits):
-    assert encoder.length_limit(asked=asked, tokenizer_limit=limit, config=config) == fits
+    assert lengths.for_training(asked=asked, tokenizer_limit=limit, config=config) == fits
+
+
+def test_a_length_without_room_for_a_word_is_refused():
+    with pytest.raises(Refused, match="room for 2 tokens of a text"):
+        lengths.for_training(asked=128, tokenizer_limit=2, config={})
 
 
 def test_the_packaged_encoder_is_found_without_importing_it():

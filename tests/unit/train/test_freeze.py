@@ -6,8 +6,8 @@ from tests.support import models, tiny
 from tests.support.lazy import Lazy
 from train.encoder import Encoder
 from train.errors import Refused
+from train.printer import Printer
 from train.recipe import Machine
-from train.show import Show
 
 pytestmark = pytest.mark.heavy
 
@@ -51,7 +51,7 @@ def encoder(tokenizer, kind="bert", *, dropout=0.0):
 
 def frozen(encoder, layers, texts=TEXTS):
     ids = encoder.tokenize(texts)["input_ids"]
-    return freeze.lower_layers(encoder, layers=layers, token_ids=ids, on=CPU, show=Show())
+    return freeze.lower_layers(encoder, layers=layers, token_ids=ids, on=CPU, printer=Printer())
 
 
 def logits(encoder, texts=TEXTS):
@@ -127,7 +127,7 @@ def test_a_kind_of_model_whose_layers_are_not_known_is_refused(tokenizer):
         pass
     assert str(refused.value) == (
         "--freeze-layers 1: base model 'small' is of type distilbert;"
-        " layers can be frozen in bert, roberta, xlm-roberta"
+        " layers can be frozen in the types bert, roberta, xlm-roberta"
     )
 
 

@@ -50,7 +50,7 @@ def test_without_a_way_to_the_hub_only_the_cache_is_asked(api):
 
 def test_what_is_no_hub_name_is_refused(api):
     api(HFValidationError("bad"))
-    with pytest.raises(Refused, match="nor is it a hub name"):
+    with pytest.raises(Refused, match="it cannot be a name on the hub"):
         hub.look_up("no such", "model")
 
 

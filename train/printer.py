@@ -1,4 +1,4 @@
-"""What a person sees: colours and boxes on a terminal, plain lines anywhere else."""
+"""Standard output: colours and a moving bar on a terminal, plain lines anywhere else."""
 
 import sys
 from collections.abc import Sequence
@@ -8,12 +8,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-# Columns where there is no terminal to ask: tables of a log must not be folded at 80.
 PLAIN_WIDTH = 160
+"""Columns where no terminal has a width: the tables in a log must not be folded at 80."""
 
 
-class Show:
-    """Standard output. Owned by the main thread."""
+class Printer:
+    """Prints lines, headings and tables. Owned by the main thread.
+
+    Args:
+        console: Where it prints; None: standard output.
+    """
 
     def __init__(self, *, console: Console | None = None) -> None:
         if console is None:
@@ -26,18 +30,20 @@ class Show:
 
     @property
     def live(self) -> bool:
-        """Whether a progress bar can move."""
+        """Whether it prints to a terminal, on which a bar can move."""
         return self.console.is_terminal
 
     def line(self, text: str = "") -> None:
+        """Prints a line; it is not folded."""
         self.console.print(Text(text), soft_wrap=True)
 
     def heading(self, text: str) -> None:
+        """Prints an empty line and a bold one."""
         self.console.print()
         self.console.print(Text(text, style="bold"), soft_wrap=True)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-        """Numbers to the right, everything else to the left; floats with four decimals."""
+        """Prints a table: numbers to the right, the rest to the left, floats with four decimals."""
         table = Table(box=box.SIMPLE_HEAD if self.live else None, pad_edge=False)
         for i, column in enumerate(columns):
             numbers = bool(rows) and all(isinstance(row[i], int | float) for row in rows)
@@ -48,11 +54,12 @@ class Show:
 
 
 def cell(value: object) -> str:
+    """A value as it stands in a table."""
     if isinstance(value, float):
         return f"{value:.4f}"
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def warn(text: str) -> None:
-    """A line on standard error, which leaves standard output to results."""
+    """Prints a line on standard error: standard output is for results."""
     sys.stderr.write(f"emotion-train: warning: {text}\n")

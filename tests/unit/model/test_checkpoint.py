@@ -22,6 +22,8 @@ CONFIG = {
     "vocab_size": 30_522,
 }
 
+ROBERTA = {"model_type": "roberta", "pad_token_id": 1}
+
 
 def sha256(data):
     return hashlib.sha256(data).hexdigest()
@@ -254,9 +256,9 @@ def test_a_manifest_of_another_shape_is_refused(path, manifest):
         ({"max_position_embeddings": None}, 1e30, None, 512),
         ({"max_position_embeddings": None}, 1e30, 1_024, 1_024),
         ({"max_position_embeddings": -1}, 1e30, None, 512),
-        ({"model_type": "roberta", "max_position_embeddings": 514}, 1e30, None, 512),
-        ({"model_type": "roberta", "max_position_embeddings": 130}, 1e30, None, 128),
-        ({"model_type": "roberta", "max_position_embeddings": 130}, 1e30, 129, 128),
+        ({**ROBERTA, "max_position_embeddings": 514}, 1e30, None, 512),
+        ({**ROBERTA, "max_position_embeddings": 130}, 1e30, None, 128),
+        ({**ROBERTA, "max_position_embeddings": 130}, 1e30, 129, 128),
     ],
 )
 def test_texts_are_cut_to_what_manifest_tokenizer_and_positions_allow(
@@ -280,8 +282,8 @@ def test_positions_begin_after_whatever_id_is_the_paddings(path):
         ({}, None, {"model_max_length": 1}, "too few for one word"),
         ({"max_position_embeddings": 2}, None, None, "too few for one word"),
         *(
-            ({}, None, {"model_max_length": told}, "model_max_length")
-            for told in ("abc", [1], -5, 0, True, float("nan"))
+            ({}, None, {"model_max_length": value}, "model_max_length")
+            for value in ("abc", [1], -5, 0, True, float("nan"))
         ),
         *(
             ({"vocab_size": size}, None, None, "vocab_size")
@@ -357,14 +359,10 @@ def test_weights_that_another_user_may_not_read_are_refused(path, monkeypatch):
     assert "the right to read it" in refusal(path)
 
 
-@pytest.mark.parametrize(
-    "model_type",
-    [
-        *("roberta", "xlm-roberta", "camembert", "longformer", "mpnet"),
-        *("roberta-prelayernorm", "xlm-roberta-xl", "xmod", "data2vec-text", "ibert", "luke"),
-    ],
-)
-def test_models_whose_positions_start_behind_the_padding_id_lose_two(path, model_type):
-    # Of 20 positions these take 18 tokens: a forward pass with 19 is an index error.
-    config = {"model_type": model_type, "max_position_embeddings": 20, "pad_token_id": 1}
-    assert read(write(path, config=config)).max_length == 18
+@pytest.mark.parametrize("length", [0, -1, "96", 96.0, True, []])
+def test_a_length_that_is_no_count_is_refused(path, length):
+    assert "max_length in manifest.json" in refusal(write(path, manifest={"max_length": length}))
+
+
+def test_a_length_that_is_null_is_none(path):
+    assert read(write(path, manifest={"max_length": None})).max_length == 512

@@ -1,4 +1,4 @@
-"""Writes a checkpoint whole or not at all."""
+"""The output directory: the checkpoint is saved whole or not at all."""
 
 import contextlib
 import errno
@@ -12,18 +12,19 @@ from pathlib import Path
 from train.encoder import Encoder
 from train.errors import Refused
 
-# Weights, two epoch checkpoints and the final copy: what a run holds at most, in weights.
 COPIES_HELD = 4
+"""Copies of the weights for which the disk must have room: two checkpoints of epochs that are kept,
+one that is being written, and the final one."""
 
 
 def refuse_occupied(output: Path) -> None:
-    """Before anything is computed.
+    """Checks, before anything is computed, that a checkpoint can be saved here.
 
     Raises:
-        Refused: `output` is a file or has something in it, or cannot be made.
+        Refused: `output` is a file or is not empty, or the directory cannot be made.
     """
     if output.is_symlink() and not output.exists():
-        raise Refused(f"--output {output}: a link to nothing")
+        raise Refused(f"--output {output}: is a link whose target does not exist")
     try:
         if output.exists() and not output.is_dir():
             raise Refused(f"--output {output}: is a file")
@@ -38,10 +39,14 @@ def refuse_occupied(output: Path) -> None:
 
 
 def refuse_full(output: Path, weights_bytes: int) -> None:
-    """Before an hour of training ends on a full disk.
+    """Checks, before an hour of training, that the disk will not be full after it.
+
+    Args:
+        output: The output directory.
+        weights_bytes: Size of the model's weights.
 
     Raises:
-        Refused: The file system of `output` has no room for a run with such weights.
+        Refused: The file system of `output` has no room for `COPIES_HELD` copies of them.
     """
     needed = weights_bytes * COPIES_HELD
     free = shutil.disk_usage(output.resolve().parent).free
@@ -53,25 +58,26 @@ def refuse_full(output: Path, weights_bytes: int) -> None:
 
 @contextlib.contextmanager
 def staged(output: Path) -> Iterator[Path]:
-    """A temporary sibling that becomes `output` in one rename when the block ends well.
+    """A temporary directory beside `output`; its `checkpoint` becomes `output` at the end.
 
-    The block gets a folder with an empty `checkpoint` in it; whatever else it puts there (epoch
-    checkpoints) goes away, and all of it does when the block fails or is interrupted.
+    The block gets the temporary directory with an empty `checkpoint` in it. Where the block ends
+    well, `checkpoint` is renamed to `output`, in one step, and the rest (checkpoints of epochs) is
+    deleted. Where it fails or is interrupted, all of it is deleted.
 
     Raises:
-        Refused: The disk is full, or `output` was taken by another in the meantime.
+        Refused: The disk is full, or another run wrote to `output` in the meantime.
     """
     target = output.resolve()
     try:
         with _own_folder(target) as folder:
-            # One level down, since mkdtemp's own folder is private and a checkpoint is not.
+            # One level down: mkdtemp's own directory is private, and a checkpoint is not.
             checkpoint = folder / "checkpoint"
             checkpoint.mkdir()
             yield folder
             _share(checkpoint)
             _sync_tree(checkpoint)
-            # Onto an empty directory this works and onto any other it fails, so a checkpoint
-            # written meanwhile by another run is never overwritten.
+            # This works onto an empty directory and fails onto any other: a checkpoint that
+            # another run wrote meanwhile is never overwritten.
             checkpoint.replace(target)
             _sync(target.parent)
     except OSError as error:
@@ -79,17 +85,21 @@ def staged(output: Path) -> Iterator[Path]:
 
 
 def save_model(encoder: Encoder, checkpoint: Path) -> None:
-    """Weights, configuration and tokenizer, in the plain Hugging Face format.
+    """Saves weights, configuration and tokenizer in the plain Hugging Face format.
+
+    Args:
+        encoder: The fine-tuned model.
+        checkpoint: The directory to save in.
 
     Raises:
         OSError: The disk is full.
     """
     try:
-        # One file whatever the size: its digest is the version.
+        # One file whatever its size: the version is its digest.
         encoder.model.save_pretrained(checkpoint, max_shard_size="1TB")
         encoder.tokenizer.save_pretrained(checkpoint)
         backend = encoder.tokenizer.backend_tokenizer
-        # Each call of the tokenizer since has left its own options on the backend.
+        # Every call of the tokenizer leaves its padding and truncation on the backend.
         backend.no_padding()
         backend.enable_truncation(encoder.max_length)
         backend.save(str(checkpoint / "tokenizer.json"))
@@ -100,11 +110,11 @@ def save_model(encoder: Encoder, checkpoint: Path) -> None:
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether a failure is the disk's: safetensors and torch raise types of their own for it."""
+    """Whether a failure comes of a full disk: safetensors and torch raise types of their own."""
     if isinstance(error, OSError):
         return error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-    said = str(error)
-    return "os error 28" in said or "No space left" in said or "PytorchStreamWriter" in said
+    text = str(error)
+    return "os error 28" in text or "No space left" in text or "PytorchStreamWriter" in text
 
 
 @contextlib.contextmanager
@@ -119,7 +129,7 @@ def _own_folder(target: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """A second Ctrl-C would stop the clearing up half-way, and leave what the first one left."""
+    """Ignores Ctrl-C in the block: a second one would stop the clean-up half-way."""
     try:
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     except ValueError:  # not the main thread, which alone gets the signal

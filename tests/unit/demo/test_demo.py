@@ -53,7 +53,7 @@ from worker.demo.stop import Interrupted, Stop
 from worker.errors import Fatal, Refused
 
 SECONDS = 60
-DATA = Path(__file__).resolve().parents[2] / "train" / "data"
+DATA = Path(__file__).resolve().parents[3] / "train" / "data"
 SMALL = Sentences(
     familiar=(Sentence("old joy", "joy"), Sentence("old fear", "fear")),
     held_out=(Sentence("new joy", "joy"), Sentence("new fear", "fear")),

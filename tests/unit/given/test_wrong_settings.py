@@ -22,7 +22,7 @@ from worker.demo import setup
 from worker.demo.options import DemoSettings
 from worker.demo.options import load as load_demo
 from worker.errors import Refused
-from worker.given.checkpoint import trouble
+from worker.given.directory import trouble
 from worker.given.wording import is_secret
 from worker.model import checkpoint
 from worker.redrive.options import RedriveSettings
@@ -115,9 +115,9 @@ CASES = [
     ({"WORKER_KAFKA": '{"": 1, "bootstrap_servers": null}'}, WORKER, "",
      ["WORKER_KAFKA: bootstrap_servers: nothing is not a text", "WORKER_KAFKA: '': there is no such setting"]),
     ({}, TRAIN, "--output out --work-dir out/epochs",
-     ["--work-dir: lies in --output; give another place"]),
+     ["--work-dir: lies in --output; give another directory"]),
     ({"TRAIN_WORK_DIR": "./out"}, TRAIN, "--output out",
-     ["TRAIN_WORK_DIR: lies in --output; give another place"]),
+     ["TRAIN_WORK_DIR: lies in --output; give another directory"]),
     # types and ranges
     ({}, WORKER, "--batch.max-wait -inf",
      ["--batch.max-wait: '-inf' is not a number of seconds from 0 to 60"]),
@@ -506,7 +506,7 @@ def test_a_directory_with_a_config_is_looked_into(tmp_path):
     assert trouble(tmp_path) is None
 
 
-def test_paths_of_a_training_run_are_told_in_one_go(capsys, tmp_path):
+def test_paths_of_a_training_run_are_refused_at_once(capsys, tmp_path):
     for folder in ("data", "base", "out"):
         (tmp_path / folder).mkdir()
     (tmp_path / "out" / "theirs").touch()

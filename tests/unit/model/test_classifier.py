@@ -21,6 +21,7 @@ pytestmark = pytest.mark.heavy
 torch, transformers = Lazy("torch"), Lazy("transformers")
 safetensors = Lazy("safetensors.torch")
 classifiers, linear = Lazy("worker.model.classifier"), Lazy("worker.model.linear")
+tuning, failures = Lazy("worker.model.tuning"), Lazy("worker.model.failures")
 
 TEXTS = [text for text, _ in tiny.sentences(40, seed=9)]
 TOLERANCE = 1e-3
@@ -139,18 +140,18 @@ def test_rows_are_padded_with_the_models_own_id_and_masked(copy):
 def test_a_token_outside_the_vocabulary_is_an_error_before_the_model_runs(model):
     vocabulary = model.checkpoint.vocabulary
     model.stage([[2, vocabulary - 1, 3]])
-    with pytest.raises(classifiers.InferenceError) as caught:
+    with pytest.raises(failures.InferenceError) as caught:
         model.stage([[2, 3], [2, vocabulary, 3]])
     assert caught.value.kind == "other"
 
 
 def test_a_failing_model_call_is_explained_by_its_kind(model):
-    with pytest.raises(classifiers.InferenceError) as caught:
+    with pytest.raises(failures.InferenceError) as caught:
         model.launch((torch.full((1, 3), 10_000), torch.ones((1, 3), dtype=torch.int64)))
     assert caught.value.kind == "other"
     assert "\n" not in str(caught.value)
-    assert model._explained(torch.OutOfMemoryError("x")).kind == "oom"
-    assert model._explained(RuntimeError("CUDA error: device-side assert")).kind == "device"
+    assert failures.explained(torch.OutOfMemoryError("x")).kind == "oom"
+    assert failures.explained(RuntimeError("CUDA error: device-side assert")).kind == "device"
 
 
 def test_a_batch_that_found_no_memory_gives_back_what_it_took_before_its_halves_run(
@@ -164,8 +165,8 @@ def test_a_batch_that_found_no_memory_gives_back_what_it_took_before_its_halves_
         taken.append(weakref.ref(activations))
         raise torch.OutOfMemoryError("x")
 
-    monkeypatch.setattr(model, "_model", runs_out)
-    with pytest.raises(classifiers.InferenceError) as caught:
+    monkeypatch.setattr(model, "network", runs_out)
+    with pytest.raises(failures.InferenceError) as caught:
         scores(model, TEXTS)
     assert caught.value.kind == "oom"
     assert taken[0]() is None, "the error still holds the activations"
@@ -233,22 +234,22 @@ def test_both_kernels_give_equal_scores_and_can_be_exchanged(untrained):
     model = load_cpu(untrained)
     if not linear.onednn_is_there():
         pytest.skip("this torch has no oneDNN")
-    linear.use_onednn(model._model, use=False)
+    linear.use_onednn(model.network, use=False)
     expected = scores(model, TEXTS)
-    assert not any(type(one) is torch.nn.Linear for one in model._model.modules())
+    assert not any(type(one) is torch.nn.Linear for one in model.network.modules())
 
-    linear.use_onednn(model._model, use=True)
+    linear.use_onednn(model.network, use=True)
     assert np.abs(scores(model, TEXTS) - expected).max() < TOLERANCE
     assert np.array_equal(scores(model, TEXTS).argmax(axis=1), expected.argmax(axis=1))
 
-    linear.use_onednn(model._model, use=False)
+    linear.use_onednn(model.network, use=False)
     assert np.array_equal(scores(model, TEXTS), expected)
 
 
 def test_only_the_products_are_reduced_and_not_that_of_the_scores(gentle):
     model = load_cpu(gentle, dtype="bfloat16")
-    dtypes = {name: weight.dtype for name, weight in model._model.named_parameters()}
-    products = [name for name, one in model._model.named_modules() if type(one) is linear.Product]
+    dtypes = {name: weight.dtype for name, weight in model.network.named_parameters()}
+    products = [name for name, one in model.network.named_modules() if type(one) is linear.Product]
     for name, dtype in dtypes.items():
         layer = name.rpartition(".")[0]
         reduced = layer in products and layer != "classifier"
@@ -261,13 +262,13 @@ def test_a_kernel_that_computes_something_else_is_not_taken(untrained, monkeypat
     if not linear.onednn_is_there():
         pytest.skip("this torch has no oneDNN")
     model = load_cpu(untrained)
-    linear.use_onednn(model._model, use=False)
+    linear.use_onednn(model.network, use=False)
     expected = scores(model, TEXTS)
     product = linear._onednn()
     monkeypatch.setattr("worker.model.linear._onednn", lambda: lambda *args: -product(*args))
-    seconds = iter([2.0, 1.0])
-    monkeypatch.setattr(model, "_seconds", lambda _: next(seconds))  # and it is faster
-    assert model.choose_kernels() == "default"
+    seconds = iter([2.0, 1.0])  # and it is faster
+    monkeypatch.setattr("worker.model.tuning._seconds", lambda *_: next(seconds))
+    assert tuning.choose_kernels(model, expected=model.reference()) == "default"
     assert np.array_equal(scores(model, TEXTS), expected)
 
 
@@ -275,14 +276,14 @@ def test_a_kernel_that_fails_is_not_taken(untrained, monkeypatch):
     if not linear.onednn_is_there():
         pytest.skip("this torch has no oneDNN")
     model = load_cpu(untrained)
-    linear.use_onednn(model._model, use=False)
+    linear.use_onednn(model.network, use=False)
     expected = scores(model, TEXTS)
 
     def broken(*_):
         raise RuntimeError("could not create a primitive")
 
     monkeypatch.setattr("worker.model.linear._onednn", lambda: broken)
-    assert model.choose_kernels() == "default"
+    assert tuning.choose_kernels(model, expected=model.reference()) == "default"
     assert np.array_equal(scores(model, TEXTS), expected)
 
 
@@ -302,10 +303,10 @@ def test_the_faster_kernel_is_taken_after_one_timing_where_the_difference_is_cle
         pytest.skip("this torch has no oneDNN")
     model = load_cpu(untrained)
     left = list(seconds)
-    monkeypatch.setattr(model, "_seconds", lambda _: left.pop(0))
-    assert model.choose_kernels() == kernels
+    monkeypatch.setattr("worker.model.tuning._seconds", lambda *_: left.pop(0))
+    assert tuning.choose_kernels(model, expected=model.reference()) == kernels
     assert len(seconds) - len(left) == timings
-    products = [one for one in model._model.modules() if type(one) is linear.Product]
+    products = [one for one in model.network.modules() if type(one) is linear.Product]
     assert {one.onednn for one in products} == {kernels == "onednn"}
 
 
@@ -315,7 +316,7 @@ def test_every_gate_computes_every_sample(untrained, monkeypatch):
     launch = classifiers.TorchClassifier.launch
 
     def seen(model, staged):
-        products = [one for one in model._model.modules() if type(one) is linear.Product]
+        products = [one for one in model.network.modules() if type(one) is linear.Product]
         if len(staged[0]) == len(classifiers.SAMPLES):
             computed.append(products and (products[0].weight.dtype, products[0].onednn))
         return launch(model, staged)
@@ -341,10 +342,10 @@ def test_the_weights_are_read_once_whatever_precision_is_taken(delicate, monkeyp
 
 def test_the_float32_weights_are_given_back_once_a_precision_is_taken(gentle):
     model = load_cpu(gentle, dtype="bfloat16")
-    product = next(one for one in model._model.modules() if type(one) is linear.Product)
+    product = next(one for one in model.network.modules() if type(one) is linear.Product)
     assert product._float32 is None
     with pytest.raises(RuntimeError, match="settled"):
-        model.use_precision(torch.float32, np.zeros((8, 6)))
+        linear.use_precision(model.network, torch.float32)
 
 
 @pytest.fixture(scope="module")
@@ -388,7 +389,7 @@ def test_auto_falls_back_to_float32_with_a_warning(delicate, monkeypatch):
         lambda asked, _: torch.bfloat16 if asked == "auto" else getattr(torch, asked),
     )
     with capture_logs() as logs:
-        monkeypatch.setattr("worker.model.classifier.log", classifiers.structlog.get_logger())
+        monkeypatch.setattr("worker.model.tuning.log", tuning.structlog.get_logger())
         model = load_cpu(delicate, dtype="auto")
     assert model.dtype == torch.float32
     # From the float32 weights, which are kept until now: what bfloat16 has cut off would be lost.
@@ -505,9 +506,9 @@ def test_threads_are_those_that_were_asked_for(untrained):
     assert torch.get_num_threads() == 1
 
 
-def test_the_model_tells_what_its_checkpoint_tells(model, untrained):
-    told = read(untrained)
-    assert (model.name, model.version, model.labels) == (told.name, told.version, told.labels)
+def test_the_model_has_the_name_version_and_labels_of_its_checkpoint(model, untrained):
+    said = read(untrained)
+    assert (model.name, model.version, model.labels) == (said.name, said.version, said.labels)
     assert model.label_shares is None
 
 
@@ -562,16 +563,16 @@ def test_on_cuda_rows_are_staged_in_pinned_memory_in_multiples_of_8(cuda):
 
 
 @pytest.mark.gpu
-def test_cuda_memory_is_told(cuda):
+def test_cuda_memory_is_reported(cuda):
     cuda.warm_up(max_records=64, max_tokens=4_096)
-    told = cuda.memory()
-    assert 0 < told["allocated"] <= told["reserved"]
-    assert told["peak"] >= told["allocated"]
+    memory = cuda.memory()
+    assert 0 < memory["allocated"] <= memory["reserved"]
+    assert memory["peak"] >= memory["allocated"]
 
 
 @pytest.mark.gpu
 def test_a_bad_token_does_not_kill_the_cuda_context(cuda):
     expected = scores(cuda, TEXTS)
-    with pytest.raises(classifiers.InferenceError):
+    with pytest.raises(failures.InferenceError):
         cuda.stage([[2, cuda.checkpoint.vocabulary, 3]])
     assert np.abs(scores(cuda, TEXTS) - expected).max() < TOLERANCE

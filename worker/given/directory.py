@@ -1,33 +1,28 @@
-"""Why a path is no checkpoint: a model's name on the hub, a file, a folder one level too high.
-
-And which of its tensors transformers would pass over although the network computes with them.
-"""
+"""Why a path is no checkpoint: a model's name on the hub, a file, a folder one level too high."""
 
 from __future__ import annotations
 
 import re
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from .wording import CLOSE, listed
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9._-]+)?")
 _INSIDE = ("*/config.json", "snapshots/*/config.json")
 """Where a run's folder and the hub's cache have their checkpoints."""
 MOST_NAMED = 3
-HEADS = ("classifier.", "pre_classifier.", "score.")
-"""What the tensors of a classifier's head begin with."""
+"""Checkpoints one level down that a line names."""
 
 
 def trouble(path: Path) -> str | None:
-    """What is wrong with where a checkpoint should be, or None where it can be looked into.
+    """Why a path cannot be read as a checkpoint, and what to do.
 
     Args:
-        path: As the user gave it.
+        path: As the user wrote it.
+
+    Returns:
+        One line; None where the directory can be looked into.
     """
     try:
         if path.is_dir():
@@ -38,29 +33,6 @@ def trouble(path: Path) -> str | None:
     except OSError as error:
         return f"{path} cannot be read: {error.strerror}"
     return f"there is no directory {path}: {_advice(path)}"
-
-
-def passed_over(unexpected: Iterable[str], prefix: str, heads: tuple[str, ...] = HEADS) -> str:
-    """Of tensors that a model has no place for, those that it would compute something else without.
-
-    A language model's head, saved positions, and a pooler that is not used, are none.
-
-    Args:
-        unexpected: Their names, as transformers reports them.
-        prefix: Of the encoder's tensors: the model's `base_model_prefix`.
-        heads: What those of the head begin with.
-
-    Returns:
-        The first, and how many more there are; empty where there is none.
-    """
-    names = sorted(
-        name
-        for name in unexpected
-        if name.startswith((f"{prefix}.", *heads))
-        and not (name.endswith("position_ids") or ".pooler." in name)
-    )
-    more = f" (and {len(names) - 1} more)" if names[1:] else ""
-    return f"{names[0]}{more}" if names else ""
 
 
 def nearby(path: Path) -> str:

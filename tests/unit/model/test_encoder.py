@@ -17,7 +17,8 @@ pytestmark = [pytest.mark.heavy, pytest.mark.usefixtures("one_thread")]
 torch, transformers = Lazy("torch"), Lazy("transformers")
 safetensors = Lazy("safetensors.torch")
 encoder, networks = Lazy("worker.model.encoder"), Lazy("worker.model.weights")
-classifiers = Lazy("worker.model.classifier")
+classifiers, failures = Lazy("worker.model.classifier"), Lazy("worker.model.failures")
+families = Lazy("worker.model.families")
 CPU = "cpu"
 CLOSE = 1e-6
 SIZES = {
@@ -259,7 +260,7 @@ def test_a_head_of_another_width_than_the_labels_is_refused(path, monkeypatch):
 
 def test_a_text_that_cannot_be_labelled_at_the_start_is_a_refusal(path, monkeypatch):
     def broken(*_):
-        raise classifiers.InferenceError("other", "index out of range")
+        raise failures.InferenceError("other", "index out of range")
 
     monkeypatch.setattr("worker.model.classifier.TorchClassifier.reference", broken)
     with pytest.raises(Refused, match="cannot label a text: index out of range"):
@@ -318,9 +319,9 @@ def test_what_is_not_of_the_ordinary_form_is_not_built_here(path, setting, value
     config = json.loads((path / "config.json").read_text())
     tensors = safetensors.load_file(path / "model.safetensors")
     encoder.build(config, tensors, labels=6)
-    with pytest.raises(encoder.Unusual, match=reason):
+    with pytest.raises(families.Unusual, match=reason):
         encoder.build(config | {setting: value}, tensors, labels=6)
-    with pytest.raises(encoder.Unusual, match=r"classifier\.weight"):
+    with pytest.raises(families.Unusual, match=r"classifier\.weight"):
         encoder.build(config, tensors, labels=5)
 
 
@@ -366,5 +367,5 @@ def test_a_damaged_file_is_refused_without_transformers(path, monkeypatch):
 def test_our_families_exist_in_the_library():
     """A new release may rename one; the comparison above would then compare nothing."""
     known = transformers.models.auto.modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
-    assert set(encoder.FAMILIES) <= set(known)
-    assert set(encoder.FAMILIES) == set(OURS)
+    assert set(families.FAMILIES) <= set(known)
+    assert set(families.FAMILIES) == set(OURS)

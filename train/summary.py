@@ -1,0 +1,80 @@
+"""What `run` prints before and after the training: data, model, losses."""
+
+from train.dataset import Corpus
+from train.encoder import Encoder
+from train.history import History
+from train.printer import Printer, warn
+from train.recipe import Machine, learning_rate
+from train.settings import RunSettings
+
+
+def describe(
+    corpus: Corpus,
+    base: Encoder,
+    on: Machine,
+    settings: RunSettings,
+    printer: Printer,
+) -> None:
+    """Prints the dataset, an example, and the model with its most important settings.
+
+    Args:
+        corpus: The dataset.
+        base: The base model with its tokenizer.
+        on: The machine.
+        settings: The user's.
+        printer: Prints it.
+    """
+    if corpus.labels_made_up:
+        warn(
+            "the dataset has no label names, so they are LABEL_0, LABEL_1 ...: its README.md can"
+            " name them (dataset_info)"
+        )
+    printer.heading(f"Dataset {corpus.name}")
+    counts = {split: corpus.counts(split) for split in corpus.splits}
+    printer.table(
+        ("label", *corpus.splits),
+        [
+            *((label, *(c[i] for c in counts.values())) for i, label in enumerate(corpus.labels)),
+            ("rows", *(len(split) for split in corpus.splits.values())),
+        ],
+    )
+    train = corpus.splits["train"]
+    ids = base.tokenize(train.texts)["input_ids"]
+    printer.heading("An example")
+    printer.line(f"text    {train.texts[0]}")
+    printer.line(f"label   {corpus.labels[(train.targets or (0,))[0]]}")
+    printer.line(f"tokens  {' '.join(base.tokenizer.convert_ids_to_tokens(ids[0]))}")
+    printer.line(f"ids     {' '.join(map(str, ids[0]))}")
+    lengths = [len(row) for row in ids]
+    full = sum(length >= base.max_length for length in lengths)
+    printer.line(
+        f"lengths {sum(lengths) / len(lengths):.1f} tokens on average, {max(lengths)} at most"
+        + (
+            f"; {full:,} texts reach the maximum, {base.max_length}, and may be truncated"
+            if full
+            else ""
+        )
+    )
+    printer.heading(f"Model {base.name}")
+    rate = learning_rate(settings, base.hidden_size)
+    printer.line(
+        f"{base.model.num_parameters() / 1e6:.1f} M parameters, {on.device} ({on.name}), "
+        f"{on.precision}, {settings.epochs:g} epochs of batches of {settings.batch_size}, "
+        f"learning rate {rate:.3g}, seed {settings.seed}"
+        + (f", lower layers frozen: {settings.freeze_layers}" if settings.freeze_layers else "")
+    )
+
+
+def describe_history(history: History, printer: Printer) -> None:
+    """Prints the losses and metrics of the epochs, and which epoch is kept."""
+    printer.table(
+        ("epoch", "training loss", "validation loss", "accuracy", "macro F1"),
+        [
+            (f"{e.epoch:g}", e.train_loss, e.validation_loss, e.accuracy, e.macro_f1)
+            for e in history.epochs
+        ],
+    )
+    printer.line(
+        f"best epoch {history.best.epoch:g} by macro F1 on validation; {history.seconds:.0f} s, "
+        f"{history.samples_per_second:.0f} samples/s"
+    )

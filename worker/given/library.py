@@ -1,0 +1,46 @@
+"""What transformers reports of a checkpoint that it loads, in one line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+HEADS = ("classifier.", "pre_classifier.", "score.")
+"""What the names of the tensors of a classifier's head begin with."""
+
+
+def passed_over(unexpected: Iterable[str], prefix: str, heads: tuple[str, ...] = HEADS) -> str:
+    """The tensors that the model has no place for although its logits depend on them.
+
+    transformers only reports them, and computes something else. A language model's head, saved
+    positions and a pooler that is not used do not count.
+
+    Args:
+        unexpected: Names of the tensors without a place, as transformers reports them.
+        prefix: What the names of the encoder's tensors begin with: `base_model_prefix`.
+        heads: What the names of the head's tensors begin with.
+
+    Returns:
+        The first name, and how many more there are; empty where there is none.
+    """
+    names = sorted(
+        name
+        for name in unexpected
+        if name.startswith((f"{prefix}.", *heads))
+        and not (name.endswith("position_ids") or ".pooler." in name)
+    )
+    more = f" (and {len(names) - 1} more)" if names[1:] else ""
+    return f"{names[0]}{more}" if names else ""
+
+
+def first_line(error: BaseException) -> str:
+    """What is wrong, of a library's error, without its paragraphs of advice."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if any("ignore_mismatched_sizes" in line for line in lines):
+        return "a tensor has another shape than config.json says"
+    if not lines:
+        return type(error).__name__
+    # A line that ends so only announces what is wrong.
+    return " ".join(lines[:2]) if lines[0].endswith((":", "(")) else lines[0]
