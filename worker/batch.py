@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class Budget:
     """What a micro-batch may hold.
 
-    A single document may exceed ``max_tokens``: it runs alone.
+    A single document may exceed `max_tokens`: it runs alone.
     """
 
     max_records: int
@@ -56,7 +56,7 @@ class ElasticBudget:
         self._quiet_since = 0.0
 
     def ran(self, batch: MicroBatch, *, out_of_memory: bool, at: float) -> bool:
-        """The model is through with a batch, at ``at`` seconds of any monotonic clock.
+        """The model is through with a batch, at `at` seconds of any monotonic clock.
 
         Returns:
             Whether the budget changed. Its least is a batch of one text, however long.
@@ -107,7 +107,7 @@ class Batcher:
         return len(self._waiting)
 
     def add(self, items: Iterable[Encoded], now: float) -> None:
-        """Takes documents in, at ``now`` seconds of any monotonic clock."""
+        """Takes documents in, at `now` seconds of any monotonic clock."""
         for item in items:
             length = len(item.tokens)
             self._serial += 1
@@ -120,7 +120,7 @@ class Batcher:
         """Why a batch should be taken now, or None to wait for more documents.
 
         Args:
-            now: Seconds of the clock that ``add`` was told.
+            now: Seconds of the clock that `add` was told.
             idle: The model has nothing to run: whatever is here is worth running.
             draining: No more documents will come.
         """
@@ -156,7 +156,7 @@ class Batcher:
         return MicroBatch(tuple(self._waiting.pop(serial) for _, serial in chosen), reason)
 
     def discard(self, unwanted: Callable[[Encoded], bool]) -> int:
-        """Forgets the documents for which ``unwanted`` is true; returns how many."""
+        """Forgets the documents for which `unwanted` is true; returns how many."""
         gone = {serial for serial, item in self._waiting.items() if unwanted(item)}
         for serial in gone:
             self._tokens -= len(self._waiting.pop(serial).tokens)
@@ -171,7 +171,7 @@ class Batcher:
         return arrivals[0] if arrivals else None
 
     def _window(self, oldest: int) -> tuple[int, int]:
-        """The slice around index ``oldest`` that fits the budget, grown one neighbour a time."""
+        """The slice around index `oldest` that fits the budget, grown one neighbour a time."""
         lengths = self._by_length
         own = longest = lengths[oldest][0]
         first, last = oldest, oldest + 1

@@ -138,7 +138,7 @@ def _device(settings: Settings, checkpoint: Checkpoint | None, report: Report) -
 
 
 def _cluster(settings: Settings, report: Report, looked: threading.Event) -> None:
-    """Sets ``looked`` when it is known whether anything listens; goes on where it does."""
+    """Sets `looked` when it is known whether anything listens; goes on where it does."""
     link = connection(settings)
     try:
         link.security.check()

@@ -47,7 +47,7 @@ def batching(
 class Classifier(Protocol):
     """What the worker needs of a model. Any object that keeps it can stand in for one.
 
-    A method may raise anything; an exception's ``kind`` attribute (``oom``, ``device``), where
+    A method may raise anything; an exception's `kind` attribute (`oom`, `device`), where
     it has one, is counted as such.
     """
 
@@ -78,7 +78,7 @@ class Classifier(Protocol):
     def tokenize(self, texts: Sequence[str]) -> list[tuple[Sequence[int], bool]]:
         """Token ids of each text, cut to the maximum length, and whether they were cut.
 
-        Called by the assemble thread, beside ``launch`` and ``scores``.
+        Called by the assemble thread, beside `launch` and `scores`.
         """
 
     def stage(self, rows: Sequence[Sequence[int]]) -> Any:

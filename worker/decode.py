@@ -21,7 +21,7 @@ class Decoder:
     """Turns records into documents by the wire contract.
 
     Args:
-        format: ``json`` for an object with a text field, ``text`` for the value itself.
+        format: `json` for an object with a text field, `text` for the value itself.
         text_field: Path of the text in the object, with dots for nesting.
         id_field: Path of the value to echo.
         max_bytes: Values above are rejected unread.

@@ -52,7 +52,7 @@ class Encoder:
         Args:
             outcome: What became of the record.
             refused_timestamp: The broker refused the event time: the present time is taken
-                and the original is told in ``source.timestamp``.
+                and the original is told in `source.timestamp`.
         """
         if isinstance(outcome, Rejection):
             return self.dead_letter(outcome.record, outcome.reason, outcome.message)
@@ -93,7 +93,7 @@ class Encoder:
             reason: Why, from the closed set.
             message: One line for people, without any of the record's text.
             cut: Keep only the value's first bytes and none of the record's own headers, and say
-                so in ``dlq.truncated``: for a record that the broker refuses otherwise.
+                so in `dlq.truncated`: for a record that the broker refuses otherwise.
         """
         ours = [
             ("dlq.reason", reason),

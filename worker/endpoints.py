@@ -131,7 +131,7 @@ class Endpoints:
         )
 
     def start(self) -> None:
-        """Serves until ``close``."""
+        """Serves until `close`."""
         self._thread.start()
 
     def close(self) -> None:

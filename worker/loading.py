@@ -2,8 +2,8 @@
 
 Importing torch and reading weights take seconds of computing, the cluster's answers take waiting:
 beside each other neither delays the other. The thread is a daemon and is never interrupted, so a
-process that has to end in the middle must not finalize the interpreter under it: ``under_way``
-says when ``end_at_once`` is the way out.
+process that has to end in the middle must not finalize the interpreter under it: `under_way`
+says when `end_at_once` is the way out.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class Loading(Generic[T]):
-    """What ``load`` returns, when it has.
+    """What `load` returns, when it has.
 
     All but the thread itself is the main thread's.
 
@@ -46,12 +46,12 @@ class Loading(Generic[T]):
         return self._thread.is_alive()
 
     def looked(self, seconds: float) -> None:
-        """Waits until ``look`` has returned, or for so long. Raises what it raised."""
+        """Waits until `look` has returned, or for so long. Raises what it raised."""
         self._looked.wait(seconds)
         self.failed_early()
 
     def failed_early(self) -> None:
-        """Raises what ``load`` raised, if it has by now."""
+        """Raises what `load` raised, if it has by now."""
         if self._failure is not None:
             raise self._failure
 
@@ -59,7 +59,7 @@ class Loading(Generic[T]):
         """Waits. A signal's handler runs meanwhile, and may raise.
 
         Raises:
-            BaseException: What ``load`` raised.
+            BaseException: What `load` raised.
         """
         self._done.wait()
         self.failed_early()

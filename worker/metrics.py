@@ -1,7 +1,7 @@
 """Every instrument, as event methods: the only file that knows what is counted how.
 
-Base units, the prefix ``worker_``, no unbounded label. Every label set that is known is made at
-zero: a counter born at 1 hides its first event from ``increase()``.
+Base units, the prefix `worker_`, no unbounded label. Every label set that is known is made at
+zero: a counter born at 1 hides its first event from `increase()`.
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ class Metrics:
         dtype: str,
         shares: Mapping[str, float] | None,
     ) -> None:
-        """The model is ready. ``shares``: each label's part of the training data, if known."""
+        """The model is ready. `shares`: each label's part of the training data, if known."""
         self._model.info({"name": name, "version": version, "device": device, "dtype": dtype})
         self._shares = shares or {}
         for label in labels:
@@ -197,7 +197,7 @@ class Metrics:
         self._in_flight.set(records)
 
     def nothing_waits(self, *, now: float) -> None:
-        """At ``now``, in seconds since 1970, every record that is known has its output."""
+        """At `now`, in seconds since 1970, every record that is known has its output."""
         self._progress.set(now)
 
     def paused(self, *, paused: bool) -> None:
@@ -215,7 +215,7 @@ class Metrics:
             self._truncated.inc(cut)
 
     def batch_taken(self, batch: MicroBatch, *, now: float) -> None:
-        """A micro-batch left for the model, at ``now`` of the monotonic clock."""
+        """A micro-batch left for the model, at `now` of the monotonic clock."""
         rows, longest = len(batch.items), batch.padded_length
         real = sum(len(item.tokens) for item in batch.items)
         self._flushes.labels(batch.flushed).inc()
@@ -245,7 +245,7 @@ class Metrics:
         self._produce_errors.labels(error).inc()
 
     def outputs_acknowledged(self, outputs: list[Output], *, now: float, wall: float) -> None:
-        """The broker has these outputs; ``now`` is monotonic, ``wall`` in seconds since 1970."""
+        """The broker has these outputs; `now` is monotonic, `wall` in seconds since 1970."""
         self._progress.set(wall)
         for output in outputs:
             self._produced.labels(output.topic).inc()
@@ -261,7 +261,7 @@ class Metrics:
         self._measure_drift()
 
     def committed(self, outcome: str) -> None:
-        """A commit ended ``ok`` or ``failed``."""
+        """A commit ended `ok` or `failed`."""
         self._commits.labels(outcome).inc()
 
     def records_expired(self, count: int) -> None:
@@ -269,7 +269,7 @@ class Metrics:
         self._expired.labels(self._topic).inc(count)
 
     def rebalanced(self, event: str) -> None:
-        """Partitions were ``assigned``, ``revoked`` or ``lost``."""
+        """Partitions were `assigned`, `revoked` or `lost`."""
         self._rebalances.labels(event).inc()
 
     def assigned(self, count: int) -> None:
@@ -287,7 +287,7 @@ class Metrics:
         self._lag_seconds.labels(self._topic, str(partition)).set(max(0.0, seconds))
 
     def partition_progress(self, partition: int, *, at: float) -> None:
-        """At ``at``, in seconds since 1970, it last moved on, or had nothing to move on to."""
+        """At `at`, in seconds since 1970, it last moved on, or had nothing to move on to."""
         self._partition_progress.labels(self._topic, str(partition)).set(at)
 
     def topic_partitions(self, count: int) -> None:

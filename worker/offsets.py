@@ -38,7 +38,7 @@ class _Entry(Generic[T]):
 class Ledger(Generic[T]):
     """The records of one lease that are in flight.
 
-    ``settled_records`` and ``settled_bytes`` count all that was ever settled under it.
+    `settled_records` and `settled_bytes` count all that was ever settled under it.
     """
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ class Ledger(Generic[T]):
         return len(self._entries)
 
     def accept(self, records: Iterable[tuple[int, int]]) -> None:
-        """Takes in ``(offset, bytes)`` of records in the order the consumer gave them.
+        """Takes in `(offset, bytes)` of records in the order the consumer gave them.
 
         Raises:
             ValueError: An offset is not above the one before it.

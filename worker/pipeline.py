@@ -78,7 +78,7 @@ class Pipeline:
             thread.start()
 
     def failure(self, timeout: float) -> BaseException | None:
-        """The first failure of a thread, waiting up to ``timeout`` seconds; or that one hangs."""
+        """The first failure of a thread, waiting up to `timeout` seconds; or that one hangs."""
         try:
             return self._failures.get(timeout=timeout)
         except Empty:
@@ -120,7 +120,7 @@ class Pipeline:
 
     @property
     def last_words(self) -> float:
-        """Seconds for ``join``, and for the end of the process, after a drain."""
+        """Seconds for `join`, and for the end of the process, after a drain."""
         return LAST_WORDS_SHARE * self._shutdown.deadline
 
     def join(self, timeout: float) -> bool:

@@ -80,7 +80,7 @@ class Document:
     record: Record
     text: str
     id: Any
-    """The JSON value at ``input.id_field``, ready for orjson; None where there is none."""
+    """The JSON value at `input.id_field`, ready for orjson; None where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ class MicroBatch:
 class Prediction:
     """The label of one document and the probability of every label.
 
-    ``scores`` are softmax(logits / temperature), in the order of the checkpoint's labels.
+    `scores` are softmax(logits / temperature), in the order of the checkpoint's labels.
     """
 
     label: str

@@ -68,9 +68,9 @@ def serve(
 
     Args:
         settings: All settings.
-        load: Makes the model; any ``Classifier`` can stand in for one. Called on a thread of its
+        load: Makes the model; any `Classifier` can stand in for one. Called on a thread of its
             own.
-        look: Raises what can be found wrong with the model at once. Called before ``load``.
+        look: Raises what can be found wrong with the model at once. Called before `load`.
         signals: Those that are caught already; None: they are caught from here on.
 
     Returns:

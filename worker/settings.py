@@ -1,8 +1,8 @@
 """Every knob of the worker, in one frozen tree: this file is the manual.
 
 A setting is read, in this order of precedence, from the command line
-(``--batch.max-records 64``), the environment (``WORKER_BATCH__MAX_RECORDS=64``), a ``.env`` file
-in the working directory, and files in ``secrets_dir``. Times are in seconds, sizes in bytes.
+(`--batch.max-records 64`), the environment (`WORKER_BATCH__MAX_RECORDS=64`), a `.env` file
+in the working directory, and files in `secrets_dir`. Times are in seconds, sizes in bytes.
 Unknown names and out-of-range values are refused at start, one clear line each.
 """
 

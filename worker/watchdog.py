@@ -50,7 +50,7 @@ class Call:
 
 
 class Watchdog:
-    """The calls that may hang. Any thread may enter one; ``overdue`` is the main thread's.
+    """The calls that may hang. Any thread may enter one; `overdue` is the main thread's.
 
     Args:
         model_deadline: Seconds that one call of the model may take.
@@ -111,10 +111,10 @@ def limited(
     *,
     last_resort: Callable[[float], None] | None = None,
 ) -> Iterator[None]:
-    """Calls ``late``, on a thread of its own, when the block takes longer than so many seconds.
+    """Calls `late`, on a thread of its own, when the block takes longer than so many seconds.
 
-    For what the main thread does itself, so that nobody is left to look. ``last_resort`` is as in
-    ``Watchdog``; ``stand_down`` takes it back.
+    For what the main thread does itself, so that nobody is left to look. `last_resort` is as in
+    `Watchdog`; `stand_down` takes it back.
     """
     timer = threading.Timer(seconds, late)
     timer.daemon = True

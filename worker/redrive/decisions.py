@@ -131,7 +131,7 @@ def origin_of(letter: Record) -> Origin | None:
     """What its headers say; None where they are not those of a dead letter.
 
     Ours stand behind the record's own, which may have the same names: a copied dead letter that
-    was rejected again. So ours begin at the last ``dlq.reason``; what others have added behind
+    was rejected again. So ours begin at the last `dlq.reason`; what others have added behind
     them since is taken for the record's own.
     """
     headers = [(name, b"" if value is None else value) for name, value in letter.headers]

@@ -45,7 +45,7 @@ class Task:
     from_oldest: bool
     """Begin with the oldest where offsets are not known and may be forgotten."""
     compression: str
-    """Codec of batches, or ``none``."""
+    """Codec of batches, or `none`."""
     fetch_max_bytes: int
     """Most bytes of one fetch."""
     outage_limit: float
@@ -137,7 +137,7 @@ class Redrive:
         self._reader.begin(starts=starts, ends=ends)
 
     def preview(self) -> None:
-        """Gives ``on_moved`` what `run` would move, and moves nothing.
+        """Gives `on_moved` what `run` would move, and moves nothing.
 
         Raises:
             Fatal: The dead letters cannot be read.

@@ -95,7 +95,7 @@ class Assembler:
         self._hand_back_at = hand_back_at
 
     def patience(self, now: float) -> float | None:
-        """Seconds that ``step`` may wait for news; None when only news can change anything."""
+        """Seconds that `step` may wait for news; None when only news can change anything."""
         if self._backlog:
             return 0.0
         return None if self._under_way > self._classifier.depth else self._batcher.wait(now)

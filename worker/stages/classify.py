@@ -1,4 +1,4 @@
-"""The classify thread: runs staged micro-batches through the model, ``depth`` of them at a time."""
+"""The classify thread: runs staged micro-batches through the model, `depth` of them at a time."""
 
 from __future__ import annotations
 

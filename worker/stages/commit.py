@@ -69,7 +69,7 @@ class ConsumerCommits:
     def before_revocation(self, leases: Iterable[Lease]) -> dict[Lease, int]:
         """All that is settled, also where a commit of it is under way: that one may still fail.
 
-        Called on the client's IO thread while the poll thread waits in ``poll``.
+        Called on the client's IO thread while the poll thread waits in `poll`.
         """
         return self._accounts.reached(leases)
 
@@ -79,7 +79,7 @@ class ConsumerCommits:
         return self._committable(source, past_markers=True)
 
     def ended(self, outcome: str) -> None:
-        """A commit ended ``ok`` or ``failed``; after a failure the next one carries all again."""
+        """A commit ended `ok` or `failed`; after a failure the next one carries all again."""
         self._metrics.committed(outcome)
         if outcome == "failed":
             self._committed = {}

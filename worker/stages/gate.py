@@ -57,7 +57,7 @@ class Gate:
         self._breaker.took(records)
 
     def room(self, *, in_flight: int, most: int) -> int:
-        """How many of ``most`` records may be read now."""
+        """How many of `most` records may be read now."""
         breaker, now = self._breaker, self._clock()
         before = breaker.state
         while not self._reports.empty():

@@ -54,11 +54,11 @@ def stage(classifier: Classifier, batch: MicroBatch) -> Staged:
 
 
 class Inference:
-    """Runs micro-batches through a classifier; a failure becomes a value or a ``Fatal``.
+    """Runs micro-batches through a classifier; a failure becomes a value or a `Fatal`.
 
     Args:
         classifier: The model.
-        on_error: Called with the kind of every failed call: ``oom``, ``device`` or ``other``.
+        on_error: Called with the kind of every failed call: `oom`, `device` or `other`.
         guard: Entered around every call of the model that may hang.
     """
 

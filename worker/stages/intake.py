@@ -48,7 +48,7 @@ class RecordSource(Protocol):
         """The leases held now."""
 
     def poll(self, *, timeout: float, max_records: int) -> list[Record]:
-        """Records in each partition's order; waits up to ``timeout`` seconds for the first.
+        """Records in each partition's order; waits up to `timeout` seconds for the first.
 
         Raises:
             Fatal: The source cannot be read any more.
@@ -59,7 +59,7 @@ class RecordSource(Protocol):
         """Leases that ended since the last call."""
 
     def take_events(self) -> list[str]:
-        """Rebalances since the last call: ``assigned``, ``revoked``, ``lost``."""
+        """Rebalances since the last call: `assigned`, `revoked`, `lost`."""
 
     def pause(self) -> None:
         """Stops fetching; polling goes on, so membership is kept."""
@@ -74,7 +74,7 @@ class RecordSource(Protocol):
         """Starts a commit and returns at once; false while there can be none."""
 
     def commit_now(self, offsets: dict[Lease, int], *, timeout: float) -> None:
-        """Commits and waits up to ``timeout`` seconds.
+        """Commits and waits up to `timeout` seconds.
 
         Raises:
             Transient: The broker did not take it.
@@ -91,7 +91,7 @@ class RecordSource(Protocol):
         """Goes back to what the group has committed; what is in flight is void, and read again."""
 
     def close(self, *, timeout: float, leave: bool) -> None:
-        """Closes within about ``timeout`` seconds; ``leave``: gives the partitions up at once."""
+        """Closes within about `timeout` seconds; `leave`: gives the partitions up at once."""
 
 
 class Reports:
@@ -114,7 +114,7 @@ class Reports:
         self._moved = False
 
     def take(self, timeout: float = 0.0) -> None:
-        """Takes in what has come, waiting up to ``timeout`` seconds for the first."""
+        """Takes in what has come, waiting up to `timeout` seconds for the first."""
         message = next_of(self._inbox, timeout)
         while message is not None:
             match message:
@@ -218,13 +218,13 @@ class Intake:
     def before_revocation(self, leases: Iterable[Lease]) -> dict[Lease, int]:
         """Offsets that the consumer has to commit before these leases end.
 
-        Called on the client's IO thread while the poll thread waits in ``poll``.
+        Called on the client's IO thread while the poll thread waits in `poll`.
         """
         self.reports.take()
         return self._committer.before_revocation(leases)
 
     def commit_last(self, source: RecordSource, *, timeout: float) -> None:
-        """Commits all that is settled and waits, at most ``timeout`` seconds.
+        """Commits all that is settled and waits, at most `timeout` seconds.
 
         Raises:
             Transient: The broker did not take it.

@@ -66,7 +66,7 @@ class OutputSink(Protocol):
         """
 
     def close(self, *, timeout: float) -> None:
-        """Ends the producer; waits no longer than ``timeout`` seconds for acknowledgements."""
+        """Ends the producer; waits no longer than `timeout` seconds for acknowledgements."""
 
 
 @runtime_checkable

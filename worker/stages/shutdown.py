@@ -75,7 +75,7 @@ class Shutdown:
         self._stopping.wait(seconds)
 
     def reached(self, make: Callable[[], T]) -> T | None:
-        """What ``make`` makes, as soon as the broker answers; None when the worker stops first."""
+        """What `make` makes, as soon as the broker answers; None when the worker stops first."""
         while not self.stopping:
             try:
                 return make()

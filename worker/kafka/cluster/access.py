@@ -83,7 +83,7 @@ def may_not_write_transactions(failure: BaseException) -> bool:
 
 
 def advice(lacking: Iterable[str], who: str) -> str:
-    """The line that says which ACLs to add: ``Read on topic tweets``."""
+    """The line that says which ACLs to add: `Read on topic tweets`."""
     operations = [f"operation {each}" for each in lacking]
     acls = "an ACL" if len(operations) == 1 else "ACLs"
     return f"permission is missing: add {acls}: {' and '.join(operations)} for {who}"

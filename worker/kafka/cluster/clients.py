@@ -31,7 +31,7 @@ class Connection:
 
     @property
     def servers(self) -> list[str]:
-        """The brokers to begin with, as ``host:port``."""
+        """The brokers to begin with, as `host:port`."""
         return [server.strip() for server in self.bootstrap_servers.split(",") if server.strip()]
 
     def common(self) -> dict[str, Any]:
@@ -115,7 +115,7 @@ class _Admin(KafkaAdminClient):  # type: ignore[misc]
 def _client(**options: Any) -> KafkaNetClient:
     """The client's own network layer, with its promise about topics kept.
 
-    kafka-python 3.0.12 drops ``allow_auto_create_topics`` on the way to its metadata requests:
+    kafka-python 3.0.12 drops `allow_auto_create_topics` on the way to its metadata requests:
     a consumer would bring a deleted topic back to life, with one partition and in silence.
     """
     client = KafkaNetClient(**options)

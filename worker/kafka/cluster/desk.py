@@ -58,7 +58,7 @@ class Desk:
             self._admin = None
 
     def end_offsets(self, topic: str, partitions: int) -> dict[int, int]:
-        """End of what a ``read_committed`` reader may read, per partition.
+        """End of what a `read_committed` reader may read, per partition.
 
         Raises:
             Transient: No broker answers.
@@ -74,7 +74,7 @@ class Desk:
         return self._offsets(topic, partitions, OffsetSpec.EARLIEST)
 
     def begins_before(self, topic: str, partitions: int, age: float) -> set[int]:
-        """Partitions whose oldest record was written more than ``age`` seconds ago.
+        """Partitions whose oldest record was written more than `age` seconds ago.
 
         Raises:
             Transient: No broker answers.

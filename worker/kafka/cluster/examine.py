@@ -49,12 +49,12 @@ def examine(*, servers: list[str], client_id: str, security: Security) -> list[s
     """Asks brokers whether they serve this client, and those that they name for the cluster.
 
     Args:
-        servers: ``host:port`` of the brokers to begin with.
+        servers: `host:port` of the brokers to begin with.
         client_id: This replica's name in the brokers' logs.
         security: How to talk to them.
 
     Returns:
-        A line for each of ``servers`` that could not be asked: it is away, or still starting.
+        A line for each of `servers` that could not be asked: it is away, or still starting.
 
     Raises:
         Refused: A broker turns this client away for good; or a file cannot be used.

@@ -41,7 +41,7 @@ class Ends(NamedTuple):
     """Where a partition ends."""
 
     stable: int
-    """The last stable offset: what ``read_committed`` readers may read."""
+    """The last stable offset: what `read_committed` readers may read."""
     end: int
     """Offset of the next record."""
 
@@ -77,7 +77,7 @@ class Hanging:
 
 
 class TransactionWatch:
-    """Tells of partitions whose ``read_committed`` readers wait for a transaction that never ends.
+    """Tells of partitions whose `read_committed` readers wait for a transaction that never ends.
 
     Args:
         desk: Asks the cluster.

@@ -25,7 +25,7 @@ def unreachable(servers: list[str], *, patience: float = PATIENCE) -> list[str]:
     Whoever accepts is alive, however slow its answers are. All addresses are tried at once.
 
     Args:
-        servers: ``host:port`` of the brokers to begin with.
+        servers: `host:port` of the brokers to begin with.
         patience: Seconds for all of them together.
     """
     addresses = [(host, port) for host, port, _ in collect_hosts(servers, randomize=False)]

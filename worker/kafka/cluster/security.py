@@ -81,7 +81,7 @@ class Security:
         }
 
     def context(self) -> ssl.SSLContext:
-        """The same TLS that the client makes of ``options``.
+        """The same TLS that the client makes of `options`.
 
         Raises:
             Refused: A file is no PEM, the key is not the certificate's, or its password is wrong.

@@ -32,7 +32,7 @@ class Commits:
 
     Args:
         topic: The input topic.
-        on_commit: Called with ``ok`` or ``failed`` after every commit.
+        on_commit: Called with `ok` or `failed` after every commit.
     """
 
     def __init__(self, *, topic: str, on_commit: Callable[[str], None]) -> None:
@@ -47,7 +47,7 @@ class Commits:
     def start(self, consumer: KafkaConsumer, offsets: Mapping[Lease, int]) -> bool:
         """Starts a commit and returns at once; false while the one before is under way.
 
-        Its result goes to ``on_commit`` during a later poll.
+        Its result goes to `on_commit` during a later poll.
         """
         if self._pending:
             return False

@@ -59,7 +59,7 @@ class Leases:
         return ended
 
     def take_events(self) -> list[str]:
-        """What happened since the last call: ``assigned``, ``revoked``, ``lost``."""
+        """What happened since the last call: `assigned`, `revoked`, `lost`."""
         events, self._events = self._events, []
         return events
 
@@ -105,7 +105,7 @@ class Leases:
         self.stale |= set(owned)
 
     def end(self, leases: list[Lease], event: str) -> None:
-        """They were ``revoked`` or ``lost``."""
+        """They were `revoked` or `lost`."""
         for lease in leases:
             del self._held[lease.partition]
             self._given_up.add(lease.partition)

@@ -93,7 +93,7 @@ class Member:
             self._outside_since = time.monotonic()
 
     def close(self, *, timeout: float) -> None:
-        """Leaves the group, unless it is a static member, within about ``timeout`` seconds."""
+        """Leaves the group, unless it is a static member, within about `timeout` seconds."""
         try:
             self.consumer.close(autocommit=False, timeout_ms=max(1, int(timeout * 1_000)))
         except kafka.errors.KafkaError as error:

@@ -66,7 +66,7 @@ class Membership:
         """The group metadata to commit offsets of these leases with.
 
         None while there is none: outside the group, or one of the leases has ended. With
-        ``(-1, '')``, which the client gives then, an empty group would take any offset.
+        `(-1, '')`, which the client gives then, an empty group would take any offset.
 
         The order matters. A member that falls out of the group loses its generation first, then
         its leases end, then it gets a new generation. So where all leases are still held after

@@ -89,7 +89,7 @@ class Positions:
             stale.clear()
 
     def start_again(self, member: Member, gone: Exception) -> None:
-        """Leaves positions that hold no records any more; ``gone`` is one of `GONE`.
+        """Leaves positions that hold no records any more; `gone` is one of `GONE`.
 
         Raises:
             Transient: The broker is away; nothing was moved.
@@ -104,7 +104,7 @@ class Positions:
 def go_back(
     consumer: KafkaConsumer, topic: str, partitions: Iterable[int], *, timeout: float
 ) -> None:
-    """Moves positions to the group's committed offsets; each may take ``timeout`` seconds.
+    """Moves positions to the group's committed offsets; each may take `timeout` seconds.
 
     Raises:
         Transient: Not all of them are known; nothing was moved.
@@ -163,7 +163,7 @@ def start_again(
     """Goes to the earliest record there is, and says what was lost on the way.
 
     Args:
-        consumer: It raised ``gone``, one of ``GONE``.
+        consumer: It raised `gone`, one of `GONE`.
         gone: Names the partitions.
         on_expired: Called with how many offsets retention has deleted before they were read.
 

@@ -42,7 +42,7 @@ class BoundedReader:
         partitions: How many it has.
         group_id: The group whose committed offsets say what was settled before.
         fetch_max_bytes: Most bytes of one fetch.
-        outage_limit: Seconds without progress after which ``Fatal`` is raised.
+        outage_limit: Seconds without progress after which `Fatal` is raised.
 
     Raises:
         Transient: No broker answers.
@@ -79,7 +79,7 @@ class BoundedReader:
     def committed(self) -> dict[int, int]:
         """The group's offsets; partitions without one are left out.
 
-        Read with ``read_committed``: an offset that a transaction still holds is waited for.
+        Read with `read_committed`: an offset that a transaction still holds is waited for.
 
         Raises:
             Transient: They are not known yet.
@@ -123,7 +123,7 @@ class BoundedReader:
         return dict(self._positions)
 
     def poll(self, *, timeout: float, max_records: int) -> list[Record]:
-        """The next records in each partition's order; waits up to ``timeout`` seconds.
+        """The next records in each partition's order; waits up to `timeout` seconds.
 
         Raises:
             Fatal: A record cannot be read, or nothing could be for too long.

@@ -43,7 +43,7 @@ class Source:
         group: The group, and how to be a member of it.
         membership: Shows the other threads who this member is and what it holds.
         before_revocation: Gives, for leases that are about to end, the offsets to commit.
-        on_commit: Called with ``ok`` or ``failed`` after every commit.
+        on_commit: Called with `ok` or `failed` after every commit.
         on_expired: Called with how many offsets retention has deleted before they were read.
 
     Raises:
@@ -78,7 +78,7 @@ class Source:
         return self._leases.all()
 
     def poll(self, *, timeout: float, max_records: int) -> list[Record]:
-        """Records in each partition's order; waits up to ``timeout`` seconds for the first.
+        """Records in each partition's order; waits up to `timeout` seconds for the first.
 
         Raises:
             Fatal: The client cannot be polled again: a record it cannot read, or no permission.
@@ -122,7 +122,7 @@ class Source:
         return self._leases.take_ended()
 
     def take_events(self) -> list[str]:
-        """Rebalance events since the last call: ``assigned``, ``revoked``, ``lost``."""
+        """Rebalance events since the last call: `assigned`, `revoked`, `lost`."""
         return self._leases.take_events()
 
     def pause(self) -> None:
@@ -146,13 +146,13 @@ class Source:
     def commit(self, offsets: dict[Lease, int]) -> bool:
         """Starts a commit and returns at once; false while there can be none.
 
-        None while one is under way, or in a rebalance. Its result goes to ``on_commit`` later.
+        None while one is under way, or in a rebalance. Its result goes to `on_commit` later.
         """
         member = self._member
         return member.settled_in and self._commits.start(member.consumer, offsets)
 
     def commit_now(self, offsets: dict[Lease, int], *, timeout: float) -> None:
-        """Commits and waits; tries again until ``timeout`` seconds have passed.
+        """Commits and waits; tries again until `timeout` seconds have passed.
 
         Raises:
             Transient: The broker did not take it in time, or the partitions are gone.
@@ -197,7 +197,7 @@ class Source:
         self._leases.rewind(member=self._member.id)
 
     def close(self, *, timeout: float, leave: bool) -> None:
-        """Closes, within about ``timeout`` seconds.
+        """Closes, within about `timeout` seconds.
 
         Args:
             timeout: In seconds.

@@ -85,7 +85,7 @@ class Sink:
             following: Of no interest here: every output goes out at once.
 
         Raises:
-            Fatal: As for ``send``.
+            Fatal: As for `send`.
         """
         self._collect()
         acknowledged, self._acknowledged = self._acknowledged, []

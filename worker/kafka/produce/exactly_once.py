@@ -73,7 +73,7 @@ class Reports:
     rewind: Callable[[], None]
     """Nobody knows what was committed: the consumer has to go back to it."""
     on_commit: Callable[[str], None]
-    """With ``ok`` or ``failed`` after every transaction."""
+    """With `ok` or `failed` after every transaction."""
     on_error: Callable[[str], None]
     """With the error's name for every failed transaction."""
 

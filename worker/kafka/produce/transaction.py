@@ -105,7 +105,7 @@ class Transaction:
     """One transaction of a producer, from begin to commit within one deadline.
 
     After any error the producer is of no more use. Whether the transaction happened is known then
-    only where ``commit_asked`` is false: it did not.
+    only where `commit_asked` is false: it did not.
     """
 
     def __init__(self, producer: KafkaProducer) -> None:

@@ -73,7 +73,7 @@ class Writable(Protocol):
 
 
 class _NullableKey(Serializer):  # type: ignore[misc]
-    """Lets a null key with a null value through, which ``send`` refuses otherwise."""
+    """Lets a null key with a null value through, which `send` refuses otherwise."""
 
     def serialize(self, topic: str, headers: object, data: bytes | None) -> bytes | None:  # noqa: ARG002
         return None if data is _NULL_KEY else data
@@ -85,9 +85,9 @@ class Writer:
     Args:
         connection: How to reach the cluster.
         topics: The topics that are written, by name.
-        compression: Codec of batches, or ``none``.
+        compression: Codec of batches, or `none`.
         delivery_timeout: Seconds after which an output that waits fails.
-        outage_limit: Seconds without any acknowledgement after which ``Fatal`` is raised.
+        outage_limit: Seconds without any acknowledgement after which `Fatal` is raised.
         stopping: Whether the process is to give up waiting for the broker.
         options: Further options of every producer.
         prepare: Called with every new producer; where it fails there is none.
@@ -238,7 +238,7 @@ def require_hope(error: Exception) -> None:
 
 
 def end(producer: KafkaProducer, *, timeout: float, force: bool = False) -> None:
-    """Closes a producer for good, whatever state it is in, within about ``timeout`` seconds."""
+    """Closes a producer for good, whatever state it is in, within about `timeout` seconds."""
     # Told to give up first: close() alone waits for unsent data, raises, and leaves the sender
     # thread alive; a producer that is merely forgotten blocks 1 s in __del__ and silences the
     # client's logger for good.
