@@ -10,13 +10,12 @@ from worker.connect import connection, identity
 from worker.decode import Decoder
 from worker.encode import Encoder
 from worker.kafka.cluster.hanging import TransactionWatch
-from worker.kafka.cluster.watch import ClusterWatch
+from worker.kafka.cluster.monitor import ClusterMonitor
 from worker.kafka.consume.group import Group
 from worker.kafka.consume.membership import Membership
 from worker.kafka.consume.source import Source
 from worker.kafka.produce.at_least_once import Sink
-from worker.kafka.produce.exactly_once import Reports as SinkReports
-from worker.kafka.produce.exactly_once import SpanLimits, TransactionalSink
+from worker.kafka.produce.exactly_once import Callbacks, SpanLimits, TransactionalSink
 from worker.kafka.produce.span import Spans
 from worker.kafka.produce.transaction import transactional_writer
 from worker.kafka.produce.writer import Writer
@@ -268,7 +267,7 @@ def _transactional_sink(
             records=max(1, parts.limits.in_flight // 2),
         ),
         replace=replace,
-        reports=SinkReports(
+        callbacks=Callbacks(
             rewind=lambda: shared.inboxes.poll.put(Rewind()),
             on_commit=parts.metrics.committed,
             on_error=parts.metrics.send_failed,
@@ -279,7 +278,7 @@ def _transactional_sink(
 def _watch(parts: Parts, shared: _Shared) -> WatchStage:
     kafka, metrics = parts.settings.kafka, parts.metrics
     return WatchStage(
-        cluster=ClusterWatch(
+        cluster=ClusterMonitor(
             desk=parts.desk,
             topics=parts.topics,
             transactions=TransactionWatch(

@@ -14,7 +14,7 @@ import structlog
 from kafka import TopicPartition
 
 from worker.errors import Fatal, Transient
-from worker.kafka.consume import failures
+from worker.kafka.consume import poll_errors
 from worker.records import Lease, Record
 
 if TYPE_CHECKING:
@@ -208,5 +208,5 @@ class BoundedReader:
 
     def _explained(self, error: Exception) -> str:
         unread = {n: at for n, at in self._positions.items() if at < self._ends[n]}
-        line = failures.line(error, topic=self._topic, positions=unread)
-        return f"{line}; the group is {self._group_id}" if failures.of_a_record(error) else line
+        line = poll_errors.line(error, topic=self._topic, positions=unread)
+        return f"{line}; the group is {self._group_id}" if poll_errors.of_a_record(error) else line

@@ -12,7 +12,7 @@ import kafka.errors
 import structlog
 
 from worker.errors import Fatal, Transient
-from worker.kafka.consume import failures
+from worker.kafka.consume import poll_errors
 from worker.kafka.consume.commits import Commits
 from worker.kafka.consume.group import leave_group
 from worker.kafka.consume.leases import Leases
@@ -229,7 +229,7 @@ class Source:
             consumer.pause(*running)
 
     def _explained(self, error: Exception) -> str:
-        return failures.line(
+        return poll_errors.line(
             error,
             topic=self._group.topic,
             positions={lease.partition: self.position(lease) for lease in self.leases},

@@ -67,7 +67,7 @@ class SpanLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Reports:
+class Callbacks:
     """What the sink reports, by calling."""
 
     rewind: Callable[[], None]
@@ -149,7 +149,7 @@ class TransactionalSink:
         replica_id: For the line that a fenced worker ends with.
         limits: When a span is full.
         replace: Makes the output that takes a refused one's place.
-        reports: Called as things happen.
+        callbacks: Called as things happen.
     """
 
     def __init__(
@@ -161,7 +161,7 @@ class TransactionalSink:
         replica_id: str,
         limits: SpanLimits,
         replace: Callable[[Output, Refusal], Output],
-        reports: Reports,
+        callbacks: Callbacks,
     ) -> None:
         self._writer = writer
         self._spans = spans
@@ -169,7 +169,7 @@ class TransactionalSink:
         self._replica_id = replica_id
         self._limits = limits
         self._replace = replace
-        self._reports = reports
+        self._callbacks = callbacks
         self._waiting = _Waiting()
         self._committed: list[Output] = []
         self._due_at: float | None = None
@@ -240,13 +240,13 @@ class TransactionalSink:
         offsets = {lease.partition: offset for lease, offset in reached.items()}
         answer = self._spans.send(outputs, offsets, _Owner(self._standing, reached.keys()))
         if isinstance(answer, Committed):
-            self._reports.on_commit("ok")
+            self._callbacks.on_commit("ok")
             self._waiting.committed(len(outputs), reached)
             self._committed += outputs
             self._due_at = 0.0 if len(self) else None
             return
-        self._reports.on_error(type(answer.error).__name__)
-        self._reports.on_commit("failed")
+        self._callbacks.on_error(type(answer.error).__name__)
+        self._callbacks.on_commit("failed")
         self._due_at = 0.0
         self._recover(answer)
 
@@ -276,7 +276,7 @@ class TransactionalSink:
         self._waiting.forget_all(self._standing.newest_epoch)
         self._due_at = None
         self._writer.ready()  # settles the old transaction, one way or the other
-        self._reports.rewind()
+        self._callbacks.rewind()
 
 
 class _Owner:

@@ -26,7 +26,7 @@ from worker.errors import Fatal  # noqa: E402
 from worker.kafka.cluster.topics import Topic  # noqa: E402
 from worker.kafka.consume.membership import Membership  # noqa: E402
 from worker.kafka.produce import exactly_once, span, transaction  # noqa: E402
-from worker.kafka.produce.exactly_once import Reports, SpanLimits, TransactionalSink  # noqa: E402
+from worker.kafka.produce.exactly_once import Callbacks, SpanLimits, TransactionalSink  # noqa: E402
 from worker.records import Lease, Output  # noqa: E402
 
 TOPIC = Topic("out", None, 1, 1_000_000, False, 2**63 - 1, 3_600_000)
@@ -59,7 +59,7 @@ class Desk:
                 seconds=options.get("interval", 0.0), records=options.get("span_records", 1_000)
             ),
             replace=lambda refused, _: replace(refused, value=b"%d" % (1_000 + int(refused.value))),
-            reports=Reports(
+            callbacks=Callbacks(
                 rewind=lambda: self.rewinds.append(1), on_commit=self.commits.append,
                 on_error=lambda _: None,
             ),
