@@ -1,15 +1,17 @@
 """The assembler: one batch ahead of the model, and no text stops it."""
 
 from collections import deque
+from queue import SimpleQueue
 
 import pytest
 from prometheus_client import CollectorRegistry
 
 from tests.support.fakes import StubClassifier, document
 from worker.batch import RECOVERY_SECONDS, RECOVERY_STEPS, Budget
+from worker.messages import Abort, Barrier, Documents, Drain, Ended, Finished, Staged
 from worker.metrics import Metrics
 from worker.records import Lease
-from worker.stages.assemble import Assembler
+from worker.stages.assemble import Assembler, AssembleStage
 
 
 class Assembly:
@@ -145,3 +147,43 @@ def test_a_tokenizer_that_takes_nothing_rejects_nothing():
     with pytest.raises(ValueError, match="no"):
         assembly.step()
     assert assembly.rejected == []
+
+
+class Stage(Assembly):
+    """With its loop: what is in the inbox is handled until a drain has nothing left."""
+
+    def run(self, *messages):
+        inbox, sent = SimpleQueue(), []
+        for message in messages:
+            inbox.put(message)
+
+        def classify(message):
+            sent.append(message)
+            if isinstance(message, Staged):
+                inbox.put(Finished(message.batch, out_of_memory=False))
+
+        AssembleStage(inbox=inbox, assembler=self.assembler, classify=classify).run()
+        return sent
+
+
+def test_a_drain_stages_all_that_is_left_and_ends_with_the_barrier():
+    *staged, barrier = Stage().run(Documents(documents(*range(10))), Drain(float("inf")))
+    assert barrier == Barrier()
+    offsets = [item.document.record.offset for each in staged for item in each.batch.items]
+    assert sorted(offsets) == list(range(10))
+
+
+def test_a_drain_past_its_share_hands_back_what_is_not_staged():
+    assert Stage().run(Documents(documents(*range(10))), Drain(0.0)) == [Barrier()]
+
+
+def test_documents_of_leases_that_ended_are_not_staged():
+    old, new = documents(1, 2), documents(3, epoch=2)
+    messages = [Documents(old), Ended(frozenset([Lease(0, 1)])), Documents(new)]
+    (staged, barrier) = Stage().run(*messages, Drain(float("inf")))
+    assert [item.document.record.offset for item in staged.batch.items] == [3]
+    assert barrier == Barrier()
+
+
+def test_an_abort_ends_it_without_a_barrier():
+    assert Stage().run(Documents(documents(1)), Abort()) == []

@@ -1,6 +1,5 @@
 """The publish thread: what it takes before it asks the sink, and how it ends."""
 
-from dataclasses import dataclass
 from queue import SimpleQueue
 
 import pytest
@@ -63,11 +62,9 @@ class OffsetSink(Sink):
         self.positions.append(positions)
 
 
-@dataclass
 class Desk:
-    sink: Sink
-
-    def __post_init__(self):
+    def __init__(self, sink, make_sink=None):
+        self.sink = sink
         self.inbox, self.sent, self.judged = SimpleQueue(), [], []
         self.shutdown = Shutdown(deadline=25.0)
         metrics = Metrics(
@@ -82,7 +79,7 @@ class Desk:
             encoder=encoder, metrics=metrics, report=self.sent.append, judged=self.judged.extend
         )
         self.stage = PublishStage(
-            inbox=self.inbox, publisher=publisher, make_sink=lambda: self.sink,
+            inbox=self.inbox, publisher=publisher, make_sink=make_sink or (lambda: sink),
             poll=self.sent.append, shutdown=self.shutdown, metrics=metrics,
         )  # fmt: skip
 
@@ -142,12 +139,10 @@ def test_an_abort_ends_it_and_nothing_counts_as_drained():
 
 
 def test_a_worker_that_stops_before_a_broker_answers_has_no_sink():
-    desk = Desk(Sink())
-
     def no_answer():
         desk.shutdown.drain()
         raise Transient("no broker answers")
 
-    desk.stage._make_sink = no_answer
+    desk = Desk(Sink(), make_sink=no_answer)
     desk.stage.run()
     assert desk.sent == []
