@@ -120,7 +120,7 @@ class Batcher:
         """Why a batch should be taken now, or None to wait for more documents.
 
         Args:
-            now: Seconds of the clock that `add` was told.
+            now: Seconds of the same clock as in `add`.
             idle: The model has nothing to run: whatever is here is worth running.
             draining: No more documents will come.
         """

@@ -94,4 +94,4 @@ class Classifier(Protocol):
         """Runs the batch shapes that will come."""
 
     def memory(self) -> dict[str, int]:
-        """Bytes of device memory by kind; empty where there is none to tell."""
+        """Bytes of device memory by kind; empty where there is none."""

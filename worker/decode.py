@@ -1,7 +1,7 @@
 """Record bytes to a Document, or a Rejection with its reason.
 
 A pure stage. orjson does the work; what it refuses gets a second look by the standard library,
-which tells apart what orjson does not, and accepts a lone surrogate outside the text.
+which distinguishes what orjson does not, and accepts a lone surrogate outside the text.
 """
 
 from __future__ import annotations

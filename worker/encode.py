@@ -26,7 +26,7 @@ class Encoder:
             own partition's number modulo this, so that a partition's order is kept; one with a
             key goes where its key says.
         labels: The checkpoint's labels, in the order of the scores.
-        model_name: Name of the checkpoint, told with every label.
+        model_name: Name of the checkpoint, written with every label.
         model_version: Version of the checkpoint, likewise.
     """
 
@@ -52,7 +52,7 @@ class Encoder:
         Args:
             outcome: What became of the record.
             refused_timestamp: The broker refused the event time: the present time is taken
-                and the original is told in `source.timestamp`.
+                and the original is in `source.timestamp`.
         """
         if isinstance(outcome, Rejection):
             return self.dead_letter(outcome.record, outcome.reason, outcome.message)

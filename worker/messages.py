@@ -1,4 +1,4 @@
-"""What the threads send each other: small frozen values, told apart by their types.
+"""What the threads send each other: small frozen values, distinguished by their types.
 
     poll   ──Documents, Ended, Drain──────────────────────► assemble
     poll   ──Accepted, Outcomes, Ended, Positions─────────► publish

@@ -65,85 +65,119 @@ class Metrics:
                 f"worker_{name}", text, labels, registry=registry, buckets=tuple(buckets)
             )
 
-        self._consumed = counter("records_consumed_total", "Records read.", "topic")
+        self._consumed = counter("records_consumed_total", "Records read from the topic.", "topic")
         self._produced = counter(
-            "records_produced_total", "Records written and acknowledged.", "topic"
+            "records_produced_total", "Records produced and acknowledged by the broker.", "topic"
         )
         self._processed = counter(
-            "records_processed_total", "Input records that have their output.", "topic", "outcome"
+            "records_processed_total",
+            "Input records whose output the broker has acknowledged.",
+            "topic",
+            "outcome",
         )
-        self._dead = counter("dead_letters_total", "Dead letters written.", "reason")
-        self._commits = counter("commits_total", "Offset commits.", "outcome")
+        self._dead = counter("dead_letters_total", "Dead letters produced.", "reason")
+        self._commits = counter("commits_total", "Offset commits by outcome.", "outcome")
         self._expired = counter(
-            "records_expired_total", "Records that retention deleted before they were read.",
+            "records_expired_total", "Records that retention deleted before the worker read them.",
             "topic",
         )  # fmt: skip
-        self._rebalances = counter("rebalances_total", "Rebalance callbacks.", "event")
-        self._produce_errors = counter("produce_errors_total", "Failed sends.", "code")
+        self._rebalances = counter("rebalances_total", "Rebalance events by kind.", "event")
+        self._produce_errors = counter("produce_errors_total", "Failed sends by error.", "code")
         self._lag = gauge(
-            "consumer_lag_records", "Records between the settled offset and the end.",
+            "consumer_lag_records", "Records between a partition's settled offset and its end.",
             "topic", "partition",
         )  # fmt: skip
         self._lag_seconds = gauge(
-            "consumer_lag_seconds", "Age of the oldest record that has no output yet.",
+            "consumer_lag_seconds", "Age of a partition's oldest record that has no output yet.",
             "topic", "partition",
         )  # fmt: skip
         self._partitions = gauge("topic_partitions", "Partitions of the topic.", "topic")
-        self._assigned = gauge("assigned_partitions", "Partitions this worker owns.")
-        self._paused = gauge("consumer_paused", "1 while no more records are taken in.")
-        self._in_flight = gauge("in_flight_records", "Records read but not settled.")
+        self._assigned = gauge(
+            "assigned_partitions", "Partitions that are assigned to this worker."
+        )
+        self._paused = gauge(
+            "consumer_paused",
+            "1 while the worker reads no more records, at the limit of what may be in flight.",
+        )
+        self._in_flight = gauge(
+            "in_flight_records", "Records read whose output is not acknowledged yet."
+        )
         self._progress = gauge(
             "last_progress_timestamp_seconds",
-            "When a record was last settled, or known that none waited; 0 before the first time.",
+            "Unix time when a record was last settled, or the worker last knew that none was "
+            "waiting. 0 until then.",
         )
         self._partition_progress = gauge(
             "partition_progress_timestamp_seconds",
-            "The same of one partition and by this worker; when it got it, before the first time.",
+            "Unix time when this worker last settled a record of the partition, or last knew that "
+            "none was waiting. Until then: when the partition was assigned.",
             "topic", "partition",
         )  # fmt: skip
-        self._reachable = gauge("broker_reachable", "1 while the cluster answers.")
+        self._reachable = gauge(
+            "broker_reachable", "1 while the cluster answers the worker's questions."
+        )
         self._batch_records = histogram(
-            "batch_records", "Records of a micro-batch.", _POWERS_OF_TWO
+            "batch_records", "Records in a micro-batch.", _POWERS_OF_TWO
         )
         self._batch_tokens = histogram(
-            "batch_tokens", "Tokens of a micro-batch, padding included.", _POWERS_OF_TWO
+            "batch_tokens", "Tokens in a micro-batch, padding included.", _POWERS_OF_TWO
         )
-        self._flushes = counter("batch_flush_total", "Micro-batches by cause.", "reason")
+        self._flushes = counter(
+            "batch_flush_total",
+            "Micro-batches by the reason for which they were sent to the model.",
+            "reason",
+        )
         self._batch_wait = histogram(
-            "batch_wait_seconds", "Wait of a batch's oldest record for its batch.", _WAITS
+            "batch_wait_seconds",
+            "Time for which the oldest record of a micro-batch waited for it.",
+            _WAITS,
         )
         self._stages = histogram(
-            "stage_duration_seconds", "Time of one call of a stage.", _STAGES, "stage"
+            "stage_duration_seconds", "Duration of one call of a stage.", _STAGES, "stage"
         )
         self._latency = histogram(
-            "record_latency_seconds", "Record timestamp to acknowledged output.", _LATENCIES
+            "record_latency_seconds",
+            "Time from a record's timestamp to its acknowledged output.",
+            _LATENCIES,
         )
-        self._skew = counter("clock_skew_records_total", "Records with a timestamp in the future.")
+        self._skew = counter(
+            "clock_skew_records_total", "Records whose timestamp was in the future."
+        )
         self._processing = histogram(
-            "processing_latency_seconds", "Record read to acknowledged output.", _PROCESSING
+            "processing_latency_seconds",
+            "Time from the read of a record to its acknowledged output.",
+            _PROCESSING,
         )
-        self._tokens = counter("tokens_total", "Tokens through the model.", "kind")
-        self._truncated = counter("truncated_records_total", "Texts cut to the model's length.")
-        self._inference_errors = counter("inference_errors_total", "Failed model calls.", "kind")
-        self._predictions = counter("predictions_total", "Labels given.", "label")
+        self._tokens = counter(
+            "tokens_total", "Tokens that went through the model, real and padding.", "kind"
+        )
+        self._truncated = counter(
+            "truncated_records_total", "Texts that were cut to the model's maximum length."
+        )
+        self._inference_errors = counter(
+            "inference_errors_total", "Failed calls of the model by kind.", "kind"
+        )
+        self._predictions = counter("predictions_total", "Predictions by label.", "label")
         self._scores = histogram(
-            "prediction_score", "Score of the label that was given.", _SCORES, "label"
+            "prediction_score", "Score of the predicted label.", _SCORES, "label"
         )
         self._drift = gauge(
             "prediction_drift",
-            "Distance (0 to 1) of the last 1000 labels' mix from that of the training data.",
+            "Total variation distance (0 to 1) between the label shares of the last 1000 "
+            "predictions and those of the training data.",
         )
-        self._busy = counter("model_busy_seconds_total", "Time the model was running.")
-        self._memory = gauge("device_memory_bytes", "Memory of the GPU.", "kind")
+        self._busy = counter("model_busy_seconds_total", "Time for which the model was running.")
+        self._memory = gauge("device_memory_bytes", "GPU memory by kind.", "kind")
         self._breaker = gauge(
-            "breaker_open", "1 while hardly anything is read because most of the input was bad."
+            "breaker_open",
+            "1 while the worker reads almost nothing because most of the input was bad.",
         )
         self._hanging = gauge(
             "hanging_transactions",
-            "Partitions whose readers wait for a transaction that never ends.",
+            "Partitions whose read_committed readers wait for a transaction that never ends.",
         )
-        self._model = Info("worker_model", "The checkpoint that is served.", registry=registry)
-        Info("worker_build", "The program.", registry=registry).info(
+        self._model = Info("worker_model", "The checkpoint in use.", registry=registry)
+        Info("worker_build", "The version of the worker and of Python.", registry=registry).info(
             {"version": version, "python": platform.python_version()}
         )
         self._start_at_zero(input_topic, output_topic, dlq_topic)

@@ -4,7 +4,7 @@
                              └─ model: import, weights, gates, warm-up  ─┘
 
 A cold replica never holds partitions, and the probes answer from the first second. What is wrong
-with the topics is told without waiting for the model, and the other way round.
+with the topics is reported without waiting for the model, and the other way round.
 """
 
 from __future__ import annotations

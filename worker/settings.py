@@ -91,7 +91,7 @@ class Group(BaseModel):
 
 class KafkaSettings(Group):
     bootstrap_servers: Servers = "localhost:9092"
-    """Brokers to reach the cluster by: `host:port`, several with commas."""
+    """Brokers through which to reach the cluster: `host:port`, several separated by commas."""
     group_id: Annotated[str, MinLen(1)] = "emotion-worker"
     """Consumer group. Replicas with the same group share the input's partitions."""
     replica_id: Annotated[str, MinLen(1)] | None = None
@@ -103,46 +103,49 @@ class KafkaSettings(Group):
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None = None
     """How to log in. `PLAIN` and `OAUTHBEARER` send the secret itself: use them with `SASL_SSL`."""
     sasl_username: str | None = None
-    """User of `PLAIN` and `SCRAM`."""
+    """User name for `PLAIN` and `SCRAM`."""
     sasl_password: SecretStr | None = None
-    """Its password; best from a file in `WORKER_SECRETS_DIR`."""
+    """Password of that user; best from a file in `WORKER_SECRETS_DIR`."""
     sasl_token_file: ReadableFile | None = None
-    """File with the token of `OAUTHBEARER`, read again at each connection: keep it fresh."""
+    """File with the token for `OAUTHBEARER`. It is read again at each connection: keep it fresh."""
     ssl_cafile: ReadableFile | None = None
     """PEM file of the authorities to trust. Default: the system's."""
     ssl_certfile: ReadableFile | None = None
     """PEM file of this client's certificate and its chain, where brokers ask for one."""
     ssl_keyfile: ReadableFile | None = None
-    """PEM file of that certificate's key."""
+    """PEM file of the client certificate's private key."""
     ssl_key_password: SecretStr | None = None
-    """Password of an encrypted key."""
+    """Password of the private key, if it is encrypted."""
     session_timeout: Annotated[float, Ge(6), Le(300), SECONDS] = 10.0
-    """Without a heartbeat for so long a replica counts as dead and its partitions move."""
+    """Seconds without a heartbeat after which a replica counts as dead and its partitions move."""
     heartbeat_interval: Annotated[float, Ge(0.5), Le(60), SECONDS] = 3.0
     """Pause between heartbeats; at most a third of the session timeout."""
     assignment: Literal["cooperative-sticky", "range", "roundrobin", "sticky"] = (
         "cooperative-sticky"
     )
-    """How the group shares partitions; the same in all of it. All but the first take every
-    partition away from every replica in each rebalance."""
+    """Strategy by which the group shares partitions; every replica needs the same. All but the
+    first take every partition away from every replica in each rebalance."""
     max_poll_interval: Annotated[float, Ge(10), Le(604_800), SECONDS] = 300.0
     """Longest pause between two polls before the replica leaves the group."""
     metadata_max_age: Annotated[float, Ge(1), Le(3600), SECONDS] = 30.0
-    """How soon added partitions are found, and how often topics are looked at for deletion."""
+    """Longest time until added partitions are found; also the pause between checks that the topics
+    are still there."""
     fetch_max_bytes: Annotated[int, Ge(65_536), Le(268_435_456), BYTES] = 16_777_216
-    """Most that one fetch brings: bounds what waits in the client's memory."""
+    """Largest size of one fetch. It bounds what waits in the client's memory."""
     commit_interval: Annotated[float, Ge(0.01), Le(60), SECONDS] = 0.1
-    """Pause between commits. A crash repeats what was in flight or settled since the last."""
+    """Pause between commits. After a crash, what was in flight or settled since the last commit is
+    labelled again."""
     delivery_timeout: Annotated[float, Ge(5), Le(600), SECONDS] = 120.0
-    """How long an output waits for the broker before a new producer sends it again."""
+    """Time that an output waits for the broker before a new producer sends it again."""
     outage_limit: Annotated[float, Ge(1), SECONDS] = 600.0
-    """Without an acknowledgement for so long while outputs wait, or without any answer, the worker
-    exits with 1. At start it waits for a broker without limit."""
+    """Time without an acknowledgement while outputs wait, or without any answer, after which the
+    worker exits with 1. At start it waits for a broker without limit."""
     hanging_after: Annotated[float, Ge(1), Le(604_800), SECONDS] = 900.0
-    """An open transaction that holds readers up for so long is told of. At least the longest
-    timeout of any producer: the brokers allow 15 minutes (`transaction.max.timeout.ms`)."""
+    """Time for which an open transaction may hold readers up before it is logged and counted as
+    hanging. At least the longest timeout of any producer: brokers allow 15 minutes
+    (`transaction.max.timeout.ms`)."""
     compression: Literal["none", "gzip", "lz4", "snappy", "zstd"] = "lz4"
-    """Compression of what is produced."""
+    """Compression of the produced batches."""
 
     @model_validator(mode="after")
     def _go_together(self) -> Self:
@@ -197,20 +200,20 @@ class KafkaSettings(Group):
 
 class InputSettings(Group):
     topic: Name = "tweets"
-    """Topic to label. It must exist."""
+    """Topic whose texts are labelled. It must exist."""
     format: Literal["json", "text"] = "json"
     """`json`: an object with a text field; `text`: the value is the text, in UTF-8."""
     text_field: Annotated[str, MinLen(1)] = "text"
     """Path of the text in the object, with dots for nesting (`data.text`)."""
     id_field: Annotated[str, MinLen(1)] = "id"
-    """Path of a value that is echoed as `id`; null where it is absent."""
+    """Path of the value that the output repeats as `id`; null where it is absent."""
     max_bytes: Annotated[int, Ge(1), Le(67_108_864), BYTES] = 262_144
-    """Larger values become dead letters (`input_too_large`) without being parsed."""
+    """Largest value that is parsed. Larger ones become dead letters (`input_too_large`)."""
 
 
 class OutputSettings(Group):
     topic: Name = "emotions"
-    """Topic of the labels. It must exist; it is never made."""
+    """Topic of the labels. It must exist: the worker never creates one."""
 
 
 class DlqSettings(Group):
@@ -226,16 +229,17 @@ class ModelSettings(Group):
         Field(pattern=r"^(auto|cpu|cuda|cuda:(0|[1-9][0-9]{0,2}))$"),
         Wanted("one of auto, cpu, cuda, cuda:N"),
     ] = "auto"
-    """`auto` (CUDA where there is one), `cuda`, `cuda:N`, `cpu`; CUDA without a GPU is refused."""
+    """`auto` (CUDA if there is a GPU), `cuda`, `cuda:N` or `cpu`. CUDA without a GPU is refused."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Precision. `auto`: bfloat16 where the device has it, float16 on older GPUs, else float32."""
+    """Precision of matrix multiplications. `auto` picks bfloat16 where the hardware has it, float16
+    on older GPUs, float32 otherwise."""
     threads: Annotated[int, Ge(1), Le(1024)] | None = None
-    """Threads of the model on a CPU. Default: all that the process may use."""
+    """Threads of the model on a CPU. Default: all the cores that the process may use."""
     deadline: Annotated[float, Ge(1), Le(3600), SECONDS] = 60.0
-    """Longest call of the model: past it the process exits with 1. Several times the slowest batch;
-    the default one takes BERT base on a single slow CPU core about 10 s."""
+    """Longest time for one call of the model; then the process exits with 1. Set it to several
+    times the slowest batch: the default batch takes BERT base on one slow CPU core about 10 s."""
     load_deadline: Annotated[float, Ge(1), Le(86_400), SECONDS] = 600.0
-    """Longest loading of the model, its warm-up included: past it the process exits with 1."""
+    """Longest time to load and warm up the model; then the process exits with 1."""
 
 
 class BatchSettings(Group):
@@ -244,20 +248,21 @@ class BatchSettings(Group):
     max_tokens: Annotated[int, Ge(1), Le(16_777_216)] | None = None
     """Most tokens, padding included, in a micro-batch. Default: 2048 on a CPU, 65536 on a GPU."""
     max_wait: Annotated[float, Ge(0), Le(60), SECONDS] = 0.05
-    """Longest wait for batch mates while the model is busy; an idle model never waits."""
+    """Longest time that a record waits for others in its micro-batch while the model is busy. An
+    idle model never waits."""
     in_flight: Count | None = None
-    """Most records between the input and an acknowledged output. Default: 8 micro-batches."""
+    """Most records that are read and whose output is not acknowledged. Default: 8 micro-batches."""
     in_flight_bytes: Annotated[int, Ge(1_048_576), BYTES] = 67_108_864
-    """The same in bytes of keys, values and headers."""
+    """Most bytes of their keys, values and headers."""
 
 
 class BreakerSettings(Group):
     threshold: Annotated[float, Gt(0), Le(1)] = 0.5
-    """Share of dead letters among the last records above which intake pauses; 1 never does."""
+    """Share of dead letters among the last records above which reading pauses; 1 never does."""
     window: Annotated[int, Ge(1), Le(1_000_000)] = 1_000
-    """Records that are looked back on."""
+    """Number of last records in which dead letters are counted."""
     minimum: Annotated[int, Ge(1), Le(1_000_000)] = 200
-    """Records that must be seen before it may pause; at most the window."""
+    """Number of records before which reading never pauses; at most the window."""
 
     @model_validator(mode="after")
     def _can_open(self) -> Self:
@@ -268,29 +273,29 @@ class BreakerSettings(Group):
 
 class DeliverySettings(Group):
     guarantee: Literal["at_least_once", "exactly_once"] = "at_least_once"
-    """`at_least_once`: a crash may repeat a few labels. `exactly_once`: outputs and offsets in
-    transactions; readers of the outputs must be `read_committed`."""
+    """`at_least_once`: a crash may repeat a few labels. `exactly_once`: outputs and offsets are
+    committed in transactions; readers of the outputs must use `read_committed`."""
     transaction_interval: Annotated[float, Ge(0), Le(5), SECONDS] = 0.1
-    """How long outputs are gathered for one transaction while more are under way."""
+    """Time for which outputs are gathered for one transaction while more will follow."""
 
 
 class DrainSettings(Group):
     deadline: Annotated[float, Ge(1), Le(3600), SECONDS] = 25.0
-    """From SIGTERM to the end of the process. Missed: exit code 1."""
+    """Longest time from SIGTERM to the end of the process. If it is missed, the exit code is 1."""
 
 
 class HttpSettings(Group):
     host: Annotated[str, MinLen(1)] = "0.0.0.0"  # noqa: S104 - a pod is scraped from outside; one address may be set
     """Address of /metrics, /livez and /readyz."""
     port: Annotated[int, Ge(0), Le(65_535)] = 8000
-    """Port of the same; 0 takes a free one and logs it."""
+    """Port of /metrics, /livez and /readyz; 0 takes a free one and logs it."""
 
 
 class LogSettings(Group):
     format: Literal["json", "console"] = "json"
     """`json` for machines, `console` for people."""
     level: Literal["debug", "info", "warning", "error"] = "info"
-    """Lowest level written. Texts of records appear at no level above debug."""
+    """Lowest level that is logged. Texts of records appear at no level above debug."""
 
 
 class Settings(Given):

@@ -55,7 +55,7 @@ class Watchdog:
     Args:
         model_deadline: Seconds that one call of the model may take.
         clock: Monotonic seconds.
-        last_resort: Told again and again after how many seconds the process is to end by itself.
+        last_resort: Called again and again with the seconds after which the process ends by itself.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ def limited(
 
 
 def end_without_the_interpreter(seconds: float) -> None:
-    """After so many seconds, unless told again by then: a traceback of all threads, and exit 1."""
+    """Ends the process with 1 and a traceback after so many seconds, unless it is called again."""
     faulthandler.dump_traceback_later(seconds, exit=True)
 
 

@@ -3,8 +3,8 @@
     foreign    it has not the headers that this worker's dead letters have     left
     elsewhere  it came from another topic than the one to put back to          left
     unchosen   its reason or its time is not asked for                         left
-    truncated  no broker took the whole record: only its beginning is here     left, and told of
-    refused    the input topic refuses it                                      left, and told of
+    truncated  no broker took the whole record: only its beginning is here     left, and named
+    refused    the input topic refuses it                                      left, and named
     again      everything else                                                 put back
 
 Pure: no Kafka, no clock.

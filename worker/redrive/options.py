@@ -36,7 +36,7 @@ Stop it at any moment, even with kill -9, and run it again: it goes on.
 
 Fix the cause first: what is still wrong comes back as a dead letter. A record that was put back is
 a new input record at a new offset, with how often in its header dlq.redriven: its label
-tells that offset as its source.
+names that offset as its source.
 """
 
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -106,7 +106,7 @@ class RedriveSettings(Settings):
 
     @property
     def group_id(self) -> str:
-        """The group whose offsets tell what redrives have settled.
+        """The group whose committed offsets say what redrives have settled.
 
         Of the topic, not of the workers: two that each kept account of one topic would both put
         back what the other left.

@@ -42,7 +42,7 @@ class Assembler:
     Args:
         classifier: Tokenizes and pads.
         budget: What a batch may hold while there is memory for it.
-        metrics: Told of every batch.
+        metrics: Counts batches and their times.
         publish: Takes the rejections of documents that the tokenizer cannot take.
     """
 

@@ -27,7 +27,7 @@ class Gate:
 
     Args:
         breaker: Decides.
-        metrics, health: Told when it opens and closes.
+        metrics, health: Show whether it is open.
         clock: Monotonic seconds.
     """
 
@@ -64,10 +64,10 @@ class Gate:
             breaker.judge(self._reports.get(), now)
         room = breaker.room(in_flight=in_flight, now=now)
         if breaker.state != before:
-            self._tell()
+            self._show()
         return most if room is None else min(most, room)
 
-    def _tell(self) -> None:
+    def _show(self) -> None:
         breaker = self._breaker
         if breaker.state == "open":
             bad, seen = sum(breaker.reasons.values()), breaker.seen

@@ -82,7 +82,7 @@ class Publisher:
 
     Args:
         encoder: Makes outputs.
-        metrics: Told of every settled record.
+        metrics: Counts settled records.
         report: Takes progress.
         judged: Takes why each settled record is a dead letter, None for others; before progress.
     """

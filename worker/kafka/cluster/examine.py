@@ -87,7 +87,7 @@ class _Broker:
         self._security = security
 
     def others(self) -> set[tuple[str, int]]:
-        """The cluster's addresses, as told by a broker that serves this client.
+        """The cluster's addresses, as a broker that serves this client names them.
 
         Raises:
             Refused: It turns this client away.
@@ -98,9 +98,9 @@ class _Broker:
             try:
                 return self._visit()
             except Closed as error:
-                told = error
-        if str(told):
-            raise Refused(str(told)) from told
+                cause = error
+        if str(cause):
+            raise Refused(str(cause)) from cause
         raise Away("it closes the connection")
 
     def _visit(self) -> set[tuple[str, int]]:
@@ -116,7 +116,7 @@ class _Broker:
                 except Closed:
                     self._wants_sasl()
                     raise
-        except ssl.SSLError as error:  # TLS 1.3 tells only now what it thinks of the client
+        except ssl.SSLError as error:  # TLS 1.3 reports only now what is wrong with the client
             self._turned_away(error)
             raise Closed from error
         return {(broker.host, broker.port) for broker in answer.brokers}
@@ -203,23 +203,23 @@ class _Broker:
         knobs = "kafka.sasl_username and kafka.sasl_password"
         if security.token_file is not None:
             knobs = f"the token in kafka.sasl_token_file {security.token_file}"
-        told = " ".join((message or "no reason is given").split())
+        cause = " ".join((message or "no reason is given").split())
         for secret in (security.password, _token(security)):
-            told = told.replace(secret, "***") if secret else told
-        return f"{self._at} refuses {security.who} by {security.mechanism}: {told}: check {knobs}"
+            cause = cause.replace(secret, "***") if secret else cause
+        return f"{self._at} refuses {security.who} by {security.mechanism}: {cause}: check {knobs}"
 
     def _distrusted(self, error: ssl.SSLCertVerificationError) -> str:
-        told = error.verify_message.rstrip(".")
+        cause = error.verify_message.rstrip(".")
         if error.verify_code in _HOST_MISMATCH:
             return (
-                f"the certificate of {self._at} is another host's ({told}): reach the broker by a "
+                f"the certificate of {self._at} is another host's ({cause}): reach the broker by a "
                 "name that its certificate has, or give it a certificate with this one"
             )
         if error.verify_code in _OUT_OF_DATE:
-            return f"the certificate of {self._at} is not valid now: {told}"
+            return f"the certificate of {self._at} is not valid now: {cause}"
         where = self._security.ca_file or "the system's authorities, since it is not set"
         return (
-            f"the certificate of {self._at} is not trusted ({told}): kafka.ssl_cafile ({where}) "
+            f"the certificate of {self._at} is not trusted ({cause}): kafka.ssl_cafile ({where}) "
             "must hold the authority that signed it"
         )
 
@@ -227,17 +227,17 @@ class _Broker:
         """Raises the cause if the broker sent an alert."""
         if "ALERT" not in (getattr(error, "reason", None) or ""):
             return
-        told = reason_of(error)
-        if "certificate" not in told and "unknown ca" not in told:
-            raise Refused(f"{self._at} ends the TLS handshake: {told}") from error
+        cause = reason_of(error)
+        if "certificate" not in cause and "unknown ca" not in cause:
+            raise Refused(f"{self._at} ends the TLS handshake: {cause}") from error
         if self._security.cert_file is None:
             raise Refused(
-                f"{self._at} asks for a client certificate ({told}): set kafka.ssl_certfile and "
+                f"{self._at} asks for a client certificate ({cause}): set kafka.ssl_certfile and "
                 "kafka.ssl_keyfile"
             ) from error
         raise Refused(
             f"{self._at} refuses the client certificate kafka.ssl_certfile "
-            f"{self._security.cert_file} ({told}): is it in date, and signed by an authority that "
+            f"{self._security.cert_file} ({cause}): is it in date, and signed by an authority that "
             "the broker trusts?"
         ) from error
 

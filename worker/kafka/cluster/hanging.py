@@ -77,12 +77,12 @@ class Hanging:
 
 
 class TransactionWatch:
-    """Tells of partitions whose `read_committed` readers wait for a transaction that never ends.
+    """Reports partitions whose `read_committed` readers wait for a transaction that never ends.
 
     Args:
         desk: Asks the cluster.
         after: Seconds after which an open transaction hangs.
-        on_change: Told how many partitions one hangs in.
+        on_change: Called with the number of partitions in which one hangs.
     """
 
     def __init__(self, *, desk: TopicDesk, after: float, on_change: Callable[[int], None]) -> None:
@@ -91,7 +91,7 @@ class TransactionWatch:
         self._hanging = Hanging(after=after)
         self._pause = min(LOOK_SECONDS, after / 2)
         self._next_look = 0.0
-        self._told: set[TopicPart] = set()
+        self._logged: set[TopicPart] = set()
 
     def look(self, topics: Mapping[str, int]) -> None:
         """Looks at these topics' partitions, if it is time to.
@@ -110,11 +110,11 @@ class TransactionWatch:
         for topic, partitions in topics.items():
             ends |= self._ends(topic, partitions)
         found = self._hanging.update(ends, now)
-        for partition in found.keys() - self._told:
-            self._tell(partition, found[partition])
-        for partition in self._told - found.keys():
+        for partition in found.keys() - self._logged:
+            self._log(partition, found[partition])
+        for partition in self._logged - found.keys():
             log.info("hanging_transaction_ended", **partition._asdict())
-        self._told = set(found)
+        self._logged = set(found)
         self._on_change(len(found))
 
     def _ends(self, topic: str, partitions: int) -> dict[TopicPart, Ends]:
@@ -138,7 +138,7 @@ class TransactionWatch:
             if at in stable and at in end
         }
 
-    def _tell(self, partition: TopicPart, offset: int) -> None:
+    def _log(self, partition: TopicPart, offset: int) -> None:
         at = TopicPartition(*partition)
         try:
             states = self._desk.ask(lambda admin: admin.describe_producers([at]))

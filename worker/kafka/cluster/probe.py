@@ -1,7 +1,7 @@
 """Is anything listening where the brokers should be? Answered in seconds, for `check`.
 
 The client retries for ten seconds before it gives up, and then every broker is asked why. That is
-right for a broker that is slow; one that is not there can be told by TCP alone.
+right for a broker that is slow; TCP alone shows one that is not there.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ _NEEDS = {"input": ("Read",), "output": ("Write",), "dlq": ("Write",)}
 _REDRIVE_NEEDS = {"input": ("Write",), "dlq": ("Read", "Write")}
 _PREVIEW_NEEDS = {"input": (), "dlq": ("Read",)}
 DEFAULT_PARTITIONS = 4
-"""What the command that is told for a missing topic makes."""
+"""Partitions in the command that the refusal of a missing topic shows."""
 
 
 @dataclass(frozen=True, slots=True)

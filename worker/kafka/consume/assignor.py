@@ -24,7 +24,7 @@ class Assignor(CooperativeStickyAssignor):  # type: ignore[misc]
     version = 2
 
     def metadata(self, topics: Iterable[str]) -> Any:
-        """What this member tells the leader: its topics, what it holds, and since when."""
+        """What this member sends to the leader: its topics, what it holds, and since when."""
         claims = super().metadata(topics)
         claims.generation_id = self.generation
         return claims

@@ -1,4 +1,4 @@
-"""Which partitions this member owns, and under which lease. Pure but for the membership it tells.
+"""Which partitions this member owns, and under which lease. Pure, but for the membership.
 
 Owned by the source: changed by the poll thread, and by the client's IO thread inside its polls.
 """
@@ -25,7 +25,7 @@ class Leases:
     """The leases in force, those that ended, and what happened to them.
 
     Args:
-        membership: Told of every change.
+        membership: Gets every change.
     """
 
     def __init__(self, membership: Membership) -> None:
@@ -80,7 +80,7 @@ class Leases:
             lease = self._held[number] = Lease(number, next(self._epochs))
             self._members[lease] = member
             self._next.pop(number, None)
-        self._tell()
+        self._publish()
 
     def given_to(self, member: str, leases: Iterable[Lease]) -> list[Lease]:
         """Those of the leases that were given to this member; others may have an owner since."""
@@ -90,7 +90,7 @@ class Leases:
         """Leases that an earlier member of this process was given begin anew.
 
         A member that stood still in the middle of a join is thrown out of the group without being
-        told: it comes back as another one, and keeps partitions that others owned meanwhile.
+        knowing: it comes back as another one, and keeps partitions that others owned meanwhile.
         """
         inherited = [at for at, lease in self._held.items() if self._members[lease] != member]
         if inherited:
@@ -110,7 +110,7 @@ class Leases:
             del self._held[lease.partition]
             self._given_up.add(lease.partition)
             self.stale.discard(lease.partition)
-        self._tell()
+        self._publish()
         self._ended += leases
         self._events.append(event)
         log.info("partitions_given_up", how=event, partitions=[lease.partition for lease in leases])
@@ -132,6 +132,6 @@ class Leases:
         self._next[partition] = offset + 1
         return lease
 
-    def _tell(self) -> None:
+    def _publish(self) -> None:
         self._members = {lease: self._members[lease] for lease in self._held.values()}
         self._membership.holds(self._members)

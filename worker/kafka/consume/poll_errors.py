@@ -30,16 +30,16 @@ def line(
             f"fenced: another worker is the group's static member {instance_id}; "
             "kafka.replica_id must be its own for every worker; nothing is lost"
         )
-    told = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+    cause = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
     if not of_a_record(error):
-        return f"topic {topic} cannot be consumed: {told}"
+        return f"topic {topic} cannot be consumed: {cause}"
     at = ", ".join(
         f"partition {number} offset {position}"
         for number, position in sorted(positions.items())
         if position is not None
     )
     return (
-        f"topic {topic} has a record that cannot be read: {told}; "
+        f"topic {topic} has a record that cannot be read: {cause}; "
         f"next to read: {at or 'unknown'}; see deploy/runbooks.md#a-record-that-cannot-be-read"
     )
 

@@ -30,7 +30,7 @@ STALL_SECONDS = 30.0
 """Without any progress for so long the consumer is replaced: the client can forget a fetch that
 failed while it was sent, and then waits for ever."""
 COMMITTED_MS = 5_000
-"""Longest wait for one committed offset. It is not told while a transaction holds it open."""
+"""Longest wait for one committed offset: the broker keeps it back while a transaction holds it."""
 
 
 class BoundedReader:

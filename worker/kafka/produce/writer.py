@@ -239,7 +239,7 @@ def require_hope(error: Exception) -> None:
 
 def end(producer: KafkaProducer, *, timeout: float, force: bool = False) -> None:
     """Closes a producer for good, whatever state it is in, within about `timeout` seconds."""
-    # Told to give up first: close() alone waits for unsent data, raises, and leaves the sender
+    # Ended first: close() alone waits for unsent data, raises, and leaves the sender
     # thread alive; a producer that is merely forgotten blocks 1 s in __del__ and silences the
     # client's logger for good.
     sender = producer._sender  # noqa: SLF001 - the client has no public way
