@@ -43,7 +43,7 @@ def main(words: list[str] | None = None) -> None:
 
 
 def fetch(url: str, sha256: str, into: Path, *, authorization: Path | None) -> None:
-    """Puts the archive's files into the directory; those of its only directory, if it has one only."""
+    """Puts the archive's files into the directory; if they are all in one directory, without it."""
     for old in into.iterdir():
         shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()
     archive, unpacked = into / ".archive", into / ".unpacked"
