@@ -1,9 +1,9 @@
-# Every target sets up what it needs, and does not redo what is there.
+# Every target sets up what it needs, and does not repeat what is done.
 #   make setup | demo | test | test-quick | check | bench | chaos | tools | readme | dashboard | chart | clean
 #
 # PYTHON=python3.12    another interpreter (3.11 to 3.13)
 # UV_TORCH_BACKEND=cpu the CPU build of torch: about 0.5 GB to download in place of 3.3
-# ARGS="..."           handed to the demo or to pytest
+# ARGS="..."           passed to the demo or to pytest
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
@@ -25,9 +25,9 @@ help:
 
 setup: $(READY)
 
-# On a terminal uv shows how far it is; in a log its list of packages would bury what matters.
+# On a terminal uv shows its progress; in a log its list of packages would hide what matters.
 UV_INSTALL = $(BIN)/uv pip install $(shell test -t 2 || echo --quiet) --python $(BIN)/python
-# Measured on Linux with x86-64, but for the CPU build, which is reckoned.
+# Measured on Linux with x86-64, except the CPU build, which is an estimate.
 CUDA_SIZES := 3.3 GB to download and 6.3 GB on disk (most of it is CUDA for torch)
 CPU_SIZES := about 0.5 GB to download and 2 GB on disk
 
@@ -48,7 +48,7 @@ $(READY): pyproject.toml constraints.txt train/encoder.txt
 demo: setup
 	@$(BIN)/emotion-worker demo $(ARGS)
 
-# The whole suite in several processes; its last lines are pytest's summary. In one: ARGS="-n 0".
+# The whole suite in several processes, or in one with ARGS="-n 0"; it ends with pytest's summary.
 test: setup $(TRIED)
 	$(PYTEST) -n auto --dist loadscope --no-loadscope-reorder --durations=10 $(ARGS)
 
@@ -71,28 +71,28 @@ bench: setup
 chaos: setup
 	CHAOS=long $(PYTEST) tests/chaos -s $(ARGS)
 
-# Programs that the tests need and pip does not bring, into .tools: actionlint, Helm, Prometheus
-# and promtool.
+# Installs programs that the tests need and pip does not have into .tools: actionlint, Helm,
+# Prometheus and promtool.
 tools: setup
 	@$(BIN)/python -m tests.tools.programs && touch $(TRIED)
 
 $(TRIED): tests/tools/programs.py tests/tools/go.txt $(READY)
 	@$(MAKE) --no-print-directory tools
 
-# The documents' tables of settings and metrics, from the code.
+# Generates the documents' tables of settings and metrics from the code.
 readme: setup
 	$(BIN)/python -m tests.tools.tables
 
-# Grafana's dashboard, from its builders. The documents' pictures of it are drawn by a test:
+# Generates Grafana's dashboard from its builders. A test draws the documents' pictures of it:
 #   DRAW=deploy/grafana make test ARGS=tests/deploy/test_observed.py
 dashboard: setup
 	$(BIN)/python -m deploy.grafana.dashboard
 
-# The part of the chart's schema that speaks of settings, and deploy/rendered. Needs helm on the PATH.
+# Generates the settings' part of the chart's schema, and deploy/rendered. Needs helm on the PATH.
 chart: setup
 	$(BIN)/python -m tests.tools.chart_schema
 
-# After a change of dependencies in pyproject.toml: versions, and the images' locks with hashes.
+# Updates versions and the images' locks with hashes, after a change of dependencies.
 constraints: setup
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-annotate --no-header pyproject.toml -o constraints.txt
 	@echo "uv==$$($(BIN)/uv --version | cut -d' ' -f2)" >> constraints.txt

@@ -1,6 +1,6 @@
-"""The Grafana dashboard of emotion-worker: ``make dashboard`` writes its JSON into the chart.
+"""The Grafana dashboard of emotion-worker: `make dashboard` writes its JSON into the chart.
 
-Read it as it is read at three in the morning: row by row from the top, a question each.
+Read it row by row from the top, as at three in the morning: each row answers a question.
 
     Overview       is it healthy, does it keep up, how far behind is it, what share fails?
     Pipeline       where is the bottleneck?
@@ -75,8 +75,8 @@ def overview() -> list[Line]:
     numbers = [
         number(
             "Workers up",
-            """Targets that answer Prometheus, and all that it knows. Of the whole namespace and
-            job: one that never answered has no instance to be chosen by. Alert TargetDown.""",
+            """Targets that answer Prometheus, and all that it knows, in the whole namespace and
+            job: a worker that never answered cannot be chosen above. Alert TargetDown.""",
             units.Short,
             Query(f"sum(up{{{GROUP}}})", "up"),
             Query(f"count(up{{{GROUP}}})", "known"),
@@ -85,8 +85,8 @@ def overview() -> list[Line]:
         ),
         number(
             "Partitions without an owner",
-            """Partitions of the input topics minus those that workers own: nobody labels the
-            records of these. For a moment in a rebalance; else alert GroupLagNoConsumers.""",
+            """Partitions of the input topics that no worker owns: nobody labels their records.
+            Normal for a moment in a rebalance; else alert GroupLagNoConsumers.""",
             units.Short,
             Query(
                 f"clamp_min(sum(max by (namespace, release, topic) ({series('topic_partitions')}))"
@@ -96,14 +96,14 @@ def overview() -> list[Line]:
         ),
         number(
             "Records per second",
-            "Records that got their output: a label, a dead letter or a forwarded tombstone.",
+            "Settled records: the broker has acknowledged their label, dead letter or tombstone.",
             units.RecordsPerSecond,
             Query(SETTLED),
         ),
         number(
             "Backlog",
-            """Time that the waiting records take at the pace of the last five minutes, from a
-            recording rule; of the slowest group. Infinite: records wait and none is settled. Alert
+            """Time that the lag of the slowest group takes at the pace of the last five minutes,
+            without records in flight. Infinite: records wait and none is settled. Alert
             BacklogDrainSlow.""",
             units.Seconds,
             Query(
@@ -114,8 +114,8 @@ def overview() -> list[Line]:
         ),
         number(
             "Oldest record without a label",
-            """Age of the oldest record that has no output yet, by its own timestamp: a replay of
-            old records makes it huge, and that is no fault.""",
+            """Age of the oldest record that has no output yet, by its own timestamp. A replay of
+            old records makes it huge; that is normal.""",
             units.Seconds,
             Query(f"max({series('consumer_lag_seconds')})"),
         ),
@@ -130,15 +130,15 @@ def overview() -> list[Line]:
     checks = [
         number(
             "Longest standstill",
-            """Time since a record was settled, or known that none waited, in the partition and
-            the worker where that is longest. Alert Stalled.""",
+            """Time since a record was last settled, or the worker last knew that none was waiting,
+            in the worst partition or worker. Alert Stalled.""",
             units.Seconds,
             Query(f"max({STANDSTILL[0]} or {STANDSTILL[1]})"),
             limits=(60, 180),
         ),
         number(
             "Restarts",
-            "Starts of workers that kept their names, in the time shown. Alert TargetDown.",
+            "Restarts of workers under the same name, in the time shown. Alert TargetDown.",
             units.Short,
             Query(
                 f"sum(changes(process_start_time_seconds{{{SCOPE}}}[$__range]))",
@@ -148,23 +148,23 @@ def overview() -> list[Line]:
         ),
         number(
             "Workers without a broker",
-            """Workers to whose last question no broker answered, or that still wait for their
-            first answer. They wait, paused, and lose nothing.""",
+            """Workers whose last question no broker answered, or that still wait for their
+            first answer. They pause, and lose nothing.""",
             units.Short,
             Query(f"count({series('broker_reachable')} == 0) or vector(0)"),
             limits=(1, 1),
         ),
         number(
             "Breakers open",
-            "Workers that hardly read, since most of their input was bad. Alert BreakerOpen.",
+            "Workers that read almost nothing, since most input was bad. Alert BreakerOpen.",
             units.Short,
             Query(f"sum({series('breaker_open')})"),
             limits=(1, 1),
         ),
         number(
             "Hanging transactions",
-            """Partitions of the input, output or dead-letter topic whose readers wait for a
-            transaction that never ends. Alert HangingTransaction.""",
+            """Partitions of the input, output or dead-letter topic whose read_committed readers
+            wait for a transaction that never ends. Alert HangingTransaction.""",
             units.Short,
             Query(f"max({series('hanging_transactions')})"),
             limits=(1, 1),
@@ -187,8 +187,8 @@ def overview() -> list[Line]:
         (8, [
             (12, lines(
                 "Arriving and settled",
-                """Does it keep up? What producers write (what is settled and the growth of the
-                lag together), what workers read, and what has its output, by outcome.""",
+                """Does the group keep up? Records that arrive (settled ones plus the growth of the
+                lag), records that workers read, and records settled, by outcome.""",
                 units.RecordsPerSecond,
                 Query(arriving, "arriving"),
                 Query(f"sum({rate('records_consumed_total')})", "read"),
@@ -197,7 +197,7 @@ def overview() -> list[Line]:
             )),
             (12, lines(
                 "Lag",
-                "Records between what is settled and the topic's end, all partitions together.",
+                "Records between the settled offset and the end, all partitions together.",
                 units.Short,
                 Query(f"sum by (topic) ({LAG})", "{{topic}}"),
                 Query(f"sum({series('in_flight_records')})", "of it in flight"),
@@ -206,7 +206,7 @@ def overview() -> list[Line]:
         (7, [
             (12, lines(
                 "Dead letters by reason",
-                "What is wrong with the records that cannot be labelled. Each reason: "
+                "Records that cannot be labelled, by what is wrong with them. Each reason: "
                 f"[worker/README.md]({DOCUMENTS}/worker/README.md#dead-letter).",
                 units.RecordsPerSecond,
                 Query(f"sum by (reason) ({rate('dead_letters_total')}) > 0", "{{reason}}"),
@@ -214,7 +214,7 @@ def overview() -> list[Line]:
             )),
             (12, states(
                 "Firing alerts",
-                "Alerts of the rules beside this dashboard; their runbooks are linked above.",
+                "Alerts that fire now or fired in the time shown. Their runbooks are linked above.",
                 Query(
                     f'max by (alertname, severity) (ALERTS{{alertstate="firing", {GROUP}}})',
                     "{{alertname}} ({{severity}})",
@@ -227,27 +227,27 @@ def overview() -> list[Line]:
 
 def pipeline() -> list[Line]:
     """Where is the bottleneck?"""
-    lengths = "The colour is how many batches had so many."
+    lengths = "The colour shows how many batches had that size."
     return [
         (8, [
             (8, lines(
                 "How busy each stage is",
                 """Share of the time that a stage works, mean of the workers. Decode, tokenize with
                 stage, model and publish have a thread each: the one near 100 % is the bottleneck.
-                None near it: it waits for records, or for the broker to acknowledge.""",
+                If none is, the worker waits for records or for acknowledgements.""",
                 units.PercentUnit,
                 Query(f"avg by (stage) ({rate('stage_duration_seconds_sum')})", "{{stage}}"),
             )),
             (8, lines(
                 "Time of a stage",
-                "95th percentile of one call. Decode and publish take many records at once.",
+                "95th percentile of one call. Decode and publish take many records in a call.",
                 units.Seconds,
                 Query(quantile(0.95, "stage_duration_seconds", "stage"), "{{stage}}"),
             )),
             (8, lines(
                 "In flight",
-                """Records that a worker has read and not settled. At its limit (batch.in_flight)
-                it pauses, and the stages behind are the bottleneck; near none, its input is.""",
+                """Records that a worker has read and not settled. At the limit (batch.in_flight)
+                the worker pauses: a later stage is the bottleneck. Near 0, its input is.""",
                 units.Short,
                 Query(f"sum by (instance) ({series('in_flight_records')})", "{{instance}}"),
                 stacked=True,
@@ -260,8 +260,8 @@ def pipeline() -> list[Line]:
             )),
             (8, lines(
                 "Wait for a batch",
-                """How long the oldest record of a batch waited since it was read. Above
-                batch.max_wait it waited for the model.""",
+                """Time from the read of a batch's oldest record until the batch was complete. Above
+                batch.max_wait the record waited for the model.""",
                 units.Seconds,
                 *quantiles("batch_wait_seconds"),
             )),
@@ -270,22 +270,22 @@ def pipeline() -> list[Line]:
             (8, lines(
                 "Why batches leave",
                 """full: enough records or tokens, as under load. idle: the model had nothing to
-                do. age: batch.max_wait had passed. drain: the worker ends.""",
+                do. age: batch.max_wait had passed. drain: the worker shuts down.""",
                 units.OpsPerSecond,
                 Query(f"sum by (reason) ({rate('batch_flush_total')})", "{{reason}}"),
                 stacked=True,
             )),
             (8, lines(
                 "Tokens",
-                "Tokens through the model. Padding costs as much as real ones and gives nothing.",
+                "Tokens through the model. Padding costs as much as real tokens and gives nothing.",
                 units.Short,
                 Query(f"sum by (kind) ({rate('tokens_total')})", "{{kind}} per second"),
                 stacked=True,
             )),
             (8, lines(
                 "Padding and cut texts",
-                """Share of padding among the tokens, and of texts that were cut to the model's
-                length: of these the model has not seen the end.""",
+                """Share of padding among the tokens, and share of texts that were truncated to the
+                model's maximum length: the model has not seen their end.""",
                 units.PercentUnit,
                 Query(share(PADDING, f"sum({rate('tokens_total')})"), "padding"),
                 Query(
@@ -306,16 +306,16 @@ def latency() -> list[Line]:
         (8, [
             (12, lines(
                 "Time in the worker",
-                """From read to acknowledged output: the worker's own part, whatever the age of the
-                records. Under a backlog the pipeline is full, and this is the time to get through
-                it. Alert LatencyP99High, at the line and without a backlog.""",
+                """From a record's read to its acknowledged output, whatever its age: the worker's
+                own part. With a backlog the pipeline is full, and this is the time to get through
+                it. Alert LatencyP99High, at the line, while the backlog is below a minute.""",
                 units.Seconds,
                 *quantiles("processing_latency_seconds"),
                 limit=5,
             )),
             (12, heat(
                 "Time in the worker, all records",
-                "The colour is how many records took so long.",
+                "The colour shows how many records took that long.",
                 units.Seconds,
                 "processing_latency_seconds",
             )),
@@ -323,14 +323,14 @@ def latency() -> list[Line]:
         (8, [
             (12, lines(
                 "From event to label",
-                """From the record's own timestamp to its acknowledged output: what a reader of the
-                labels sees. Lag and replays are part of it. Above 15 minutes it is not told.""",
+                """From a record's own timestamp to its acknowledged output: what a reader of the
+                labels sees. Lag and replays are part of it. Values end at 15 minutes.""",
                 units.Seconds,
                 *quantiles("record_latency_seconds"),
             )),
             (12, heat(
                 "From event to label, all records",
-                "The colour is how many records took so long.",
+                "The colour shows how many records took that long.",
                 units.Seconds,
                 "record_latency_seconds",
             )),
@@ -338,14 +338,14 @@ def latency() -> list[Line]:
         (7, [
             (12, lines(
                 "99th percentile by worker",
-                "Time in the worker. One above the others: a slow node, or another model.",
+                "Time in the worker. If one is above the others: a slow node, or another model.",
                 units.Seconds,
                 Query(quantile(0.99, "processing_latency_seconds", "instance"), "{{instance}}"),
             )),
             (12, lines(
                 "Records from the future",
-                """Records whose timestamp is later than the worker's clock, so that their latency
-                counts as 0: a producer's or a node's clock is wrong.""",
+                """Records whose timestamp is later than the worker's clock; their latency counts
+                as 0. A producer's or a node's clock is wrong.""",
                 units.RecordsPerSecond,
                 Query(f"sum by (instance) ({rate('clock_skew_records_total')})", "{{instance}}"),
             )),
@@ -359,9 +359,9 @@ def gpu() -> list[Line]:
         (8, [
             (8, lines(
                 "Model busy",
-                """Share of the time that the model runs, on a GPU or a CPU. Low beside a backlog:
+                """Share of the time that the model runs, on a GPU or a CPU. Low with a backlog:
                 something else is the bottleneck (alert GpuIdleWithBacklog). Low without one: there
-                is room for more.""",
+                is room for more records.""",
                 units.PercentUnit,
                 Query(f"sum by (instance) ({BUSY})", "{{instance}}"),
                 limit=0.5,
@@ -369,8 +369,8 @@ def gpu() -> list[Line]:
             )),
             (8, lines(
                 "GPU memory",
-                """Of this process: allocated by tensors, reserved by torch, and the most that was
-                ever allocated. Empty on a CPU.""",
+                """GPU memory of this process: allocated by tensors, reserved by torch, and the most
+                that was ever allocated. Empty on a CPU.""",
                 units.BytesIEC,
                 Query(
                     f"sum by (instance, kind) ({series('device_memory_bytes')})",
@@ -380,9 +380,9 @@ def gpu() -> list[Line]:
             )),
             (8, lines(
                 "Failed calls of the model",
-                """In a step of the graph, or four scrapes. oom: no memory, the batch is halved
-                (alert OutOfMemory); device: the GPU itself; other: mostly a record that breaks the
-                model.""",
+                """In a step of the graph, or in four scrapes. oom: no memory, the worker halves the
+                batch (alert OutOfMemory); device: the GPU itself; other: mostly a record that
+                makes the model fail.""",
                 units.Short,
                 Query(f"sum by (kind) ({increase('inference_errors_total')})", "{{kind}}"),
                 bars=True,
@@ -392,8 +392,8 @@ def gpu() -> list[Line]:
         (8, [
             (8, lines(
                 "Records in a second of the model",
-                """Records that the model gets through while it runs: what the device can do with
-                these texts. Times the share that it runs, it is the throughput.""",
+                """Records per second while the model runs: what the device can do with these texts.
+                Multiplied by *Model busy*, it is the throughput.""",
                 units.RecordsPerSecond,
                 Query(
                     f"sum by (instance) ({rate('batch_records_sum')})"
@@ -432,14 +432,14 @@ def kafka() -> list[Line]:
         (8, [
             (12, lines(
                 "Lag by partition",
-                """Records between the settled offset and the end. One partition above the others:
-                its key is hot, or its worker stands still.""",
+                """Records between the settled offset and the end. If one partition is above the
+                others, its key is hot, or its worker is stalled.""",
                 units.Short,
                 Query(LAG, by_partition),
             )),
             (12, lines(
                 "Age of the oldest record by partition",
-                "Of those without an output, by its own timestamp; 0 where nothing waits.",
+                "Age of the oldest record without an output, by its timestamp; 0 if none waits.",
                 units.Seconds,
                 Query(
                     f"max by (topic, partition) ({series('consumer_lag_seconds')})", by_partition
@@ -449,23 +449,23 @@ def kafka() -> list[Line]:
         (8, [
             (8, lines(
                 "Standstill by partition",
-                """Time since a record of the partition was settled, or known that none waited.
-                Alert Stalled, at the line.""",
+                """Time since a record of the partition was last settled, or its worker last knew
+                that none was waiting. Alert Stalled, at the line.""",
                 units.Seconds,
                 Query(f"min by (topic, partition) ({STANDSTILL[0]})", by_partition),
                 limit=180,
             )),
             (8, lines(
                 "Partitions by worker",
-                "How the group shares its input. More workers than partitions: some have none.",
+                "Partitions that a worker owns. With more workers than partitions, some own none.",
                 units.Short,
                 Query(f"sum by (instance) ({series('assigned_partitions')})", "{{instance}}"),
                 stacked=True,
             )),
             (8, lines(
                 "Rebalances",
-                """How often partitions were given to workers and taken from them, in a step of the
-                graph, or four scrapes. lost: the group had given them to another already. Alert
+                """How often partitions were assigned to workers and taken from them, in a step of
+                the graph, or in four scrapes. lost: another worker already owned them. Alert
                 RebalanceStorm.""",
                 units.Short,
                 Query(f"sum by (event) ({increase('rebalances_total')})", "{{event}}"),
@@ -477,16 +477,16 @@ def kafka() -> list[Line]:
         (8, [
             (8, lines(
                 "Commits",
-                """Offset commits, or transactions in exactly-once mode. A failed one repeats, at
-                least once, what was settled since the last; exactly once, nothing.""",
+                """Offset commits, or transactions in exactly-once mode. In at-least-once mode a
+                failed commit may duplicate what was settled since the last; else nothing.""",
                 units.OpsPerSecond,
                 Query(f"sum by (outcome) ({rate('commits_total')})", "{{outcome}}"),
                 colours={"ok": GREEN, "failed": RED},
             )),
             (8, lines(
                 "Failed sends",
-                """By Kafka's error, in a step of the graph, or four scrapes. A refused record
-                becomes a dead letter, the others are sent again.""",
+                """Failed sends by Kafka's error, in a step of the graph, or in four scrapes. A
+                refused record becomes a dead letter, the others are sent again.""",
                 units.Short,
                 Query(f"sum by (code) ({increase('produce_errors_total')})", "{{code}}"),
                 bars=True,
@@ -495,7 +495,7 @@ def kafka() -> list[Line]:
             )),
             (8, lines(
                 "Written by topic",
-                "Acknowledged labels and tombstones, and dead letters.",
+                "Acknowledged records by topic: labels and tombstones, and dead letters.",
                 units.RecordsPerSecond,
                 Query(f"sum by (topic) ({rate('records_produced_total')})", "{{topic}}"),
             )),
@@ -503,9 +503,9 @@ def kafka() -> list[Line]:
         (8, [
             (24, states(
                 "What holds workers up",
-                """No broker answers; the breaker is open, since the input was bad; paused: as much
-                is in flight as may be, or one of the two. Short pauses are the way of a full
-                pipeline.""",
+                """no broker: none answers. breaker open: most of the input was bad. paused: one of
+                these two, or the limit of records in flight is reached. Short pauses are normal
+                for a full pipeline.""",
                 Query(f"1 - max by (instance) ({series('broker_reachable')})",
                       "{{instance}} no broker"),
                 Query(f"max by (instance) ({series('breaker_open')})", "{{instance}} breaker open"),
@@ -523,7 +523,7 @@ def quality() -> list[Line]:
         (8, [
             (12, lines(
                 "Mix of labels",
-                "Share of each label among those given.",
+                "Share of each label among the labels that the model gave.",
                 units.PercentUnit,
                 Query(
                     f"sum by (label) ({rate('predictions_total')})"
@@ -536,8 +536,8 @@ def quality() -> list[Line]:
             (12, lines(
                 "Drift",
                 """Distance (0 to 1) of the last 1,000 labels of each worker from the mix of the
-                training data; 0 before there are as many, or where the checkpoint does not say.
-                Alert PredictionDrift, at the line, of the group's mean.""",
+                training data; 0 until there are as many, or if the checkpoint has no mix. Alert
+                PredictionDrift, when the group's mean is at the line.""",
                 units.PercentUnit,
                 Query(f"max by (instance) ({series('prediction_drift')})", "{{instance}}"),
                 limit=0.2,
@@ -546,7 +546,7 @@ def quality() -> list[Line]:
         (8, [
             (8, lines(
                 "Mean score by label",
-                """How sure the model is of the labels that it gives. A falling one: look at its
+                """How sure the model is of the labels that it gives. If one falls, look at its
                 texts.""",
                 units.PercentUnit,
                 Query(
@@ -558,13 +558,13 @@ def quality() -> list[Line]:
             )),
             (8, heat(
                 "Scores, all labels",
-                "The colour is how many labels were given with such a score.",
+                "The colour shows how many labels had that score.",
                 units.PercentUnit,
                 "prediction_score",
             )),
             (8, lines(
                 "Unsure labels",
-                "Share of the labels that were given with a score of at most 0.5.",
+                "Share of the labels that have a score of at most 0.5.",
                 units.PercentUnit,
                 Query(
                     f"sum by (label) ({UNSURE})"
@@ -577,14 +577,14 @@ def quality() -> list[Line]:
         (7, [
             (12, lines(
                 "Labels per second",
-                "Each label as it comes: a wave of one of them is news, or a producer.",
+                "Labels by kind. A wave of one of them comes from the world, or from one producer.",
                 units.RecordsPerSecond,
                 Query(f"sum by (label) ({rate('predictions_total')})", labels),
             )),
             (12, lines(
                 "Workers by model",
-                """How many workers serve which version of the model. Two at once: an upgrade, or
-                alert MixedModels.""",
+                """How many workers serve which version of the model. Two at once: an upgrade under
+                way, or alert MixedModels.""",
                 units.Short,
                 Query(
                     f"count by (name, version) ({SERVED})",
@@ -610,7 +610,7 @@ ROWS = {
 
 
 def variables() -> list[Any]:
-    """What is looked at."""
+    """What the reader of the dashboard can choose."""
     source = build.DatasourceVariable("datasource").label("Data source").type("prometheus")
     everything = model.VariableOption(selected=True, text=["All"], value=["$__all"])
     usual = model.VariableOption(selected=True, text="emotion-worker", value="emotion-worker")
@@ -646,7 +646,7 @@ def _chosen(name: str, label: str, of: str, current: model.VariableOption) -> bu
 
 
 def deployments() -> dict[str, tuple[str, str]]:
-    """Annotations: title, and the series that begin with a deployment."""
+    """Annotations by name: title, and the query whose series begin with a deployment."""
 
     def born(labels: str, info: str) -> str:
         now = f"count by ({labels}) ({info})"
@@ -671,8 +671,8 @@ def made() -> dict[str, Any]:
         build.Dashboard("emotion-worker")
         .uid("emotion-worker")
         .description(
-            "Text from Kafka, labelled. The input topic chooses its workers; workers that never "
-            "told of one are in 'Workers up' only."
+            "Labels texts from Kafka. Choosing an input topic chooses its workers. Workers that "
+            "never read a topic are in 'Workers up' only."
         )
         .tags(["emotion-stream", "kafka", "inference"])
         .readonly()
@@ -707,11 +707,11 @@ def made() -> dict[str, Any]:
                 board.with_panel(panel)
                 left += width
             top += height
-    return _told(json.loads(JSONEncoder().encode(board.build())))
+    return _completed(json.loads(JSONEncoder().encode(board.build())))
 
 
-def _told(board: dict[str, Any]) -> dict[str, Any]:
-    """With what Grafana's Prometheus source reads of an annotation and the builders do not know."""
+def _completed(board: dict[str, Any]) -> dict[str, Any]:
+    """Adds the fields of an annotation that Grafana reads and the builders do not know."""
     for note in board["annotations"]["list"]:
         title, _ = deployments()[note["name"]]
         note |= {

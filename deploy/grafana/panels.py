@@ -1,4 +1,4 @@
-"""The kinds of panels, and the expressions that they are asked with."""
+"""The kinds of panels, and the PromQL expressions that they use."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TOPICAL = (
     "records_consumed_total", "records_expired_total", "records_processed_total",
     "topic_partitions",
 )  # fmt: skip
-"""Instruments whose ``topic`` is the input topic, which the variable names."""
+"""Metrics whose label `topic` is the input topic, which the dashboard's variable chooses."""
 
 P = TypeVar("P")
 
@@ -36,28 +36,28 @@ GREEN, YELLOW, RED, BLUE, GREY = "green", "yellow", "red", "blue", "#8e8e8e"
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """An expression, and what its series are called."""
+    """An expression, and the legend of its series."""
 
     expr: str
     legend: str = ""
     now: bool = False
-    """Asked once, not over time."""
+    """Evaluated once, not over time."""
 
 
 def series(name: str, *matchers: str, **labels: str) -> str:
-    """An instrument of the workers that are chosen."""
+    """The selector of a metric, for the chosen workers."""
     topic = [TOPIC] if name in TOPICAL else []
     wanted = [SCOPE, *topic, *matchers, *(f'{label}="{value}"' for label, value in labels.items())]
     return f"worker_{name}{{{', '.join(wanted)}}}"
 
 
 def rate(name: str, **labels: str) -> str:
-    """Its change each second."""
+    """The change per second of a metric."""
     return f"rate({series(name, **labels)}[$__rate_interval])"
 
 
 def increase(name: str, **labels: str) -> str:
-    """Its change in a step of the graph, or in four scrapes where that is longer."""
+    """The change of a metric in a step of the graph, or in four scrapes where that is longer."""
     return f"increase({series(name, **labels)}[$__rate_interval])"
 
 
@@ -68,12 +68,12 @@ def quantile(q: float, name: str, *by: str) -> str:
 
 
 def quantiles(name: str) -> tuple[Query, ...]:
-    """The usual three."""
+    """The 50th, 95th and 99th percentiles of a histogram."""
     return tuple(Query(quantile(q, name), f"p{100 * q:g}") for q in (0.5, 0.95, 0.99))
 
 
 def share(part: str, whole: str) -> str:
-    """A share, 0 where there is nothing to share in."""
+    """The share of a part in a whole; 0 where the whole is 0."""
     return f"{part} / ({whole} > 0) or 0 * {whole}"
 
 
@@ -86,9 +86,9 @@ def number(
     bad_below: float | None = None,
     quiet: str = "none",
 ) -> stat.Panel:
-    """One number, and its recent past; ``quiet`` where there is none.
+    """One number and its recent past; `quiet` is shown where there is none.
 
-    It is yellow and red from the two ``limits`` on, or red below one that is ``bad_below``.
+    It is yellow from the first of `limits` on and red from the second, or red below `bad_below`.
     """
     steps = [model.Threshold(None, BLUE)]
     if limits is not None:
@@ -120,10 +120,10 @@ def lines(
     colours: dict[str, str] | None = None,
     quiet: str = "no data",
 ) -> timeseries.Panel:
-    """Lines over time, or bars for single events; ``quiet`` where there are none.
+    """Lines over time, or bars for single events; `quiet` is shown where there are none.
 
-    ``limit`` is a dashed line, the alert's; ``most`` the top of the axis. ``colours`` are those of
-    series whose names are known: the others take theirs from a palette.
+    `limit` is the alert's threshold, a dashed line; `most` is the top of the axis. `colours` maps
+    names of series to colours: the others take theirs from a palette.
     """
     legend = (
         options.VizLegendOptions()
@@ -179,9 +179,9 @@ def heat(title: str, description: str, unit: str, name: str) -> heatmaps.Panel:
 def states(
     title: str, description: str, *queries: Query, colours: dict[str, str], quiet: str = "none"
 ) -> statetimeline.Panel:
-    """What is so (1) and what is not (0), over time; ``quiet`` where there are no series.
+    """States over time, yes (1) or no (0); `quiet` is shown where there are no series.
 
-    ``colours`` are those of 1, by a pattern of the series' names.
+    `colours` maps a pattern of the series' names to the colour of yes.
     """
     panel = (
         statetimeline.Panel()
@@ -203,7 +203,7 @@ def states(
 
 
 def labels_of(title: str, description: str, query: Query, *columns: str) -> table.Panel:
-    """The labels of series that are there now."""
+    """A table of the labels of the series that exist now."""
     hidden = ("Time", "Value", "__name__", "job", "namespace", "pod", "release", "container",
               "endpoint", "service", "prometheus")  # fmt: skip
     wanted = {

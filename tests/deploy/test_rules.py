@@ -129,9 +129,10 @@ def test_a_section_of_the_runbook_answers_every_question(name):
     section = sections()[name]
     parts = re.findall(r"^\*\*(.+?)\*\*", section, re.MULTILINE)
     assert [part.rstrip(".") for part in parts] == [
-        "What it means", "First look", "Causes seen", "What to do", "It is over when",
+        "What it means", "What users see", "What to do first", "Causes seen", "What to do",
+        "It is over when",
     ]  # fmt: skip
-    _, look, rest = re.split(r"\*\*First look\.\*\*|\*\*Causes seen\.\*\*", section)
+    _, look, rest = re.split(r"\*\*What to do first\.\*\*|\*\*Causes seen\.\*\*", section)
     assert panels_named(look), "a panel to look at"
     assert re.search(r"```sh\n.+\n```", look, re.DOTALL), "a command"
     assert len(rest) > 300

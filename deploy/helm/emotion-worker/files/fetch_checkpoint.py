@@ -1,8 +1,8 @@
 """Fetches a checkpoint for the worker: an archive (.tar.gz), checked by its SHA-256, unpacked.
 
-Runs before the worker in a container of its own, with the standard library only. Nothing that was
-not checked is unpacked, nothing is written outside the folder, and what is there from an earlier
-try is thrown away. It ends with one line on standard error and exit code 1 where that fails.
+Runs before the worker in a container of its own, with the standard library only. It unpacks only
+what it has checked, writes nothing outside the directory, and deletes what an earlier try left
+there. If it fails, it prints one line on standard error and exits with 1.
 """
 
 import argparse
@@ -30,7 +30,7 @@ def main(words: list[str] | None = None) -> None:
     options = argparse.ArgumentParser(description="Fetches a checkpoint.")
     options.add_argument("--url", required=True, help="https:// or file://")
     options.add_argument("--sha256", required=True, help="of the archive")
-    options.add_argument("--into", required=True, type=Path, help="folder of the checkpoint")
+    options.add_argument("--into", required=True, type=Path, help="directory of the checkpoint")
     options.add_argument("--authorization", type=Path, help="file with an Authorization header")
     given = options.parse_args(words)
     shown = _without_secrets(given.url)
@@ -43,7 +43,7 @@ def main(words: list[str] | None = None) -> None:
 
 
 def fetch(url: str, sha256: str, into: Path, *, authorization: Path | None) -> None:
-    """The archive's files, in the folder; those of its only folder, if that is all there is."""
+    """Puts the archive's files into the directory; if they are all in one directory, without it."""
     for old in into.iterdir():
         shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()
     archive, unpacked = into / ".archive", into / ".unpacked"
