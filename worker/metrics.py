@@ -1,7 +1,7 @@
 """Every instrument, as event methods: the only file that knows what is counted how.
 
-Base units, the prefix `worker_`, no unbounded label. Every label set that is known is made at
-zero: a counter born at 1 hides its first event from `increase()`.
+Base units, the prefix `worker_`, no unbounded label. Every known label set starts at zero: a
+counter that appears at 1 hides its first event from `increase()`.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _LATENCIES = (0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.
 _SCORES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 
 DRIFT_WINDOW = 1_000
-"""Predictions that the drift looks back on. Fewer are noise: the share of a label among 1,000
-wanders by 0.015."""
+"""Last predictions over which drift is measured. Fewer are noise: the share of a label among 1,000
+varies by 0.015."""
 
 
 class Metrics:
@@ -37,7 +37,7 @@ class Metrics:
     Args:
         input_topic, output_topic, dlq_topic: The worker's topics.
         version: The program's version.
-        registry: Where the instruments live.
+        registry: Takes the instruments.
     """
 
     def __init__(
@@ -70,7 +70,10 @@ class Metrics:
             "records_produced_total", "Records written and acknowledged.", "topic"
         )
         self._processed = counter(
-            "records_processed_total", "Input records that have their output.", "topic", "outcome"
+            "records_processed_total",
+            "Input records whose output is acknowledged.",
+            "topic",
+            "outcome",
         )
         self._dead = counter("dead_letters_total", "Dead letters written.", "reason")
         self._commits = counter("commits_total", "Offset commits.", "outcome")
@@ -81,7 +84,7 @@ class Metrics:
         self._rebalances = counter("rebalances_total", "Rebalance callbacks.", "event")
         self._produce_errors = counter("produce_errors_total", "Failed sends.", "code")
         self._lag = gauge(
-            "consumer_lag_records", "Records between the settled offset and the end.",
+            "consumer_lag_records", "Records between the settled offset and the partition's end.",
             "topic", "partition",
         )  # fmt: skip
         self._lag_seconds = gauge(
@@ -90,30 +93,36 @@ class Metrics:
         )  # fmt: skip
         self._partitions = gauge("topic_partitions", "Partitions of the topic.", "topic")
         self._assigned = gauge("assigned_partitions", "Partitions this worker owns.")
-        self._paused = gauge("consumer_paused", "1 while no more records are taken in.")
+        self._paused = gauge("consumer_paused", "1 while no more records are read.")
         self._in_flight = gauge("in_flight_records", "Records read but not settled.")
         self._progress = gauge(
             "last_progress_timestamp_seconds",
-            "When a record was last settled, or known that none waited; 0 before the first time.",
+            "Unix time when this worker last settled a record, or last knew that none was waiting. "
+            "0 before the first time.",
         )
         self._partition_progress = gauge(
             "partition_progress_timestamp_seconds",
-            "The same of one partition and by this worker; when it got it, before the first time.",
+            "Unix time when this worker last settled a record of the partition, or last knew that "
+            "none was waiting. Until then: when the partition was assigned.",
             "topic", "partition",
         )  # fmt: skip
         self._reachable = gauge("broker_reachable", "1 while the cluster answers.")
         self._batch_records = histogram(
-            "batch_records", "Records of a micro-batch.", _POWERS_OF_TWO
+            "batch_records", "Records in a micro-batch.", _POWERS_OF_TWO
         )
         self._batch_tokens = histogram(
-            "batch_tokens", "Tokens of a micro-batch, padding included.", _POWERS_OF_TWO
+            "batch_tokens", "Tokens in a micro-batch, padding included.", _POWERS_OF_TWO
         )
-        self._flushes = counter("batch_flush_total", "Micro-batches by cause.", "reason")
+        self._flushes = counter(
+            "batch_flush_total", "Micro-batches, by what made them due.", "reason"
+        )
         self._batch_wait = histogram(
-            "batch_wait_seconds", "Wait of a batch's oldest record for its batch.", _WAITS
+            "batch_wait_seconds",
+            "Time that a batch's oldest record has waited since it was read.",
+            _WAITS,
         )
         self._stages = histogram(
-            "stage_duration_seconds", "Time of one call of a stage.", _STAGES, "stage"
+            "stage_duration_seconds", "Duration of one call of a stage.", _STAGES, "stage"
         )
         self._latency = histogram(
             "record_latency_seconds", "Record timestamp to acknowledged output.", _LATENCIES
@@ -122,28 +131,32 @@ class Metrics:
         self._processing = histogram(
             "processing_latency_seconds", "Record read to acknowledged output.", _PROCESSING
         )
-        self._tokens = counter("tokens_total", "Tokens through the model.", "kind")
-        self._truncated = counter("truncated_records_total", "Texts cut to the model's length.")
+        self._tokens = counter("tokens_total", "Tokens given to the model.", "kind")
+        self._truncated = counter(
+            "truncated_records_total", "Texts cut to the model's maximum length."
+        )
         self._inference_errors = counter("inference_errors_total", "Failed model calls.", "kind")
-        self._predictions = counter("predictions_total", "Labels given.", "label")
+        self._predictions = counter("predictions_total", "Predictions by label.", "label")
         self._scores = histogram(
-            "prediction_score", "Score of the label that was given.", _SCORES, "label"
+            "prediction_score", "Score of the predicted label.", _SCORES, "label"
         )
         self._drift = gauge(
             "prediction_drift",
-            "Distance (0 to 1) of the last 1000 labels' mix from that of the training data.",
+            "Total variation distance (0 to 1) between the labels of the last 1000 predictions and "
+            "those of the training data.",
         )
         self._busy = counter("model_busy_seconds_total", "Time the model was running.")
-        self._memory = gauge("device_memory_bytes", "Memory of the GPU.", "kind")
+        self._memory = gauge("device_memory_bytes", "GPU memory.", "kind")
         self._breaker = gauge(
-            "breaker_open", "1 while hardly anything is read because most of the input was bad."
+            "breaker_open",
+            "1 while only probes are read, because most of the last records became dead letters.",
         )
         self._hanging = gauge(
             "hanging_transactions",
-            "Partitions whose readers wait for a transaction that never ends.",
+            "Partitions whose read_committed readers wait for a transaction that does not end.",
         )
-        self._model = Info("worker_model", "The checkpoint that is served.", registry=registry)
-        Info("worker_build", "The program.", registry=registry).info(
+        self._model = Info("worker_model", "The checkpoint in use.", registry=registry)
+        Info("worker_build", "Versions of the worker and of Python.", registry=registry).info(
             {"version": version, "python": platform.python_version()}
         )
         self._start_at_zero(input_topic, output_topic, dlq_topic)
@@ -181,7 +194,7 @@ class Metrics:
         dtype: str,
         shares: Mapping[str, float] | None,
     ) -> None:
-        """The model is ready. `shares`: each label's part of the training data, if known."""
+        """The model is ready. `shares`: each label's share of the training data, if known."""
         self._model.info({"name": name, "version": version, "device": device, "dtype": dtype})
         self._shares = shares or {}
         for label in labels:
@@ -197,15 +210,15 @@ class Metrics:
         self._in_flight.set(records)
 
     def nothing_waits(self, *, now: float) -> None:
-        """At `now`, in seconds since 1970, every record that is known has its output."""
+        """At Unix time `now` every known record had its output."""
         self._progress.set(now)
 
     def paused(self, *, paused: bool) -> None:
-        """Intake stopped, or goes on."""
+        """Reading was paused, or resumed."""
         self._paused.set(paused)
 
     def stage_ran(self, stage: str, seconds: float) -> None:
-        """One call of a stage took so long."""
+        """One call of a stage took so many seconds."""
         self._stages.labels(stage).observe(seconds)
 
     def tokenized(self, items: Iterable[Encoded]) -> None:
@@ -215,7 +228,7 @@ class Metrics:
             self._truncated.inc(cut)
 
     def batch_taken(self, batch: MicroBatch, *, now: float) -> None:
-        """A micro-batch left for the model, at `now` of the monotonic clock."""
+        """A micro-batch was formed, at `now` in seconds of the monotonic clock."""
         rows, longest = len(batch.items), batch.padded_length
         real = sum(len(item.tokens) for item in batch.items)
         self._flushes.labels(batch.flushed).inc()
@@ -227,7 +240,7 @@ class Metrics:
         self._batch_wait.observe(max(0.0, now - oldest))
 
     def model_ran(self, seconds: float) -> None:
-        """The model worked on a batch for so long."""
+        """The model ran a batch for so many seconds."""
         self._busy.inc(seconds)
         self._stages.labels("model").observe(seconds)
 
@@ -245,7 +258,7 @@ class Metrics:
         self._produce_errors.labels(error).inc()
 
     def outputs_acknowledged(self, outputs: list[Output], *, now: float, wall: float) -> None:
-        """The broker has these outputs; `now` is monotonic, `wall` in seconds since 1970."""
+        """The broker acknowledged these outputs; `now` is monotonic, `wall` is Unix time."""
         self._progress.set(wall)
         for output in outputs:
             self._produced.labels(output.topic).inc()
@@ -277,7 +290,7 @@ class Metrics:
         self._assigned.set(count)
 
     def partition_gone(self, lease: Lease) -> None:
-        """The worker owns the partition no more: its series go."""
+        """The worker no longer owns the partition: its series are removed."""
         for series in (self._lag, self._lag_seconds, self._partition_progress):
             series.remove(self._topic, str(lease.partition))
 
@@ -287,7 +300,7 @@ class Metrics:
         self._lag_seconds.labels(self._topic, str(partition)).set(max(0.0, seconds))
 
     def partition_progress(self, partition: int, *, at: float) -> None:
-        """At `at`, in seconds since 1970, it last moved on, or had nothing to move on to."""
+        """At Unix time `at` a record of the partition was last settled, or none was waiting."""
         self._partition_progress.labels(self._topic, str(partition)).set(at)
 
     def topic_partitions(self, count: int) -> None:
@@ -299,11 +312,11 @@ class Metrics:
         self._reachable.set(reachable)
 
     def breaker_open(self, *, is_open: bool) -> None:
-        """Intake stopped since most of the input is bad, or goes on."""
+        """The breaker opened because most of the input is bad, or closed."""
         self._breaker.set(is_open)
 
     def hanging_transactions(self, count: int) -> None:
-        """In so many partitions a transaction hangs."""
+        """A transaction hangs in so many partitions."""
         self._hanging.set(count)
 
     def _observe_latency(self, wall: float, timestamp_ms: int) -> None:
