@@ -1,4 +1,4 @@
-"""Which permissions a worker lacks, as far as the brokers tell without anything being changed."""
+"""Which permissions a worker lacks, as far as brokers report them without any change to them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from kafka import KafkaAdminClient
 
 COORDINATOR_PATIENCE = 10.0
-"""Seconds for a coordinator: the first group of a new cluster waits for the topic of all groups'
-offsets, which takes 1 s on a quiet machine."""
+"""Seconds for a coordinator: the first group of a new cluster waits until the brokers have created
+`__consumer_offsets`, which takes 1 s on a quiet machine."""
 
 _NOT_YET = (
     kafka.errors.CoordinatorNotAvailableError,
@@ -25,13 +25,13 @@ _NOT_YET = (
 
 
 def allows(described: dict[str, Any], operation: str) -> bool:
-    """Whether a topic's or a group's description grants this; also where it does not tell."""
+    """Whether a topic's or a group's description grants an operation; true if it does not say."""
     granted = described.get("authorized_operations")
     return granted is None or operation.upper() in granted
 
 
 def reads_group(admin: KafkaAdminClient, group_id: str) -> bool:
-    """Whether this client may join the group and commit; also where brokers do not tell.
+    """Whether this client may join the group and commit; true if the brokers do not say.
 
     Raises:
         kafka.errors.KafkaError: The cluster does not answer.
@@ -41,9 +41,9 @@ def reads_group(admin: KafkaAdminClient, group_id: str) -> bool:
 
 
 def sees_transactions(admin: KafkaAdminClient, transactional_id: str) -> bool:
-    """Whether this client may look at its transactions.
+    """Whether this client may describe its transactions.
 
-    Whether it may write them is not to be known without ending those of a replica that runs.
+    Whether it may write them cannot be known without ending those of a replica that runs.
 
     Raises:
         kafka.errors.KafkaError: The cluster does not answer.
@@ -58,7 +58,7 @@ def sees_transactions(admin: KafkaAdminClient, transactional_id: str) -> bool:
 
 
 def _of_coordinator(ask: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
-    """What a coordinator answers: None that it is forbidden, nothing where there is none yet."""
+    """A coordinator's answer: None if asking is forbidden, empty if there is no coordinator yet."""
     end = time.monotonic() + COORDINATOR_PATIENCE
     while True:
         try:
@@ -72,13 +72,13 @@ def _of_coordinator(ask: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
 
 
 def forbidden(failure: BaseException) -> bool:
-    """Whether a failure comes of what this client may not do, or of who it says it is."""
+    """Whether the broker refused the client's credentials, or the client lacks a permission."""
     kinds = (kafka.errors.AuthorizationError, kafka.errors.SaslAuthenticationFailedError)
     return isinstance(failure.__cause__, kinds)
 
 
 def may_not_write_transactions(failure: BaseException) -> bool:
-    """Whether a failure comes of a transactional id that this client may not use."""
+    """Whether the client lacks the permission to use its transactional id."""
     return isinstance(failure.__cause__, kafka.errors.TransactionalIdAuthorizationFailedError)
 
 
