@@ -116,7 +116,7 @@ def _device(settings: Settings, checkpoint: Checkpoint | None, report: Report) -
         from worker.model.device import choose_device  # noqa: PLC0415 - seconds, of torch
 
         device = choose_device(wanted.device)
-        report.ok("device", f"{device}; nothing was computed, for want of a checkpoint")
+        report.ok("device", f"{device}; nothing was computed without a checkpoint")
         return
     from worker.model.classifier import load  # noqa: PLC0415
 

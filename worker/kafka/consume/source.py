@@ -179,8 +179,7 @@ class Source:
         """
         old = self._member
         old.retry_join()
-        # Without examining the brokers: they have served this worker before, and that takes longer
-        # than a turn may.
+        # Brokers that have served it before are not examined: that takes longer than a turn may.
         member = self._joining(examine=False)
         old.retired = True
         log.warning("consumer_rebuilt", reason=reason)
