@@ -46,7 +46,7 @@ class Loading(Generic[T]):
         return self._thread.is_alive()
 
     def looked(self, seconds: float) -> None:
-        """Waits until `look` has returned, up to so many seconds. Raises what it raised."""
+        """Waits until `look` has returned, for at most `seconds`. Raises what it raised."""
         self._looked.wait(seconds)
         self.failed_early()
 

@@ -218,7 +218,7 @@ class Metrics:
         self._paused.set(paused)
 
     def stage_ran(self, stage: str, seconds: float) -> None:
-        """One call of a stage took so many seconds."""
+        """One call of a stage took this long, in seconds."""
         self._stages.labels(stage).observe(seconds)
 
     def tokenized(self, items: Iterable[Encoded]) -> None:
@@ -240,7 +240,7 @@ class Metrics:
         self._batch_wait.observe(max(0.0, now - oldest))
 
     def model_ran(self, seconds: float) -> None:
-        """The model ran a batch for so many seconds."""
+        """The model ran a batch for this long, in seconds."""
         self._busy.inc(seconds)
         self._stages.labels("model").observe(seconds)
 
@@ -286,7 +286,7 @@ class Metrics:
         self._rebalances.labels(event).inc()
 
     def assigned(self, count: int) -> None:
-        """This worker owns so many partitions."""
+        """How many partitions this worker owns."""
         self._assigned.set(count)
 
     def partition_gone(self, lease: Lease) -> None:
@@ -304,7 +304,7 @@ class Metrics:
         self._partition_progress.labels(self._topic, str(partition)).set(at)
 
     def topic_partitions(self, count: int) -> None:
-        """The input topic has so many partitions."""
+        """How many partitions the input topic has."""
         self._partitions.labels(self._topic).set(count)
 
     def broker_reachable(self, *, reachable: bool) -> None:
@@ -316,7 +316,7 @@ class Metrics:
         self._breaker.set(is_open)
 
     def hanging_transactions(self, count: int) -> None:
-        """A transaction hangs in so many partitions."""
+        """In how many partitions a transaction hangs."""
         self._hanging.set(count)
 
     def _observe_latency(self, wall: float, timestamp_ms: int) -> None:

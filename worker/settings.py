@@ -280,7 +280,7 @@ class DeliverySettings(Group):
 
 class DrainSettings(Group):
     deadline: Annotated[float, Ge(1), Le(3600), SECONDS] = 25.0
-    """Longest time from SIGTERM to the end of the process; a drain that misses it exits with 1."""
+    """Longest time from SIGTERM to the end of the process; if it is missed, the exit code is 1."""
 
 
 class HttpSettings(Group):

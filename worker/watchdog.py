@@ -112,7 +112,7 @@ def limited(
     *,
     last_resort: Callable[[float], None] | None = None,
 ) -> Iterator[None]:
-    """Calls `late`, on a thread of its own, if the block takes longer than so many seconds.
+    """Calls `late`, on a thread of its own, if the block takes longer than `seconds`.
 
     For the steps of a start, before a watchdog is asked. `last_resort` is as in `Watchdog`;
     `stand_down` cancels it.
@@ -129,7 +129,7 @@ def limited(
 
 
 def end_without_the_interpreter(seconds: float) -> None:
-    """Exits with 1 and a traceback of all threads after so many seconds, unless called again."""
+    """Exits with 1 and a traceback of all threads after `seconds`, unless called again."""
     faulthandler.dump_traceback_later(seconds, exit=True)
 
 

@@ -71,7 +71,7 @@ class Shutdown:
         return max(CLOSE_SHARE * self.deadline, (1 - CLOSE_SHARE) * self.deadline - spent)
 
     def wait(self, seconds: float) -> None:
-        """Returns after so many seconds, or as soon as the worker stops."""
+        """Returns after `seconds`, or as soon as the worker stops."""
         self._stopping.wait(seconds)
 
     def reached(self, make: Callable[[], T]) -> T | None:

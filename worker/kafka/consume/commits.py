@@ -80,7 +80,7 @@ class Commits:
             consumer: Commits.
             offsets: What to commit.
             left: Seconds for this attempt and those that may follow.
-            poll: Polls for so many seconds, to take part in a rebalance.
+            poll: Polls for the seconds given, to take part in a rebalance.
 
         Raises:
             Transient: The broker did not take it, and there is no time left.

@@ -24,7 +24,7 @@ FETCH_WAIT_MS = 50
 """Longest time that the broker holds a fetch back: waiting for an empty partition delays a busy
 one. At the client's default of 500 ms a third of the throughput is left."""
 REQUEST_MS = 10_000
-"""Longest wait for the group's coordinator: a revocation's commit delays a poll for so long."""
+"""Longest wait for the group's coordinator: a revocation's commit delays a poll that long."""
 JOIN_SECONDS = 15.0
 """Longest time outside the group, or in a rebalance, before the consumer is replaced; at least 5 s
 more than the session timeout, for which a rebalance waits for a dead member. Replacing the consumer

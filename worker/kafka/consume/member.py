@@ -103,8 +103,8 @@ class Member:
         """The group takes partitions away: commits what is settled. On the client's IO thread."""
         leases = self._leases.of(partition.partition for partition in partitions)
         if not leases:
-            return  # eager assignors revoke nothing on the first join
-        # On the client's IO thread: its heartbeats can wait for so long.
+            return  # eager assignors call this without partitions on the first join
+        # Blocks the client's IO thread, whose heartbeats can wait that long.
         self._membership.wait_until_quiet(QUIET_SECONDS)
         offsets = self._before_revocation(self._leases.given_to(self.id, leases))
         if offsets:

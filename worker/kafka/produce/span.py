@@ -6,7 +6,7 @@ it:
     Committed   every read_committed reader can see outputs and offsets
     Refused     a topic refuses an output for good: replace it and send again
     Aborted     nothing was committed: send the same again
-    Unknown     the commit was requested, but not whether it happened: ask for the group's offsets
+    Unknown     the commit was requested and may have happened: ask for the group's offsets
     Fenced      another producer, or member, has this one's identity
 """
 
