@@ -21,9 +21,9 @@ usage: emotion-worker COMMAND [--group.setting VALUE ...]
 Labels the texts of a Kafka topic with a fine-tuned classifier.
 
   run      label until SIGTERM or SIGINT, then finish what was read
-  check    are settings, checkpoint, broker and topics usable?
+  check    check settings, checkpoint, device, cluster and topics
   schema   JSON Schema of the messages
-  demo     all of it on this machine, with an embedded Apache Kafka
+  demo     run everything on this machine, with an embedded Apache Kafka
   redrive  put dead letters back on the input topic
 
 Settings also come from WORKER_... variables and .env; 'emotion-worker run --help' lists them.
@@ -59,13 +59,13 @@ def main(argv: list[str] | None = None) -> int:
         return EXIT_REFUSED
     except KeyboardInterrupt:
         print("emotion-worker: interrupted", file=sys.stderr, flush=True)
-        # At once: threads may wait for brokers, or torch is being imported.
+        # Without cleanup: threads may be waiting for brokers, or importing torch.
         os._exit(EXIT_INTERRUPTED)
 
 
 def _run(options: list[str]) -> int:
-    # Caught before anything is imported: as process 1 of a container, which has no default for
-    # signals, the worker would lose one, and a pod would be deleted only after its grace period.
+    # Signals are caught before anything is imported: process 1 of a container has no default
+    # handlers, so an earlier signal would be lost and the pod deleted only after its grace period.
     with DrainSignals() as signals:
         try:
             return _serve(options, signals)
@@ -96,9 +96,9 @@ def _serve(options: list[str], signals: DrainSignals) -> int:
         model = chosen.model
         laps = Laps()
         with ThreadPoolExecutor(1) as beside:
-            # The digest of the weights gives the interpreter's lock back while it computes.
+            # Computing the digest of the weights releases the GIL.
             reading = beside.submit(checkpoints.read, model.checkpoint)
-            # Imported only now: signal handlers stand before torch, which takes seconds.
+            # Imported only now: signal handlers are in place before torch, which takes seconds.
             try:
                 from worker.model.classifier import load  # noqa: PLC0415
             except (ImportError, OSError) as error:  # OSError: a shared library is missing
@@ -164,12 +164,12 @@ def _redrive(options: list[str]) -> int:
 
 
 def _prepare_libraries() -> None:
-    """What the model's libraries read from the environment when they are imported."""
+    """Sets what the model's libraries read from the environment when they are imported."""
     # Checkpoints are local: no library may ask a hub, or wait for one.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    # Idle OpenMP threads that spin take the cores from the Kafka client's: 737 messages/s in
-    # place of 941 on 2 cores (bfloat16, MiniLM).
+    # Idle OpenMP threads that spin take the cores from the Kafka client: 737 messages/s instead
+    # of 941 on 2 cores (bfloat16, MiniLM).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 

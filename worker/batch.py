@@ -1,9 +1,10 @@
 """Documents to micro-batches, by tokens, count and age.
 
-Pure: no clock, no lock, no queue; the time is an argument. Owned by the batch thread.
+Pure: no clock, no lock, no queue; the time is an argument. Owned by the assemble thread.
 
-The oldest document chooses: its nearest neighbours in length join it until the budget is full.
-So a batch pads little, and none waits for more batches than there were documents before it.
+A batch begins with the oldest document; its nearest neighbours in length join it until the budget
+is full. So a batch needs little padding, and no document waits for more batches than there were
+documents before it.
 """
 
 from __future__ import annotations
@@ -36,17 +37,17 @@ class Budget:
 
 
 RECOVERY_STEPS = 16
-"""Steps from nothing to the full budget. Twice as many take twice as long to get there."""
+"""Steps from nothing to the full budget. Twice as many double the time of recovery."""
 RECOVERY_SECONDS = 10.0
-"""Without an out-of-memory error for so long the budget grows by a step: from half to all of it in
-80 s. Where another program keeps the memory, one batch in so long is run in vain."""
+"""Without an out-of-memory error for this time the budget grows by a step: from half to all of it
+in 80 s. While another program keeps the memory, one batch in this time fails."""
 
 
 class ElasticBudget:
-    """What a micro-batch may hold now: halved when the memory runs out, slowly given back.
+    """What a micro-batch may hold now: halved when memory runs out, then restored step by step.
 
     Args:
-        full: What it may hold when there is memory.
+        full: What it may hold when there is enough memory.
     """
 
     def __init__(self, full: Budget) -> None:
@@ -56,10 +57,10 @@ class ElasticBudget:
         self._quiet_since = 0.0
 
     def ran(self, batch: MicroBatch, *, out_of_memory: bool, at: float) -> bool:
-        """The model is through with a batch, at `at` seconds of any monotonic clock.
+        """The model finished a batch, at `at` seconds of any monotonic clock.
 
         Returns:
-            Whether the budget changed. Its least is a batch of one text, however long.
+            Whether the budget changed. The smallest is a batch of one text, however long.
         """
         if out_of_memory:
             self._quiet_since = at
@@ -77,12 +78,12 @@ class ElasticBudget:
             max_tokens=max(1, int(full.max_tokens * share)),
         )
         if self.now == former and share < self._share:
-            return False  # at its least: a smaller share would only lengthen the way back
+            return False  # the smallest budget: a smaller share would only lengthen the recovery
         self._share = share
         return self.now != former
 
     def _within(self, batch: MicroBatch) -> bool:
-        """Whether a batch fits. Those staged before the last halving fail without any news."""
+        """Whether a batch fits: the failure of one staged before the last halving is no news."""
         rows = len(batch.items)
         fits = rows <= self.now.max_records and rows * batch.padded_length <= self.now.max_tokens
         return rows == 1 or fits
@@ -120,8 +121,8 @@ class Batcher:
         """Why a batch should be taken now, or None to wait for more documents.
 
         Args:
-            now: Seconds of the same clock as in `add`.
-            idle: The model has nothing to run: whatever is here is worth running.
+            now: Seconds of the clock that `add` was given.
+            idle: The model has nothing to run: any batch is worth running.
             draining: No more documents will come.
         """
         oldest = self._oldest()
@@ -171,7 +172,7 @@ class Batcher:
         return arrivals[0] if arrivals else None
 
     def _window(self, oldest: int) -> tuple[int, int]:
-        """The slice around index `oldest` that fits the budget, grown one neighbour a time."""
+        """The slice around index `oldest` that fits the budget, grown neighbour by neighbour."""
         lengths = self._by_length
         own = longest = lengths[oldest][0]
         first, last = oldest, oldest + 1

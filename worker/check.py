@@ -1,16 +1,15 @@
-"""`emotion-worker check`: are settings, checkpoint, cluster, topics and device usable?
+"""`emotion-worker check`: whether settings, checkpoint, cluster, topics and device are usable.
 
-Everything is asked, so that one run shows everything that is wrong, and each answer is printed when
-it is there:
+One run checks everything and shows every problem; each result is printed as soon as it is known:
 
     main thread      checkpoint (no torch) -> import torch -> device, weights, precision
                                            ↑
     cluster's thread anything listening? ──┴─> topics and permissions
 
-The import of torch waits for the first of the cluster's answers, which takes no time where a
-broker is there. Beside the import, a thread waits for the interpreter's lock: for seconds.
+The import of torch waits for the first of the cluster's answers, which takes no time if a broker
+listens: during the import other threads wait for the GIL, for seconds.
 
-What is in order goes to standard output, what is not to standard error.
+What is usable is printed to standard output, what is not to standard error.
 """
 
 from __future__ import annotations
@@ -34,18 +33,18 @@ if TYPE_CHECKING:
 
 
 class Report:
-    """The lines that are printed, from any thread, and the exit code that follows from them."""
+    """Prints lines, from any thread, and derives the exit code from them."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._codes: set[int] = set()
 
     def ok(self, what: str, line: str) -> None:
-        """Something is in order."""
+        """Prints that something is usable."""
         self._print(f"{what:<11} ok: {line}", sys.stdout)
 
     def wrong(self, error: Refused | Transient) -> None:
-        """Something is not."""
+        """Prints what is wrong."""
         with self._lock:
             self._codes.add(EXIT_REFUSED if isinstance(error, Refused) else EXIT_FAILED)
         for line in str(error).splitlines():
@@ -53,7 +52,7 @@ class Report:
 
     @property
     def code(self) -> int:
-        """2 if a person has to change something, though a broker is away too; 1 if only that."""
+        """2 if a person has to change something; 1 if the only problem is a broker that is away."""
         return max(self._codes, default=EXIT_DRAINED)
 
     def _print(self, line: str, stream: TextIO) -> None:
@@ -64,7 +63,8 @@ class Report:
 def check(settings: Settings) -> int:
     """Prints a line for each thing that is usable or not; returns the exit code.
 
-    0: all is usable. 1: only that no broker can be reached. 2: something else is wrong.
+    0: all is usable. 1: the only problem is that no broker can be reached. 2: something else is
+    wrong.
     """
     report = Report()
     failures: list[BaseException] = []
@@ -99,7 +99,7 @@ def _attempt(question: Callable[[], Checkpoint | None], report: Report) -> Check
 
 
 def _checkpoint(settings: Settings, report: Report) -> Checkpoint:
-    from worker.model.checkpoint import read  # noqa: PLC0415 - on demand, as all of the model's
+    from worker.model.checkpoint import read  # noqa: PLC0415 - on demand, as all of the model
     from worker.model.tokenizer import load_tokenizer  # noqa: PLC0415
 
     checkpoint = read(settings.model.checkpoint)
@@ -110,13 +110,13 @@ def _checkpoint(settings: Settings, report: Report) -> Checkpoint:
 
 
 def _device(settings: Settings, checkpoint: Checkpoint | None, report: Report) -> None:
-    """Loads the model; without a checkpoint, only looks whether there is such a device."""
+    """Loads the model; without a checkpoint, only checks that the device exists."""
     wanted = settings.model
     if checkpoint is None:
         from worker.model.device import choose_device  # noqa: PLC0415 - seconds, of torch
 
         device = choose_device(wanted.device)
-        report.ok("device", f"{device}; nothing was computed, for want of a checkpoint")
+        report.ok("device", f"{device}; nothing was computed without a checkpoint")
         return
     from worker.model.classifier import load  # noqa: PLC0415
 
@@ -138,7 +138,7 @@ def _device(settings: Settings, checkpoint: Checkpoint | None, report: Report) -
 
 
 def _cluster(settings: Settings, report: Report, looked: threading.Event) -> None:
-    """Sets `looked` when it is known whether anything listens; goes on where it does."""
+    """Checks the cluster and the topics; sets `looked` once it knows whether a broker listens."""
     link = connection(settings)
     try:
         link.security.check()
@@ -160,7 +160,7 @@ def _cluster(settings: Settings, report: Report, looked: threading.Event) -> Non
 
 
 def _reach(link: Connection) -> None:
-    """Finds a broker that is not there at once; one that is slow is left to the client.
+    """Fails at once if no broker listens; a broker that is slow is left to the client.
 
     Raises:
         Transient: Nothing listens at any of the addresses.

@@ -1,4 +1,4 @@
-"""What the worker needs of a model: any object that keeps this protocol can stand in for one."""
+"""What the worker needs of a model, and the limits of a micro-batch."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """A micro-batch: rows, and rows times the longest row."""
+    """Limits of a micro-batch: rows, and rows times the longest row."""
 
     max_records: int
     max_tokens: int
 
 
 IN_FLIGHT_BATCHES = 8
-"""Micro-batches in flight by default: enough to sort lengths among, little to hand back."""
+"""Micro-batches in flight by default: enough to find similar lengths, few to hand back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +35,7 @@ class Batching:
 def batching(
     limits: BatchLimits, *, max_records: int | None, max_tokens: int | None, in_flight: int | None
 ) -> Batching:
-    """What is set, else what suits the model's device."""
+    """The limits that are set; for the others, what suits the model's device."""
     records = max_records or limits.max_records
     return Batching(
         max_records=records,
@@ -45,10 +45,10 @@ def batching(
 
 
 class Classifier(Protocol):
-    """What the worker needs of a model. Any object that keeps it can stand in for one.
+    """What the worker needs of a model. Any object with these members can be used as one.
 
-    A method may raise anything; an exception's `kind` attribute (`oom`, `device`), where
-    it has one, is counted as such.
+    A method may raise anything. If the exception has an attribute `kind` (`oom`, `device`), the
+    failure is counted under it.
     """
 
     @property
@@ -69,7 +69,7 @@ class Classifier(Protocol):
 
     @property
     def limits(self) -> BatchLimits:
-        """The micro-batch that suits the model's device, where nothing is set."""
+        """The limits that suit the model's device, where none are set."""
 
     @property
     def depth(self) -> int:
@@ -88,10 +88,10 @@ class Classifier(Protocol):
         """Starts the model on staged rows; may return before it is done."""
 
     def scores(self, launched: Any) -> np.ndarray:
-        """Waits; probabilities, float32, shape (rows, labels)."""
+        """Waits for the model; returns probabilities, float32, shape (rows, labels)."""
 
     def warm_up(self, *, max_records: int, max_tokens: int) -> None:
-        """Runs the batch shapes that will come."""
+        """Runs batches of the shapes that will occur."""
 
     def memory(self) -> dict[str, int]:
-        """Bytes of device memory by kind; empty where there is none."""
+        """Bytes of device memory by kind; empty where the device has none of its own."""

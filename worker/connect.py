@@ -1,4 +1,4 @@
-"""Settings to a connection and topics: what every command that reaches the cluster begins with."""
+"""Settings to a connection and topics: the first step of every command that uses the cluster."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def checked(desk: TopicDesk, settings: Settings) -> Topics:
 
 
 def identity(settings: Settings) -> str:
-    """This replica's client id, and transactional id."""
+    """This replica's client id, which is its transactional id too."""
     return f"{settings.kafka.group_id}-{settings.replica}"
 
 

@@ -1,7 +1,7 @@
 """Record bytes to a Document, or a Rejection with its reason.
 
-A pure stage. orjson does the work; what it refuses gets a second look by the standard library,
-which distinguishes what orjson does not, and accepts a lone surrogate outside the text.
+Pure. orjson parses; what it refuses is parsed again by the standard library, which distinguishes
+more reasons and accepts a lone surrogate outside the text.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class Decoder:
     Args:
         format: `json` for an object with a text field, `text` for the value itself.
         text_field: Path of the text in the object, with dots for nesting.
-        id_field: Path of the value to echo.
-        max_bytes: Values above are rejected unread.
+        id_field: Path of the value to copy to the output.
+        max_bytes: Larger values are rejected without being parsed.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Decoder:
         self._max_bytes = max_bytes
 
     def decode(self, record: Record) -> Document | Tombstone | Rejection:
-        """What becomes of one record. Never raises for anything a record can hold."""
+        """The document of one record, or why there is none. Raises for no content of a record."""
         if record.value is None:
             return Tombstone(record)
         try:
@@ -83,7 +83,7 @@ class Decoder:
         return text, identity
 
     def _exact(self, value: bytes) -> orjson.Fragment:
-        """The id's JSON with its numbers spelled as they came: 1.10, or more than 64 bits."""
+        """The id's JSON with its numbers spelled as in the record: 1.10, or over 64 bits."""
         try:
             data = json.loads(value, parse_int=_Number, parse_float=_Number)
             return orjson.Fragment(orjson.dumps(_find(data, self._id_path), default=_Number.spell))
@@ -149,7 +149,7 @@ def _has_surrogate(text: str) -> bool:
 
 
 def _is_odd(value: object) -> bool:
-    """An integer that orjson cannot write as it came: of more than 64 bits, or perhaps -0."""
+    """Whether it is an integer that orjson may not write as it was: over 64 bits, or perhaps -0."""
     return type(value) is int and (value == 0 or not -(2**63) <= value < 2**64)
 
 

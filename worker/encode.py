@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from worker.records import Record
 
 TRUNCATED_VALUE_BYTES = 1_024
-"""What a dead letter keeps of a value that the broker refuses whole. Enough to recognise it by."""
+"""Bytes that a dead letter keeps of a value that is too large: enough to recognise the record."""
 
 
 class Encoder:
@@ -51,8 +51,8 @@ class Encoder:
 
         Args:
             outcome: What became of the record.
-            refused_timestamp: The broker refused the event time: the present time is taken
-                and the original is in `source.timestamp`.
+            refused_timestamp: The broker refused the event time: the output has the present
+                time, and the original in `source.timestamp`.
         """
         if isinstance(outcome, Rejection):
             return self.dead_letter(outcome.record, outcome.reason, outcome.message)
@@ -92,8 +92,9 @@ class Encoder:
             record: The record, untouched.
             reason: Why, from the closed set.
             message: One line for people, without any of the record's text.
-            cut: Keep only the value's first bytes and none of the record's own headers, and say
-                so in `dlq.truncated`: for a record that the broker refuses otherwise.
+            cut: Keep only the first bytes of key and value and none of the record's own headers,
+                with the value's size in `dlq.truncated`: for a record that the broker refuses
+                otherwise.
         """
         ours = [
             ("dlq.reason", reason),

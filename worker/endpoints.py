@@ -1,4 +1,4 @@
-"""/metrics, /livez and /readyz over HTTP. Nothing here changes any state."""
+"""/metrics, /livez and /readyz over HTTP. No request changes any state."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 SETTLING = 60.0
 """Seconds that records may take to settle after the longest call of the model."""
 BROKER_SILENCE = 10.0
-"""Seconds without an answer of the cluster after which the worker is not ready."""
+"""Seconds without an answer from the cluster after which the worker is not ready."""
 STUCK = 120.0
-"""Seconds without a turn of the poll loop, or without progress of what is in flight, after which
-the worker is not alive. A restart helps then; it does not help against a broker that is away,
-during which the loop goes on turning."""
+"""Seconds without a turn of the poll loop, or without progress of the records in flight, after
+which the worker is not alive. A restart helps then. It does not help while the broker is away, but
+the loop keeps turning meanwhile."""
 
 
 @dataclass(slots=True)
 class Health:
-    """What the probes answer from. Any thread may read; each field has one writer.
+    """The state that the probes report. Any thread may read; each field has one writer.
 
     All times are monotonic seconds.
     """
@@ -39,8 +39,8 @@ class Health:
     loop_turned: float | None = None
     """Written by the poll thread; None until it runs."""
     moved: float | None = None
-    """When a record was last settled, a call of the model came back, none was in flight or the
-    broker was away. Written by the poll thread, which has a consumer from the first time on."""
+    """When a record was last settled, a call of the model returned, no record was in flight or the
+    broker was away. Written by the poll thread; None until it has a consumer."""
     model_ready: bool = False
     """Written by the main thread."""
     broker_heard: float | None = None
@@ -50,7 +50,7 @@ class Health:
     bad_input: str | None = None
     """Why the breaker is open. Written by the poll thread."""
     patience: float = STUCK
-    """Seconds without progress of what is in flight that are no reason to restart: longer than a
+    """Seconds that records in flight may make no progress before a restart helps: longer than a
     call of the model may take."""
     started: float = field(init=False)
 
@@ -146,14 +146,14 @@ class _Server(ThreadingMixIn, WSGIServer):
     request_queue_size = 128  # at 5, the default, a burst of connections holds a probe for seconds
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that breaks off, or speaks no HTTP, is no news."""
+        """Logs nothing of a client that disconnects, or does not speak HTTP."""
 
 
 class _Handler(WSGIRequestHandler):
-    timeout = 10  # a client that connects and says nothing must not keep a thread
+    timeout = 10  # a client that connects and sends nothing must not keep a thread
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
-        """Probes come every few seconds; their log lines would bury ours."""
+        """Logs nothing: probes come every few seconds, and would bury the worker's own lines."""
 
 
 def _plain(start: Callable[..., Any], status: HTTPStatus, text: str) -> Iterable[bytes]:

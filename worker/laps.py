@@ -1,4 +1,4 @@
-"""How long the steps of a start take, in the order in which they come."""
+"""How long the steps of a start take."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import time
 
 
 class Laps:
-    """Wall and CPU seconds of steps that follow one another. Owned by the thread that takes them.
+    """Wall and CPU seconds of consecutive steps. Owned by the thread that takes the steps.
 
-    CPU seconds are the whole process's meanwhile: what another thread uses counts too.
+    CPU seconds are those of the whole process: what another thread uses meanwhile counts too.
     """
 
     def __init__(self) -> None:
@@ -18,7 +18,7 @@ class Laps:
         self._wall, self._cpu = time.perf_counter(), time.process_time()
 
     def lap(self, step: str) -> None:
-        """Ends a step; the next one begins."""
+        """Ends a step and begins the next."""
         wall, cpu = time.perf_counter(), time.process_time()
         self.seconds[step] = round(wall - self._wall, 3)
         self.cpu_seconds[step] = round(cpu - self._cpu, 3)

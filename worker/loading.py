@@ -1,9 +1,9 @@
 """The model is loaded on a thread of its own, while the main thread asks the cluster.
 
-Importing torch and reading weights take seconds of computing, the cluster's answers take waiting:
-beside each other neither delays the other. The thread is a daemon and is never interrupted, so a
-process that has to end in the middle must not finalize the interpreter under it: `under_way`
-says when `end_at_once` is the way out.
+Importing torch and reading weights take seconds of computing, the cluster's answers seconds of
+waiting: in parallel neither delays the other. The thread is a daemon and is never interrupted, so
+the interpreter must not be finalized while it runs: a process that has to end while `under_way` is
+true ends by `end_at_once`.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ T = TypeVar("T")
 
 
 class Loading(Generic[T]):
-    """What `load` returns, when it has.
+    """Calls `load` on a thread and keeps what it returns.
 
-    All but the thread itself is the main thread's.
+    All methods are the main thread's.
 
     Args:
         load: Called once, on the thread.
-        look: Called there before it: raises what can be found wrong at once.
+        look: Called on the thread before `load`: raises what a quick look at the checkpoint finds.
     """
 
     def __init__(self, load: Callable[[], T], *, look: Callable[[], None] = lambda: None) -> None:
@@ -42,24 +42,24 @@ class Loading(Generic[T]):
 
     @property
     def under_way(self) -> bool:
-        """Whether the thread is in the middle of it."""
+        """Whether the thread is running."""
         return self._thread.is_alive()
 
     def looked(self, seconds: float) -> None:
-        """Waits until `look` has returned, or for so long. Raises what it raised."""
+        """Waits until `look` has returned, for at most `seconds`. Raises what it raised."""
         self._looked.wait(seconds)
         self.failed_early()
 
     def failed_early(self) -> None:
-        """Raises what `load` raised, if it has by now."""
+        """Raises what `look` or `load` has raised by now, if anything."""
         if self._failure is not None:
             raise self._failure
 
     def result(self) -> T:
-        """Waits. A signal's handler runs meanwhile, and may raise.
+        """Waits for what `load` returns. A signal's handler runs meanwhile, and may raise.
 
         Raises:
-            BaseException: What `load` raised.
+            BaseException: What `look` or `load` raised.
         """
         self._done.wait()
         self.failed_early()

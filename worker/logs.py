@@ -44,8 +44,8 @@ def configure(*, format: Literal["json", "console"], level: str) -> None:  # noq
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("worker").setLevel(level.upper())
-    # In an outage the client repeats itself at WARNING many times a second; ours says it once.
+    # In an outage the client logs the same warning many times a second; ours suffice.
     logging.getLogger("kafka").setLevel(logging.DEBUG if level == "debug" else logging.CRITICAL)
-    # At DEBUG these write passwords and tokens: a client's options, requests, bytes on the wire.
+    # At DEBUG these log passwords and tokens: a client's options, requests, bytes on the wire.
     for name in ("kafka.admin.client", "kafka.net.connection", "kafka.protocol.parser"):
         logging.getLogger(name).setLevel(logging.INFO if level == "debug" else logging.CRITICAL)

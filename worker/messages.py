@@ -10,9 +10,10 @@
     watch    ──EndOffsets─────────────────────────────────► poll
     main     ──Abort──────────────────────────────────────► assemble, classify, publish
 
-Each thread has one inbox, typed by the union of what it gets; its loop matches on the type, and the
-type checker proves that none is forgotten. The inboxes are not bounded: the poll thread reads no
-more than its limits allow, and counts a record until the broker has its output.
+Each of these threads has one inbox, typed by the union of the messages that it gets; its loop
+matches on the type, and the type checker proves that no message is forgotten. The inboxes are not
+bounded: the poll thread reads no more than its limits allow, and counts a record as in flight until
+its output is settled.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """Records were read, in this order. It comes before anything else that concerns them."""
+    """Records were read, in this order. It comes before any other message about them."""
 
     records: Sequence[Record]
 
@@ -56,7 +57,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Positions:
-    """Offsets to commit past which there are no records: transaction markers, compaction holes."""
+    """Offsets to commit that no output carries: past transaction markers or compaction holes."""
 
     offsets: Mapping[Lease, int]
 
@@ -73,7 +74,7 @@ class Staged:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The model is through with a micro-batch."""
+    """The model finished a micro-batch."""
 
     batch: MicroBatch
     out_of_memory: bool
@@ -104,7 +105,7 @@ class Writable:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a lease has come."""
+    """How much of a lease is settled."""
 
     lease: Lease
     committable: int
@@ -112,12 +113,12 @@ class Progress:
     records: int
     """Records settled since the lease began."""
     bytes: int
-    """Their bytes."""
+    """Bytes of those records."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rewind:
-    """Nobody knows what was committed: go back to what the group's offsets say."""
+    """It is unknown what was committed: go back to the group's committed offsets."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Every instrument, as event methods: the only file that knows what is counted how.
 
-Base units, the prefix `worker_`, no unbounded label. Every label set that is known is made at
-zero: a counter born at 1 hides its first event from `increase()`.
+Base units, the prefix `worker_`, no unbounded label. Every known label set starts at zero: a
+counter that appears at 1 hides its first event from `increase()`.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _LATENCIES = (0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.
 _SCORES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 
 DRIFT_WINDOW = 1_000
-"""Predictions that the drift looks back on. Fewer are noise: the share of a label among 1,000
-wanders by 0.015."""
+"""Last predictions over which drift is measured. Fewer are noise: the share of a label among 1,000
+varies by 0.015."""
 
 
 class Metrics:
@@ -37,7 +37,7 @@ class Metrics:
     Args:
         input_topic, output_topic, dlq_topic: The worker's topics.
         version: The program's version.
-        registry: Where the instruments live.
+        registry: Takes the instruments.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Metrics:
         )
         self._processed = counter(
             "records_processed_total",
-            "Input records whose output the broker has acknowledged.",
+            "Input records whose output is acknowledged.",
             "topic",
             "outcome",
         )
@@ -84,7 +84,7 @@ class Metrics:
         self._rebalances = counter("rebalances_total", "Rebalance events by kind.", "event")
         self._produce_errors = counter("produce_errors_total", "Failed sends by error.", "code")
         self._lag = gauge(
-            "consumer_lag_records", "Records between a partition's settled offset and its end.",
+            "consumer_lag_records", "Records between the settled offset and the partition's end.",
             "topic", "partition",
         )  # fmt: skip
         self._lag_seconds = gauge(
@@ -92,20 +92,13 @@ class Metrics:
             "topic", "partition",
         )  # fmt: skip
         self._partitions = gauge("topic_partitions", "Partitions of the topic.", "topic")
-        self._assigned = gauge(
-            "assigned_partitions", "Partitions that are assigned to this worker."
-        )
-        self._paused = gauge(
-            "consumer_paused",
-            "1 while the worker reads no more records, at the limit of what may be in flight.",
-        )
-        self._in_flight = gauge(
-            "in_flight_records", "Records read whose output is not acknowledged yet."
-        )
+        self._assigned = gauge("assigned_partitions", "Partitions this worker owns.")
+        self._paused = gauge("consumer_paused", "1 while no more records are read.")
+        self._in_flight = gauge("in_flight_records", "Records read but not settled.")
         self._progress = gauge(
             "last_progress_timestamp_seconds",
-            "Unix time when a record was last settled, or the worker last knew that none was "
-            "waiting. 0 until then.",
+            "Unix time when this worker last settled a record, or last knew that none was waiting. "
+            "0 before the first time.",
         )
         self._partition_progress = gauge(
             "partition_progress_timestamp_seconds",
@@ -123,13 +116,11 @@ class Metrics:
             "batch_tokens", "Tokens in a micro-batch, padding included.", _POWERS_OF_TWO
         )
         self._flushes = counter(
-            "batch_flush_total",
-            "Micro-batches by the reason for which they were sent to the model.",
-            "reason",
+            "batch_flush_total", "Micro-batches, by what made them due.", "reason"
         )
         self._batch_wait = histogram(
             "batch_wait_seconds",
-            "Time for which the oldest record of a micro-batch waited for it.",
+            "Time that a batch's oldest record has waited since it was read.",
             _WAITS,
         )
         self._stages = histogram(
@@ -148,36 +139,32 @@ class Metrics:
             "Time from the read of a record to its acknowledged output.",
             _PROCESSING,
         )
-        self._tokens = counter(
-            "tokens_total", "Tokens that went through the model, real and padding.", "kind"
-        )
+        self._tokens = counter("tokens_total", "Tokens given to the model.", "kind")
         self._truncated = counter(
-            "truncated_records_total", "Texts that were cut to the model's maximum length."
+            "truncated_records_total", "Texts cut to the model's maximum length."
         )
-        self._inference_errors = counter(
-            "inference_errors_total", "Failed calls of the model by kind.", "kind"
-        )
+        self._inference_errors = counter("inference_errors_total", "Failed model calls.", "kind")
         self._predictions = counter("predictions_total", "Predictions by label.", "label")
         self._scores = histogram(
             "prediction_score", "Score of the predicted label.", _SCORES, "label"
         )
         self._drift = gauge(
             "prediction_drift",
-            "Total variation distance (0 to 1) between the label shares of the last 1000 "
-            "predictions and those of the training data.",
+            "Total variation distance (0 to 1) between the labels of the last 1000 predictions and "
+            "those of the training data.",
         )
-        self._busy = counter("model_busy_seconds_total", "Time for which the model was running.")
-        self._memory = gauge("device_memory_bytes", "GPU memory by kind.", "kind")
+        self._busy = counter("model_busy_seconds_total", "Time the model was running.")
+        self._memory = gauge("device_memory_bytes", "GPU memory.", "kind")
         self._breaker = gauge(
             "breaker_open",
-            "1 while the worker reads almost nothing because most of the input was bad.",
+            "1 while only probes are read, because most of the last records became dead letters.",
         )
         self._hanging = gauge(
             "hanging_transactions",
-            "Partitions whose read_committed readers wait for a transaction that never ends.",
+            "Partitions whose read_committed readers wait for a transaction that does not end.",
         )
         self._model = Info("worker_model", "The checkpoint in use.", registry=registry)
-        Info("worker_build", "The version of the worker and of Python.", registry=registry).info(
+        Info("worker_build", "Versions of the worker and of Python.", registry=registry).info(
             {"version": version, "python": platform.python_version()}
         )
         self._start_at_zero(input_topic, output_topic, dlq_topic)
@@ -215,7 +202,7 @@ class Metrics:
         dtype: str,
         shares: Mapping[str, float] | None,
     ) -> None:
-        """The model is ready. `shares`: each label's part of the training data, if known."""
+        """The model is ready. `shares`: each label's share of the training data, if known."""
         self._model.info({"name": name, "version": version, "device": device, "dtype": dtype})
         self._shares = shares or {}
         for label in labels:
@@ -231,15 +218,15 @@ class Metrics:
         self._in_flight.set(records)
 
     def nothing_waits(self, *, now: float) -> None:
-        """At `now`, in seconds since 1970, every record that is known has its output."""
+        """At Unix time `now` every known record had its output."""
         self._progress.set(now)
 
     def paused(self, *, paused: bool) -> None:
-        """Intake stopped, or goes on."""
+        """Reading was paused, or resumed."""
         self._paused.set(paused)
 
     def stage_ran(self, stage: str, seconds: float) -> None:
-        """One call of a stage took so long."""
+        """One call of a stage took this long, in seconds."""
         self._stages.labels(stage).observe(seconds)
 
     def tokenized(self, items: Iterable[Encoded]) -> None:
@@ -249,7 +236,7 @@ class Metrics:
             self._truncated.inc(cut)
 
     def batch_taken(self, batch: MicroBatch, *, now: float) -> None:
-        """A micro-batch left for the model, at `now` of the monotonic clock."""
+        """A micro-batch was formed, at `now` in seconds of the monotonic clock."""
         rows, longest = len(batch.items), batch.padded_length
         real = sum(len(item.tokens) for item in batch.items)
         self._flushes.labels(batch.flushed).inc()
@@ -261,7 +248,7 @@ class Metrics:
         self._batch_wait.observe(max(0.0, now - oldest))
 
     def model_ran(self, seconds: float) -> None:
-        """The model worked on a batch for so long."""
+        """The model ran a batch for this long, in seconds."""
         self._busy.inc(seconds)
         self._stages.labels("model").observe(seconds)
 
@@ -279,7 +266,7 @@ class Metrics:
         self._produce_errors.labels(error).inc()
 
     def outputs_acknowledged(self, outputs: list[Output], *, now: float, wall: float) -> None:
-        """The broker has these outputs; `now` is monotonic, `wall` in seconds since 1970."""
+        """The broker acknowledged these outputs; `now` is monotonic, `wall` is Unix time."""
         self._progress.set(wall)
         for output in outputs:
             self._produced.labels(output.topic).inc()
@@ -307,11 +294,11 @@ class Metrics:
         self._rebalances.labels(event).inc()
 
     def assigned(self, count: int) -> None:
-        """This worker owns so many partitions."""
+        """How many partitions this worker owns."""
         self._assigned.set(count)
 
     def partition_gone(self, lease: Lease) -> None:
-        """The worker owns the partition no more: its series go."""
+        """The worker no longer owns the partition: its series are removed."""
         for series in (self._lag, self._lag_seconds, self._partition_progress):
             series.remove(self._topic, str(lease.partition))
 
@@ -321,11 +308,11 @@ class Metrics:
         self._lag_seconds.labels(self._topic, str(partition)).set(max(0.0, seconds))
 
     def partition_progress(self, partition: int, *, at: float) -> None:
-        """At `at`, in seconds since 1970, it last moved on, or had nothing to move on to."""
+        """At Unix time `at` a record of the partition was last settled, or none was waiting."""
         self._partition_progress.labels(self._topic, str(partition)).set(at)
 
     def topic_partitions(self, count: int) -> None:
-        """The input topic has so many partitions."""
+        """How many partitions the input topic has."""
         self._partitions.labels(self._topic).set(count)
 
     def broker_reachable(self, *, reachable: bool) -> None:
@@ -333,11 +320,11 @@ class Metrics:
         self._reachable.set(reachable)
 
     def breaker_open(self, *, is_open: bool) -> None:
-        """Intake stopped since most of the input is bad, or goes on."""
+        """The breaker opened because most of the input is bad, or closed."""
         self._breaker.set(is_open)
 
     def hanging_transactions(self, count: int) -> None:
-        """In so many partitions a transaction hangs."""
+        """In how many partitions a transaction hangs."""
         self._hanging.set(count)
 
     def _observe_latency(self, wall: float, timestamp_ms: int) -> None:

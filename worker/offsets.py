@@ -69,7 +69,7 @@ class Ledger(Generic[T]):
             self._unsettled.append(entry)
 
     def complete(self, offset: int, result: T) -> None:
-        """A record's result is in hand.
+        """Takes a record's result.
 
         Raises:
             KeyError: The offset is not in flight.
@@ -82,13 +82,13 @@ class Ledger(Generic[T]):
         unsent = self._unsent
         while unsent and (result := unsent[0].result) is not None:
             ready.append(result)
-            # From here on the sender holds the result; a ledger that kept it would double
-            # what an outage makes wait.
+            # From here on the sender holds the result; a ledger that kept it, too, would double
+            # the memory that an outage takes.
             unsent.popleft().result = None
         return ready
 
     def acknowledge(self, offset: int) -> None:
-        """The broker has the record's output.
+        """Takes the acknowledgement of a record's output.
 
         Raises:
             KeyError: The offset is not in flight.

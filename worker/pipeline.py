@@ -11,8 +11,8 @@
 Each mutable object has one owner among the threads; everything else is a message (`messages.py`) or
 an object that says "any thread": metrics, gate, health, watchdog, membership, shutdown.
 
-A drain is a barrier that follows the last record through every stage. A thread's failure comes to
-the main thread, which then stops all of them: nothing unacknowledged is committed.
+A drain is a barrier that follows the last record through every stage. A thread's failure is sent to
+the main thread, which then stops all threads: nothing unacknowledged is committed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from worker.watchdog import Watchdog
 
 LAST_WORDS_SHARE = 0.02
-"""Share of the drain deadline in which, at its end, the threads of a drain that failed may end."""
+"""Share of the drain deadline, at its end, in which the threads of a failed drain may end."""
 
 
 class Stage(Protocol):
@@ -46,11 +46,11 @@ class Pipeline:
     """The running worker. All methods are the main thread's.
 
     Args:
-        stages: By the name of their thread. A drain waits for all of them.
+        stages: By the name of the thread of each. A drain waits for all of them.
         watch: Runs beside them; nothing waits for its end.
         abort: Each puts an `Abort` into the inbox of one stage.
         shutdown: Says when to stop.
-        watchdog: Notices a call that never comes back.
+        watchdog: Notices a call that never returns.
     """
 
     def __init__(
@@ -73,12 +73,12 @@ class Pipeline:
 
     def start(self) -> None:
         """Starts the threads."""
-        self._watchdog.overdue()  # on its guard before anything can hang
+        self._watchdog.overdue()  # it watches before anything can hang
         for thread in (*self._threads, self._watcher):
             thread.start()
 
     def failure(self, timeout: float) -> BaseException | None:
-        """The first failure of a thread, waiting up to `timeout` seconds; or that one hangs."""
+        """The first failure of a thread, or of a call that hangs; waits up to `timeout` seconds."""
         try:
             return self._failures.get(timeout=timeout)
         except Empty:
@@ -113,7 +113,7 @@ class Pipeline:
         return failure
 
     def abort(self) -> None:
-        """Stops and does not wait; nothing that is not acknowledged is committed."""
+        """Stops the threads without waiting for them; nothing unacknowledged is committed."""
         self._shutdown.abort()
         for send in self._abort:
             send(Abort())
@@ -124,7 +124,7 @@ class Pipeline:
         return LAST_WORDS_SHARE * self._shutdown.deadline
 
     def join(self, timeout: float) -> bool:
-        """Waits for the threads; whether all of them ended."""
+        """Waits up to `timeout` seconds for the threads; returns whether all of them ended."""
         end = time.monotonic() + timeout
         for thread in self._threads:
             thread.join(max(0.0, end - time.monotonic()))

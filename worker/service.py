@@ -1,10 +1,10 @@
 """The worker as a process: start-up in order, signals, exit code.
 
     signal handlers -> HTTP ─┬─ topics (waits for the cluster)          ─┬─ producer -> group
-                             └─ model: import, weights, gates, warm-up  ─┘
+                             └─ model: import, weights, tuning, warm-up ─┘
 
-A cold replica never holds partitions, and the probes answer from the first second. What is wrong
-with the topics is reported without waiting for the model, and the other way round.
+A replica without a warm model never holds partitions, and the probes answer from the first second.
+A problem of the topics is logged without waiting for the model, and the other way round.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 LOOK_SECONDS = 2.0
-"""For a first look at the checkpoint, which takes milliseconds, before the cluster is asked, which
-takes minutes where it is away. A volume that hangs holds nothing up for longer."""
+"""Longest wait for a first look at the checkpoint, which takes milliseconds, before the cluster is
+asked, which takes minutes while it is away. A volume that hangs delays the start no longer."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
-    """The model, warm; the limits in force; seconds of loading and of warming up."""
+    """The model after its warm-up, the limits in force, and seconds of loading and warm-up."""
 
     classifier: Classifier
     limits: Batching
@@ -68,14 +68,13 @@ def serve(
 
     Args:
         settings: All settings.
-        load: Makes the model; any `Classifier` can stand in for one. Called on a thread of its
-            own.
-        look: Raises what can be found wrong with the model at once. Called before `load`.
-        signals: Those that are caught already; None: they are caught from here on.
+        load: Makes the model, which may be any `Classifier`. Called on a thread of its own.
+        look: Raises what a quick look at the checkpoint finds. Called before `load`.
+        signals: Signals that are caught already; None: they are caught from here on.
 
     Returns:
         The exit code: 0 drained, 1 failed, 2 refused. If the model is still being loaded the
-        process ends here, without the interpreter's own end: that could wait for the import of
+        process ends here, without finalizing the interpreter: that could wait for the import of
         torch, or crash in it.
     """
     in_time = functools.partial(_in_time, settings.model.load_deadline)
@@ -132,7 +131,7 @@ def _serve(settings: Settings, loading: Loading[_Loaded], signals: DrainSignals)
         desk = TopicDesk(connection=connection(settings))
         topics = _wait_for_topics(desk, settings, loading)
         start.lap("topics")
-        metrics.broker_reachable(reachable=True)  # from here on 0 is news, also while it loads
+        metrics.broker_reachable(reachable=True)  # from now on 0 is an outage, also while it loads
         loaded = loading.result()
         start.lap("model")
         classifier, limits = loaded.classifier, loaded.limits
@@ -174,7 +173,7 @@ def _serve(settings: Settings, loading: Loading[_Loaded], signals: DrainSignals)
 
 
 def _loaded(settings: Settings, load: Callable[[], Classifier]) -> _Loaded:
-    """The model, warm, and the limits in force."""
+    """Loads the model and warms it up."""
     laps = Laps()
     classifier = load()
     laps.lap("load")
@@ -190,7 +189,7 @@ def _loaded(settings: Settings, load: Callable[[], Classifier]) -> _Loaded:
 
 
 def _in_time(deadline: float, step: Callable[[], T]) -> Callable[[], T]:
-    """The step of a start; the process ends if it takes longer than that, in seconds."""
+    """A step of the start; the process ends if it takes longer than `deadline` seconds."""
     problem = (
         f"the model is not loaded and warm after {deadline:g} s: raise model.load_deadline if it "
         "is only large; else the volume of the checkpoint or the device hangs"
@@ -226,7 +225,7 @@ def _run(pipeline: Pipeline, signals: DrainSignals, health: Health, settings: Se
 
 
 def _told(failure: BaseException | None, settings: Settings) -> int:
-    """The exit code, after the last line of the log."""
+    """Logs how the worker ended, as its last line; returns the exit code."""
     if failure is None:
         log.info("drained")
         return EXIT_DRAINED
@@ -239,7 +238,7 @@ def _told(failure: BaseException | None, settings: Settings) -> int:
 
 
 def _explained(failure: BaseException, settings: Settings) -> BaseException:
-    """The failure; or, where a broker forbids something, the line that says what is missing."""
+    """The failure; or, where a broker forbids something, a refusal that says what is missing."""
     if not access.forbidden(failure):
         return failure
     link = connection(settings)

@@ -1,9 +1,9 @@
-"""Every knob of the worker, in one frozen tree: this file is the manual.
+"""Every setting of the worker, in one frozen tree: this file is the manual.
 
 A setting is read, in this order of precedence, from the command line
 (`--batch.max-records 64`), the environment (`WORKER_BATCH__MAX_RECORDS=64`), a `.env` file
 in the working directory, and files in `secrets_dir`. Times are in seconds, sizes in bytes.
-Unknown names and out-of-range values are refused at start, one clear line each.
+Unknown names and out-of-range values are refused at start, with one line for each.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 PREFIX = "WORKER_"
 SECRETS_DIR = f"{PREFIX}SECRETS_DIR"
-"""Variable with the directory of secret files, each named like the variable it stands for."""
+"""Variable with the directory of secret files, each named like the variable that it replaces."""
 Name = Annotated[
     str,
     MinLen(1),
@@ -47,9 +47,9 @@ Count = Annotated[int, Ge(1)]
 
 
 def _readable(path: Path) -> Path:
-    """The path, if it is a file that can be read: found out now and not at the first connection."""
+    """The path of a file that can be read: checked at start, not at the first connection."""
     try:
-        if path.is_fifo():  # what is read here would be gone, and an empty one is waited for
+        if path.is_fifo():  # reading it here would consume it, and block on an empty one
             raise ValueError("is a pipe, which can be read only once: give a file")
         with path.open("rb") as file:
             file.read(1)
@@ -91,61 +91,59 @@ class Group(BaseModel):
 
 class KafkaSettings(Group):
     bootstrap_servers: Servers = "localhost:9092"
-    """Brokers through which to reach the cluster: `host:port`, several separated by commas."""
+    """Brokers for the first connection: `host:port`, several separated by commas."""
     group_id: Annotated[str, MinLen(1)] = "emotion-worker"
     """Consumer group. Replicas with the same group share the input's partitions."""
     replica_id: Annotated[str, MinLen(1)] | None = None
-    """Identity of this replica, its own in the group: static member and transactional id. Default:
-    the host name, which is a StatefulSet's pod name; at least once, without it, a dynamic member
-    that can share a host with others."""
+    """Identity of this replica, unique in the group: its static member id, and the end of its
+    transactional id. Default: the host name, which in a StatefulSet is the pod name; with
+    `at_least_once` a replica without it is a dynamic member, and can share a host with others."""
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    """How to reach brokers: `SSL` is TLS, `SASL_PLAINTEXT` a login, `SASL_SSL` both."""
+    """Protocol of the brokers: `SSL` is TLS, `SASL_PLAINTEXT` a login, `SASL_SSL` both."""
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None = None
     """How to log in. `PLAIN` and `OAUTHBEARER` send the secret itself: use them with `SASL_SSL`."""
     sasl_username: str | None = None
     """User name for `PLAIN` and `SCRAM`."""
     sasl_password: SecretStr | None = None
-    """Password of that user; best from a file in `WORKER_SECRETS_DIR`."""
+    """Password for `PLAIN` and `SCRAM`; best from a file in `WORKER_SECRETS_DIR`."""
     sasl_token_file: ReadableFile | None = None
-    """File with the token for `OAUTHBEARER`. It is read again at each connection: keep it fresh."""
+    """File with the token for `OAUTHBEARER`, read again at each connection: renew it in time."""
     ssl_cafile: ReadableFile | None = None
-    """PEM file of the authorities to trust. Default: the system's."""
+    """PEM file with the certificate authorities to trust. Default: the system's."""
     ssl_certfile: ReadableFile | None = None
-    """PEM file of this client's certificate and its chain, where brokers ask for one."""
+    """PEM file with this client's certificate and its chain, for brokers that ask for one."""
     ssl_keyfile: ReadableFile | None = None
-    """PEM file of the client certificate's private key."""
+    """PEM file with the private key of this client's certificate."""
     ssl_key_password: SecretStr | None = None
     """Password of the private key, if it is encrypted."""
     session_timeout: Annotated[float, Ge(6), Le(300), SECONDS] = 10.0
-    """Seconds without a heartbeat after which a replica counts as dead and its partitions move."""
+    """A replica that sends no heartbeat for this time counts as dead, and its partitions move."""
     heartbeat_interval: Annotated[float, Ge(0.5), Le(60), SECONDS] = 3.0
-    """Pause between heartbeats; at most a third of the session timeout."""
+    """Time between heartbeats; at most a third of the session timeout."""
     assignment: Literal["cooperative-sticky", "range", "roundrobin", "sticky"] = (
         "cooperative-sticky"
     )
-    """Strategy by which the group shares partitions; every replica needs the same. All but the
-    first take every partition away from every replica in each rebalance."""
+    """Strategy that assigns partitions to replicas; the same for the whole group. All but
+    `cooperative-sticky` revoke every partition of every replica in each rebalance."""
     max_poll_interval: Annotated[float, Ge(10), Le(604_800), SECONDS] = 300.0
-    """Longest pause between two polls before the replica leaves the group."""
+    """Longest time between two polls; a replica that exceeds it leaves the group."""
     metadata_max_age: Annotated[float, Ge(1), Le(3600), SECONDS] = 30.0
-    """Longest time until added partitions are found; also the pause between checks that the topics
-    are still there."""
+    """Time after which the Kafka clients refresh metadata: how soon added partitions are read."""
     fetch_max_bytes: Annotated[int, Ge(65_536), Le(268_435_456), BYTES] = 16_777_216
-    """Largest size of one fetch. It bounds what waits in the client's memory."""
+    """Most bytes of one fetch: bounds what waits in the client's memory."""
     commit_interval: Annotated[float, Ge(0.01), Le(60), SECONDS] = 0.1
-    """Pause between commits. After a crash, what was in flight or settled since the last commit is
-    labelled again."""
+    """Time between commits. A crash repeats records in flight or settled since the last commit."""
     delivery_timeout: Annotated[float, Ge(5), Le(600), SECONDS] = 120.0
-    """Time that an output waits for the broker before a new producer sends it again."""
+    """Longest wait for an output's acknowledgement; then a new producer sends the output again."""
     outage_limit: Annotated[float, Ge(1), SECONDS] = 600.0
-    """Time without an acknowledgement while outputs wait, or without any answer, after which the
-    worker exits with 1. At start it waits for a broker without limit."""
+    """The worker exits with 1 if for this time no broker answers, or outputs wait and none is
+    acknowledged. At start it waits for a broker without limit."""
     hanging_after: Annotated[float, Ge(1), Le(604_800), SECONDS] = 900.0
-    """Time for which an open transaction may hold readers up before it is logged and counted as
-    hanging. At least the longest timeout of any producer: brokers allow 15 minutes
+    """An open transaction that blocks readers for this time is logged and counted as hanging. At
+    least the longest transaction timeout of any producer: brokers allow 15 minutes by default
     (`transaction.max.timeout.ms`)."""
     compression: Literal["none", "gzip", "lz4", "snappy", "zstd"] = "lz4"
-    """Compression of the produced batches."""
+    """Compression of the batches that are produced."""
 
     @model_validator(mode="after")
     def _go_together(self) -> Self:
@@ -200,20 +198,20 @@ class KafkaSettings(Group):
 
 class InputSettings(Group):
     topic: Name = "tweets"
-    """Topic whose texts are labelled. It must exist."""
+    """Topic whose records are labelled. It must exist."""
     format: Literal["json", "text"] = "json"
     """`json`: an object with a text field; `text`: the value is the text, in UTF-8."""
     text_field: Annotated[str, MinLen(1)] = "text"
     """Path of the text in the object, with dots for nesting (`data.text`)."""
     id_field: Annotated[str, MinLen(1)] = "id"
-    """Path of the value that the output repeats as `id`; null where it is absent."""
+    """Path of the value that is copied to the output as `id`; null where it is absent."""
     max_bytes: Annotated[int, Ge(1), Le(67_108_864), BYTES] = 262_144
     """Largest value that is parsed. Larger ones become dead letters (`input_too_large`)."""
 
 
 class OutputSettings(Group):
     topic: Name = "emotions"
-    """Topic of the labels. It must exist: the worker never creates one."""
+    """Topic of the labels. It must exist; the worker never creates it."""
 
 
 class DlqSettings(Group):
@@ -229,40 +227,41 @@ class ModelSettings(Group):
         Field(pattern=r"^(auto|cpu|cuda|cuda:(0|[1-9][0-9]{0,2}))$"),
         Wanted("one of auto, cpu, cuda, cuda:N"),
     ] = "auto"
-    """`auto` (CUDA if there is a GPU), `cuda`, `cuda:N` or `cpu`. CUDA without a GPU is refused."""
+    """Device to run on: `auto`, `cuda`, `cuda:N` or `cpu`. `auto` picks CUDA if there is a GPU,
+    else the CPU; `cuda` without a GPU is refused."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Precision of matrix multiplications. `auto` picks bfloat16 where the hardware has it, float16
     on older GPUs, float32 otherwise."""
     threads: Annotated[int, Ge(1), Le(1024)] | None = None
-    """Threads of the model on a CPU. Default: all the cores that the process may use."""
+    """Threads of the model on a CPU. Default: one for each CPU that the process may use."""
     deadline: Annotated[float, Ge(1), Le(3600), SECONDS] = 60.0
-    """Longest time for one call of the model; then the process exits with 1. Set it to several
-    times the slowest batch: the default batch takes BERT base on one slow CPU core about 10 s."""
+    """Longest call of the model; then the process exits with 1. Set several times the slowest
+    batch: a batch of the default size takes BERT base about 10 s on one slow CPU core."""
     load_deadline: Annotated[float, Ge(1), Le(86_400), SECONDS] = 600.0
-    """Longest time to load and warm up the model; then the process exits with 1."""
+    """Longest loading of the model, warm-up included; then the process exits with 1."""
 
 
 class BatchSettings(Group):
     max_records: Annotated[int, Ge(1), Le(65_536)] | None = None
-    """Most records in a micro-batch. Default by device: 256 on a CPU, 4096 on a GPU."""
+    """Most records in a micro-batch. Default: 256 on a CPU, 4096 on a GPU."""
     max_tokens: Annotated[int, Ge(1), Le(16_777_216)] | None = None
     """Most tokens, padding included, in a micro-batch. Default: 2048 on a CPU, 65536 on a GPU."""
     max_wait: Annotated[float, Ge(0), Le(60), SECONDS] = 0.05
-    """Longest time that a record waits for others in its micro-batch while the model is busy. An
-    idle model never waits."""
+    """Longest wait for more records to batch while the model is busy; an idle model never waits."""
     in_flight: Count | None = None
-    """Most records that are read and whose output is not acknowledged. Default: 8 micro-batches."""
+    """Most records that are read and not yet settled. Default: 8 micro-batches."""
     in_flight_bytes: Annotated[int, Ge(1_048_576), BYTES] = 67_108_864
-    """Most bytes of their keys, values and headers."""
+    """Most bytes of keys, values and headers that are read and not yet settled."""
 
 
 class BreakerSettings(Group):
     threshold: Annotated[float, Gt(0), Le(1)] = 0.5
-    """Share of dead letters among the last records above which reading pauses; 1 never does."""
+    """Share of dead letters among the last records above which reading pauses; at 1 it never
+    does."""
     window: Annotated[int, Ge(1), Le(1_000_000)] = 1_000
-    """Number of last records in which dead letters are counted."""
+    """Number of last records over which the share of dead letters is measured."""
     minimum: Annotated[int, Ge(1), Le(1_000_000)] = 200
-    """Number of records before which reading never pauses; at most the window."""
+    """Number of records that are needed before reading may pause; at most the window."""
 
     @model_validator(mode="after")
     def _can_open(self) -> Self:
@@ -276,26 +275,26 @@ class DeliverySettings(Group):
     """`at_least_once`: a crash may repeat a few labels. `exactly_once`: outputs and offsets are
     committed in transactions; readers of the outputs must use `read_committed`."""
     transaction_interval: Annotated[float, Ge(0), Le(5), SECONDS] = 0.1
-    """Time for which outputs are gathered for one transaction while more will follow."""
+    """How long outputs are collected for one transaction while more records are in flight."""
 
 
 class DrainSettings(Group):
     deadline: Annotated[float, Ge(1), Le(3600), SECONDS] = 25.0
-    """Longest time from SIGTERM to the end of the process. If it is missed, the exit code is 1."""
+    """Longest time from SIGTERM to the end of the process; if it is missed, the exit code is 1."""
 
 
 class HttpSettings(Group):
     host: Annotated[str, MinLen(1)] = "0.0.0.0"  # noqa: S104 - a pod is scraped from outside; one address may be set
-    """Address of /metrics, /livez and /readyz."""
+    """Address on which /metrics, /livez and /readyz are served."""
     port: Annotated[int, Ge(0), Le(65_535)] = 8000
-    """Port of /metrics, /livez and /readyz; 0 takes a free one and logs it."""
+    """Port of the HTTP server; 0 takes a free one and logs it."""
 
 
 class LogSettings(Group):
     format: Literal["json", "console"] = "json"
     """`json` for machines, `console` for people."""
     level: Literal["debug", "info", "warning", "error"] = "info"
-    """Lowest level that is logged. Texts of records appear at no level above debug."""
+    """Lowest level that is logged. Texts of records appear at no level above `debug`."""
 
 
 class Settings(Given):
@@ -318,21 +317,21 @@ class Settings(Given):
     kafka: KafkaSettings = KafkaSettings()
     """The cluster, the group, this replica"""
     input: InputSettings = InputSettings()
-    """What is read"""
+    """The input topic and its format"""
     output: OutputSettings = OutputSettings()
-    """Where labels go"""
+    """The topic of labels"""
     dlq: DlqSettings = DlqSettings()
-    """Where dead letters go"""
+    """The topic of dead letters"""
     model: ModelSettings = ModelSettings()
     """The checkpoint and the device"""
     batch: BatchSettings = BatchSettings()
     """Micro-batches"""
     breaker: BreakerSettings = BreakerSettings()
-    """When the input is too bad to go on"""
+    """When reading pauses because most of the input is bad"""
     delivery: DeliverySettings = DeliverySettings()
-    """The guarantee"""
+    """The delivery guarantee"""
     drain: DrainSettings = DrainSettings()
-    """The way down"""
+    """Shutdown"""
     http: HttpSettings = HttpSettings()
     """Metrics and probes"""
     log: LogSettings = LogSettings()
@@ -372,7 +371,7 @@ def load(args: list[str], *, command: str = "run") -> Settings:
 
     Args:
         args: Command-line options, without the program and the command.
-        command: That of `emotion-worker`, for `--help`.
+        command: Name of the command, for `--help`.
 
     Raises:
         Refused: With one line for each unknown name or bad value.
@@ -382,12 +381,12 @@ def load(args: list[str], *, command: str = "run") -> Settings:
 
 
 def load_as(kind: type[S], args: list[str], *, command: str) -> S:
-    """The same for a command with options of its own, which come from the command line only.
+    """Settings for a command with options of its own, which come from the command line only.
 
     Args:
         kind: The settings with the options.
         args: Command-line options, without the program and the command.
-        command: That of `emotion-worker`, for `--help`.
+        command: Name of the command, for `--help`.
 
     Raises:
         Refused: With one line for each unknown name or bad value.

@@ -1,4 +1,4 @@
-"""Signals caught for a while, by whoever owns the main thread: the first asks, the second ends."""
+"""Catches signals within a block on the main thread: the first asks to stop, the second ends."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ if TYPE_CHECKING:
     from types import FrameType
 
 ECHO_SECONDS = 0.5
-"""A second signal so soon is the first one again: a wrapper may pass on what the terminal has
-sent to all."""
+"""A second signal within this time counts as the first one: a wrapper may pass on a signal that the
+terminal has sent to every process."""
 
 
 class StoppedEarly(BaseException):
-    """A signal came while nothing was held yet. No library may swallow it."""
+    """A signal came during the start. A `BaseException`, so that no library swallows it."""
 
 
 class CaughtSignals(ABC):
-    """In its `with` block signals come here, on the main thread; then they go where they went."""
+    """Handles signals in its `with` block, on the main thread; then the old handlers are back."""
 
     numbers: ClassVar[tuple[signal.Signals, ...]] = (signal.SIGTERM, signal.SIGINT)
 
@@ -56,17 +56,17 @@ class CaughtSignals(ABC):
 
 
 class StopSignals(CaughtSignals):
-    """The first ends a start-up at once; later it only sets a flag."""
+    """The first signal ends a start at once; after the start it only sets a flag."""
 
     def __init__(self) -> None:
         super().__init__()
         self._starting = True
 
     def started(self) -> None:
-        """From now on the first signal tears nothing apart: a lock could be held.
+        """From now on the first signal raises nothing: the main thread could hold a lock.
 
         Raises:
-            StoppedEarly: There was one, and a library has swallowed it.
+            StoppedEarly: There was a signal, and a library has swallowed what it raised.
         """
         self._starting = False
         if self.asked:
@@ -78,7 +78,7 @@ class StopSignals(CaughtSignals):
 
 
 class DrainSignals(StopSignals):
-    """SIGTERM and SIGINT: the first asks for a drain, the second for the end."""
+    """SIGTERM and SIGINT: the first asks for a drain, the second to stop at once."""
 
     hurried = False
 

@@ -1,7 +1,7 @@
-"""Notices a call that never comes back. Waiting does not help then; a restart does.
+"""Notices a call that never returns. Waiting does not help then; a restart does.
 
-The thread that makes the call only marks its begin and its end. The main thread looks, which waits
-for none of them, and ends the process: what was not committed is read again by another.
+The thread that makes the call only marks its begin and its end. The main thread, which waits for no
+such call, looks at the marks and ends the process: what was not committed is read again.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ POLL_DEADLINE = 30.05
 """Seconds for a turn of the poll loop: 30 more than a poll may wait for records. All else in a
 turn has limits of its own: replacing the consumer about 11 s, a revocation's commit 10."""
 LONGEST_STEP = 1.0
-"""Most seconds that count between two looks. If the whole process was stopped (a suspended
+"""Most seconds that are counted between two looks. If the whole process was stopped (a suspended
 machine, SIGSTOP), its calls did not hang."""
 LAST_RESORT = 30.0
-"""Seconds past the longest deadline after which the process ends by itself, though no thread of it
-runs Python any more: a library that hangs while it holds the interpreter's lock."""
+"""Seconds past the longest deadline after which the process ends by itself, even if none of its
+threads runs Python any more because a library hangs while it holds the GIL."""
 
 
 class Call:
-    """A kind of call that may hang. One thread enters it, again and again; another looks at it."""
+    """A kind of call that may hang. One thread enters it again and again; another looks at it."""
 
     def __init__(self, *, what: str, limit: float, advice: str) -> None:
         self.what = what
         self.limit = limit
         self.advice = advice
         self.returned = 0
-        """How many have come back."""
+        """How many of the calls have returned."""
         self.under_way = False
 
     def __enter__(self) -> None:
@@ -55,7 +55,8 @@ class Watchdog:
     Args:
         model_deadline: Seconds that one call of the model may take.
         clock: Monotonic seconds.
-        last_resort: Called again and again with the seconds after which the process ends by itself.
+        last_resort: Called again and again, with the seconds after which the process is to end by
+            itself unless it is called again.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class Watchdog:
         self._spent: dict[Call, tuple[int, float]] = {}
 
     def overdue(self) -> Fatal | None:
-        """The failure of a call that is past its limit. To be asked several times a second."""
+        """The failure of a call that is past its limit. To be called several times a second."""
         now = self._clock()
         step = min(now - self._looked, LONGEST_STEP)
         self._looked = now
@@ -111,10 +112,10 @@ def limited(
     *,
     last_resort: Callable[[float], None] | None = None,
 ) -> Iterator[None]:
-    """Calls `late`, on a thread of its own, when the block takes longer than so many seconds.
+    """Calls `late`, on a thread of its own, if the block takes longer than `seconds`.
 
-    For what the main thread does itself, so that nobody is left to look. `last_resort` is as in
-    `Watchdog`; `stand_down` takes it back.
+    For the steps of a start, before a watchdog is asked. `last_resort` is as in `Watchdog`;
+    `stand_down` cancels it.
     """
     timer = threading.Timer(seconds, late)
     timer.daemon = True
@@ -128,17 +129,17 @@ def limited(
 
 
 def end_without_the_interpreter(seconds: float) -> None:
-    """Ends the process with 1 and a traceback after so many seconds, unless it is called again."""
+    """Exits with 1 and a traceback of all threads after `seconds`, unless called again."""
     faulthandler.dump_traceback_later(seconds, exit=True)
 
 
 def stand_down() -> None:
-    """No thread is left that could hang."""
+    """Cancels `end_without_the_interpreter`: no thread is left that could hang."""
     faulthandler.cancel_dump_traceback_later()
 
 
 def end_at_once(code: int) -> NoReturn:
-    """Ends the process although threads hang: the usual way out might wait for them."""
+    """Ends the process although threads hang: a normal exit might wait for them."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What exists before a pipeline does."""
+    """What a pipeline is made from."""
 
     settings: Settings
     topics: Topics

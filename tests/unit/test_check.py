@@ -50,7 +50,7 @@ def test_a_missing_directory_and_a_dead_broker_are_both_told_before_torch_is_imp
     assert dead.startswith(f"emotion-worker: no broker answers at {DEAD}: check kafka.bootstrap")
     assert "Connection refused" in dead
     assert sorted(early) == sorted(bad)
-    assert good == ["device      ok: cpu; nothing was computed, for want of a checkpoint"]
+    assert good == ["device      ok: cpu; nothing was computed without a checkpoint"]
 
 
 @pytest.mark.slow  # torch

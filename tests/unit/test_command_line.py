@@ -112,7 +112,7 @@ def test_help_of_redrive_says_what_to_know_before_and_hides_what_it_does_not_use
         main(["redrive", "--help"])
     shown = " ".join(capsys.readouterr().out.split())
     assert "Fix the cause first" in shown
-    assert "the time at which the dead letter was written" in shown
+    assert "Only dead letters written at or after this time" in shown
     for option in ("--reason", "--since", "--until", "--max", "--dry-run", "--dlq.topic"):
         assert option in shown
     for group in Settings.model_fields.keys() - {"kafka", "input", "dlq"}:

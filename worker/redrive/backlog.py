@@ -1,4 +1,7 @@
-"""The dead letters that are still before a redrive, decided over one by one."""
+"""Reads the dead letters of one redrive, and decides what becomes of each.
+
+From the group's committed offset up to the end of the topic when the redrive started.
+"""
 
 from __future__ import annotations
 
@@ -21,16 +24,16 @@ SPAN_RECORDS = 500
 """Dead letters in one transaction: 60 ms of work on two busy cores, 8,000 a second. A kill undoes
 that much and no more; a stop waits for it."""
 SPAN_BYTES = 8_388_608
-"""The same in bytes: far below what a slow broker takes within a transaction's 10 s."""
+"""Bytes in one transaction: far below what a slow broker takes within a transaction's 10 s."""
 POLL_SECONDS = 0.2
 
 
 class Backlog:
-    """Reads dead letters and decides over each. Owned by the main thread.
+    """Reads dead letters and decides what becomes of each. Owned by the main thread.
 
     Args:
         reader: Reads the dead-letter topic.
-        chooser: Decides.
+        chooser: Decides what becomes of each.
         input_topic, dlq_topic: Where dead letters go.
     """
 
@@ -45,12 +48,12 @@ class Backlog:
 
     @property
     def left(self) -> int:
-        """Offsets of the dead-letter topic that are still before it."""
+        """Offsets of the dead-letter topic that are still to be read or moved."""
         return self._reader.left + len(self._read)
 
     @property
     def all_read(self) -> bool:
-        """Whether the end was reached, though some may still wait here."""
+        """Whether the end was reached; dead letters that were read may still wait here."""
         return self._reader.done
 
     @property
@@ -79,13 +82,13 @@ class Backlog:
             again += moves[-1].fate == "again"
         reached = reached_by(moves)
         if not self._read:
-            # Past markers; never back, where a position is not known for a moment.
+            # Past markers, but never back while a position is not known for a moment.
             for number, position in self._reader.positions.items():
                 reached[number] = max(position, reached.get(number, 0))
         return moves, reached
 
     def instead(self, move: Move, refusal: Refusal) -> Move:
-        """The move in place of one that its topic refuses.
+        """The move to make instead of one that its topic refuses.
 
         Raises:
             Fatal: The dead-letter topic does not take back what it has given.

@@ -1,10 +1,10 @@
 """A dead letter to what a redrive does with it: put back, or left in the dead-letter topic.
 
-    foreign    it has not the headers that this worker's dead letters have     left
+    foreign    it lacks the headers that this worker's dead letters have       left
     elsewhere  it came from another topic than the one to put back to          left
-    unchosen   its reason or its time is not asked for                         left
-    truncated  no broker took the whole record: only its beginning is here     left, and named
-    refused    the input topic refuses it                                      left, and named
+    unchosen   the options exclude its reason or its time                      left
+    truncated  no broker took the whole record: only its beginning is here     left, and listed
+    refused    the input topic refuses it                                      left, and listed
     again      everything else                                                 put back
 
 Pure: no Kafka, no clock.
@@ -37,17 +37,17 @@ _FIRST = "dlq.reason"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
-    """Which dead letters are asked for."""
+    """Which dead letters the options select."""
 
     reasons: frozenset[str] = frozenset()
     """Empty for all."""
     since: int | None = None
     """Earliest time of the dead letter itself, in ms."""
     until: int | None = None
-    """Time in ms before which it is."""
+    """Time of the dead letter itself, in ms, before which it must be."""
 
     def takes(self, reason: str, timestamp: int) -> bool:
-        """Whether a dead letter of this reason and time is asked for."""
+        """Whether the options select a dead letter of this reason and time."""
         return (
             (not self.reasons or reason in self.reasons)
             and (self.since is None or timestamp >= self.since)
@@ -57,7 +57,7 @@ class Filter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """What a dead letter's headers say of the record it was."""
+    """What a dead letter's headers say of the original record."""
 
     reason: str
     topic: str
@@ -66,9 +66,9 @@ class Origin:
     timestamp: int
     truncated: bool
     redriven: int
-    """How many times it had been put back."""
+    """How many times the record had been put back."""
     headers: list[tuple[str, bytes]]
-    """The record's own, without the count."""
+    """The record's own headers, without the count."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,16 +84,16 @@ class Move:
     headers: list[tuple[str, bytes]]
     timestamp: int | None
     origin: Origin | None = None
-    """None where it is no dead letter of this worker."""
+    """None if it is no dead letter of this worker."""
 
 
 class Chooser:
-    """Decides over dead letters.
+    """Decides what becomes of dead letters.
 
     Args:
         input_topic: Where they are put back.
         partitions: How many it has.
-        chosen: Which are asked for.
+        chosen: Which the options select.
     """
 
     def __init__(self, *, input_topic: str, partitions: int, chosen: Filter) -> None:
@@ -102,7 +102,7 @@ class Chooser:
         self._chosen = chosen
 
     def choose(self, letter: Record) -> Move:
-        """What becomes of one."""
+        """What becomes of one dead letter."""
         origin = origin_of(letter)
         if origin is None:
             return _leave(letter, "foreign", None)
@@ -116,8 +116,8 @@ class Chooser:
             letter=letter,
             fate="again",
             topic=self._input_topic,
-            # Not by the key: producers differ in how they make a partition of it. Only where the
-            # topic was made again with fewer partitions there is no other way.
+            # Not by the key: producers differ in how they choose a partition by it. Only if the
+            # topic was created again with fewer partitions, there is no other way.
             partition=origin.partition if origin.partition < self._partitions else None,
             key=letter.key,
             value=letter.value,
@@ -128,11 +128,11 @@ class Chooser:
 
 
 def origin_of(letter: Record) -> Origin | None:
-    """What its headers say; None where they are not those of a dead letter.
+    """What a dead letter's headers say of the original record; None if it is no dead letter.
 
     Ours stand behind the record's own, which may have the same names: a copied dead letter that
-    was rejected again. So ours begin at the last `dlq.reason`; what others have added behind
-    them since is taken for the record's own.
+    was rejected again. So ours begin at the last `dlq.reason`; headers that others have added
+    behind them since count as the record's own.
     """
     headers = [(name, b"" if value is None else value) for name, value in letter.headers]
     starts = [at for at, (name, _) in enumerate(headers) if name == _FIRST]
@@ -159,12 +159,12 @@ def origin_of(letter: Record) -> Origin | None:
 
 
 def refused(move: Move) -> Move:
-    """In place of putting back what the input topic refuses: left."""
+    """The move that leaves a dead letter which the input topic refuses."""
     return _leave(move.letter, "refused", move.origin)
 
 
 def without_time(move: Move) -> Move:
-    """With the present time, where the topic refuses the original one."""
+    """The same move with the present time, for a topic that refuses the original one."""
     return replace(move, timestamp=None)
 
 

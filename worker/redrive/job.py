@@ -1,4 +1,4 @@
-"""One redrive, from the look at what there is to do to the last dead letter."""
+"""One redrive, from finding out what there is to do to the last dead letter."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from worker.redrive.decisions import Chooser, Move
 
 START_SECONDS = 45.0
-"""Longest wait for a cluster that is not ready yet, or for offsets that a transaction of
-somebody else's holds."""
+"""Longest wait for a cluster that is not ready yet, or for offsets that another client's
+transaction holds."""
 
 T = TypeVar("T")
 
@@ -35,15 +35,15 @@ class Task:
     input_topic: Topic
     """Where dead letters are put back."""
     dlq_topic: Topic
-    """Where they are, and where those that are left are appended again."""
+    """Where dead letters are read, and where those that are left are appended again."""
     group_id: str
     """The group whose offsets say what is settled; also the transactional id."""
     chooser: Chooser
-    """Decides over each."""
+    """Decides what becomes of each."""
     limit: int | None
     """How many are put back at most; None for all."""
     from_oldest: bool
-    """Begin with the oldest where offsets are not known and may be forgotten."""
+    """Start at the oldest where the group has no offset, even if the cluster may have lost it."""
     compression: str
     """Codec of batches, or `none`."""
     fetch_max_bytes: int
@@ -53,7 +53,7 @@ class Task:
 
 
 class Redrive:
-    """Moves the dead letters that there are at its start. Owned by the main thread.
+    """Moves the dead letters that exist at its start. Owned by the main thread.
 
     Args:
         connection: How to reach the cluster.
@@ -61,7 +61,7 @@ class Redrive:
         task: What to do.
         stopping: Whether to end before the next transaction.
         on_moved: Called with what a transaction moved, once it is committed.
-        on_trouble: Called, in a few words, for every transaction that failed.
+        on_trouble: Called with the error's name for every transaction that failed.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Redrive:
 
     @property
     def left(self) -> int:
-        """Offsets of the dead-letter topic that are still before it."""
+        """Offsets of the dead-letter topic that are still to be read or moved."""
         return self._backlog.left
 
     @property
@@ -113,12 +113,12 @@ class Redrive:
         return self._task.limit is not None and self._put_back >= self._task.limit
 
     def open(self, *, preview: bool) -> None:
-        """Begins: fences any other redrive, unless it is a preview, and looks what there is to do.
+        """Fences any other redrive, unless this is a preview, and finds out what there is to do.
 
         Raises:
             Transient: No broker answers.
             Fatal: The cluster refuses the identity.
-            Refused: The group's offsets are not of this topic, or may be forgotten.
+            Refused: The group's offsets are not of this topic, or may have been deleted.
         """
         task = self._task
         if not preview:
@@ -147,11 +147,11 @@ class Redrive:
             self._count(moves)
 
     def run(self) -> None:
-        """Moves all, up to the limit, or until it is to stop.
+        """Moves all dead letters, up to the limit, or until the redrive is to stop.
 
         Raises:
             Fatal: Fenced, the outage limit has passed, or nothing can be read or written.
-            Transient: It is to stop while the broker is away.
+            Transient: The redrive is to stop while the broker is away.
         """
         mover = self._mover
         if mover is None:
@@ -182,10 +182,10 @@ class Redrive:
         self._on_moved(moves)
 
     def _require_within(self, committed: dict[int, int], ends: dict[int, int]) -> None:
-        """Offsets beyond the end are those of another topic of the same name.
+        """Refuses offsets beyond the end: they are those of another topic of the same name.
 
         Raises:
-            Refused: There are such.
+            Refused: There are such offsets.
         """
         group, topic = self._task.group_id, self._task.dlq_topic.name
         beyond = [number for number, offset in committed.items() if offset > ends.get(number, 0)]
@@ -199,10 +199,13 @@ class Redrive:
             )
 
     def _require_young(self, unknown: set[int]) -> None:
-        """What is younger than any offset that was forgotten cannot have been settled before.
+        """Refuses partitions whose offset the cluster may have deleted.
+
+        It deletes only offsets older than its retention of them, so dead letters that are younger
+        cannot have been settled before.
 
         Raises:
-            Refused: There is something older.
+            Refused: A partition has older dead letters.
         """
         dlq = self._task.dlq_topic
         kept = self._desk.offsets_kept()

@@ -1,13 +1,13 @@
-"""Dead letters moved in transactions: each is put back, or appended again, and settled, at once.
+"""Moves dead letters in transactions: one puts a letter back, or appends it again, and settles it.
 
-There is one transactional id and one group for a dead-letter topic. A redrive makes its producer
-first, which fences the redrive before it and ends that one's last transaction, and only then reads
-the group's offsets: so what it finds is final, and nobody else can move them while its producer
-lives. Whenever it has to make another producer it looks whether they were moved all the same.
+A dead-letter topic has one transactional id and one group. A redrive makes its producer first,
+which fences an earlier redrive and ends that one's last transaction, and only then reads the
+group's offsets: so the offsets are final, and nobody else can move them while the producer lives.
+Whenever it has to make another producer, it checks whether the offsets were moved all the same.
 
-This is why offsets are committed here without a member's proof (the group is empty, and the
-broker takes it): the proof is the producer. Membership would prove nothing more, and keep a redrive
-that is run again after a kill waiting for the session of the one before.
+This is why offsets are committed here without the group metadata of a member (the group is empty,
+and the broker accepts that): the producer is the proof. Membership would prove nothing more, and a
+redrive that is run again after a kill would have to wait for the session of the one before.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from worker.redrive.decisions import Move
 
 PAUSE_SECONDS = 0.1
-"""Between attempts."""
+"""Seconds between attempts."""
 
 
 class Mover:
@@ -42,7 +42,7 @@ class Mover:
         reader: Says what the group has committed.
         topic: The dead-letter topic, whose offsets are committed.
         group_id: The group.
-        instead: Makes the move in place of one that its topic refuses.
+        instead: Makes the move to send instead of one that its topic refuses.
         on_trouble: Called, with the error's name, for every transaction that failed.
     """
 
@@ -66,11 +66,11 @@ class Mover:
         self._on_trouble = on_trouble
 
     def begin(self, committed: Mapping[int, int]) -> None:
-        """The offsets that the group has committed, by partition: nobody else may move them now."""
+        """Takes the group's committed offsets, by partition: nobody else may move them now."""
         self._committed = dict(committed)
 
     def renew(self) -> None:
-        """Commits the group's offsets again, or the cluster forgets them.
+        """Commits the group's offsets again, so that the cluster does not delete them.
 
         Raises:
             Fatal, Transient: As for `move`.
@@ -79,7 +79,7 @@ class Mover:
             deque(self._transactions([], {}), maxlen=0)
 
     def move(self, moves: Iterable[Move], reached: Mapping[int, int]) -> Iterator[list[Move]]:
-        """Moves all of them; gives those of each transaction once it is committed.
+        """Moves all moves; yields those of each transaction once it is committed.
 
         Args:
             moves: In each partition's order.
@@ -102,7 +102,7 @@ class Mover:
             piece = left[: self._spans.most]
             last = len(piece) == len(left)
             upto = reached if last else reached_by(piece)
-            # All, not only what moves: the cluster forgets offsets that nobody renews.
+            # All, not only those that move: the cluster deletes offsets that nobody renews.
             answer = self._spans.send(piece, self._committed | upto, self._owner)
             if not self._happened(answer, left, upto):
                 continue
@@ -114,7 +114,7 @@ class Mover:
                 return
 
     def _happened(self, answer: Answer, moves: list[Move], reached: dict[int, int]) -> bool:
-        """Whether the transaction was committed; where it failed there is a new producer then."""
+        """Whether the transaction was committed; if it failed, there is a new producer then."""
         match answer:
             case Committed():
                 return True
@@ -141,7 +141,7 @@ class Mover:
         """
         self._writer.check_outage()
         time.sleep(PAUSE_SECONDS)
-        self._writer.ready()  # settles the old transaction, one way or the other
+        self._writer.ready()  # the old transaction ends: committed or aborted
         committed = self._settled()
         if committed == self._committed:
             return False

@@ -27,23 +27,23 @@ from worker.settings import (
 )
 
 HELP = """\
-Puts dead letters back on the input topic, each once: original key, value, headers and time.
+Puts dead letters back on the input topic, each once, with original key, value, headers and time.
 
-It reads the dead-letter topic from where the last redrive ended to the end that it finds now.
-Those that the options leave out are appended to the dead-letter topic again, for another
-redrive; so are truncated ones, which cannot be put back, and what is not of this input topic.
-Stop it at any moment, even with kill -9, and run it again: it goes on.
+A redrive reads the dead-letter topic from where the last redrive ended up to the topic's end now.
+Dead letters that the options exclude are appended to the dead-letter topic again, for another
+redrive; so are truncated ones, which cannot be put back, and records that are not of this input
+topic. Stop it at any moment, even with kill -9, and run it again: it continues.
 
-Fix the cause first: what is still wrong comes back as a dead letter. A record that was put back is
-a new input record at a new offset, with how often in its header dlq.redriven: its label
-names that offset as its source.
+Fix the cause first: a record that is still wrong becomes a dead letter again. A record that was put
+back is a new input record at a new offset, which its label names as its source; its header
+dlq.redriven counts how often it was put back.
 """
 
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 def _moment(given: Any) -> Any:
-    """ISO 8601, or how long ago: `90s`, `30m`, `2h`, `7d`, `1w`."""
+    """A time in ISO 8601, or how long ago it was: `90s`, `30m`, `2h`, `7d`, `1w`."""
     if not isinstance(given, str):
         return given
     ago = re.fullmatch(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)([smhdw])", given.strip())
@@ -68,7 +68,7 @@ class RedriveSettings(Settings):
 
     model_config = SettingsConfigDict(cli_implicit_flags="toggle")
 
-    # Known, so that a worker's environment serves, and of no use here.
+    # Accepted, so that a worker's environment can be used as it is, but without effect here.
     output: CliSuppress[OutputSettings] = OutputSettings()
     model: CliSuppress[ModelSettings] = ModelSettings()
     batch: CliSuppress[BatchSettings] = BatchSettings()
@@ -79,19 +79,19 @@ class RedriveSettings(Settings):
     log: CliSuppress[LogSettings] = LogSettings()
 
     reason: tuple[Reason, ...] = ()
-    """Only dead letters of this reason; give it several times for several. Default: all."""
+    """Only dead letters with this reason; repeat the option for several. Default: all."""
     since: Moment | None = None
-    """Only dead letters from this time on: `2026-11-22T10:00:00Z`, or `2h` for two hours ago. It
-    is the time at which the dead letter was written, not that of the original record."""
+    """Only dead letters written at or after this time: `2026-11-22T10:00:00Z`, or `2h` for two
+    hours ago. The time of the original record does not matter."""
     until: Moment | None = None
-    """Only dead letters from before this time."""
+    """Only dead letters written before this time."""
     max: Count | None = None
-    """Put back at most so many, to see what becomes of them; the rest stays for the next run."""
+    """Put back at most this many, to see what becomes of them; the rest stays for the next run."""
     from_oldest: bool = False
-    """Begin with the oldest dead letter in partitions where the cluster knows no earlier redrive,
-    also where it may only have forgotten one."""
+    """Start at the oldest dead letter in partitions for which the cluster has no offset of an
+    earlier redrive, even where it may have deleted that offset."""
     dry_run: bool = False
-    """Only count what would be put back and what left. Writes nothing, commits nothing."""
+    """Only count what would be put back and what would be left. Writes and commits nothing."""
 
     @model_validator(mode="after")
     def _some_time(self) -> Self:
@@ -101,15 +101,15 @@ class RedriveSettings(Settings):
 
     @property
     def chosen(self) -> Filter:
-        """Which dead letters are asked for."""
+        """Which dead letters the options select."""
         return Filter(reasons=frozenset(self.reason), since=_ms(self.since), until=_ms(self.until))
 
     @property
     def group_id(self) -> str:
-        """The group whose committed offsets say what redrives have settled.
+        """The group whose offsets record what redrives have settled.
 
-        Of the topic, not of the workers: two that each kept account of one topic would both put
-        back what the other left.
+        One for each dead-letter topic, whatever the workers' group: with two groups on one topic,
+        redrives of each would put back what those of the other left.
         """
         return f"{self.dlq.topic}-redrive"
 

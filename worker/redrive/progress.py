@@ -25,7 +25,7 @@ FATES: dict[Fate, str] = {
 
 
 class Show:
-    """Standard output. Owned by the main thread."""
+    """Prints to standard output. Owned by the main thread."""
 
     def __init__(self, *, tally: Tally, dry_run: bool) -> None:
         self._tally = tally
@@ -53,12 +53,12 @@ class Show:
             self._bar.stop()
 
     def begins(self, left: int) -> None:
-        """How many offsets are before it."""
+        """Shows how many offsets there are to read."""
         if self._bar is not None:
             self._bar.add_task(self._counts(), total=left)
 
     def at(self, left: int) -> None:
-        """How many offsets are still before it."""
+        """Shows how many offsets are left, and what was moved."""
         now = time.monotonic()
         if self._bar is not None:
             (task,) = self._bar.tasks
@@ -69,16 +69,16 @@ class Show:
             self.line(f"{self._counts()}, {left:,} offsets before the end")
 
     def line(self, text: str) -> None:
-        """Above the bar, where there is one."""
+        """Prints a line, above the bar if there is one."""
         self._console.print(Text(text), soft_wrap=True)
         self._console.file.flush()
 
     def trouble(self, name: str) -> None:
-        """A transaction failed, and is tried again."""
+        """Prints that a transaction failed and is tried again."""
         self.line(f"a transaction failed ({name}) and is tried again")
 
     def summary(self, *, input_topic: str, dlq_topic: str) -> None:
-        """What has become of the dead letters."""
+        """Prints what has become of the dead letters."""
         tally = self._tally
         would = "would be " if self._dry_run else ""
         rows = [(f"{would}put back on {input_topic}", tally.again.total())]

@@ -12,7 +12,7 @@ _SHOW_CURSOR = b"\x1b[?25h"
 
 
 class Stop(StopSignals):
-    """The wish to end. Owned by the main thread."""
+    """Whether the redrive is to end. Owned by the main thread."""
 
     def _second(self) -> None:
         # Safe at any moment, as a kill is: the open transaction is never committed.

@@ -1,7 +1,7 @@
 """What each lease has accepted and settled. Owned by the poll thread.
 
-It bounds everything: what is read but not settled never exceeds the limits, so no inbox can grow
-with the backlog or while the broker is away.
+The accounts bound memory: records that are read but not settled never exceed the limits, so no
+inbox can grow with the backlog or while the broker is away.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from worker.records import Lease, Record
 
 RESUME_SHARE = 0.75
-"""Share of the limit at which reading goes on: fewer, larger polls instead of many small ones."""
+"""Share of the limit at which reading resumes: fewer, larger polls instead of many small ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,9 +37,9 @@ class Account:
         self._accepted = self._settled = 0
         self._accepted_bytes = self._settled_bytes = 0
         self.settled_to = 0
-        """Offset up to which all outputs are safe; 0 before any is."""
+        """Offset up to which every record is settled; 0 before any is."""
         self.reached = 0
-        """Offset that is safe to commit: also past what holds no records. Never goes back."""
+        """Offset that is safe to commit, also past offsets without records. Never goes back."""
         self._marks: deque[tuple[int, int]] = deque()
 
     @property
@@ -49,11 +49,11 @@ class Account:
 
     @property
     def bytes_in_flight(self) -> int:
-        """Their bytes."""
+        """Bytes of the records accepted but not settled."""
         return self._accepted_bytes - self._settled_bytes
 
     def accept(self, records: Sequence[Record]) -> None:
-        """Takes in records of one poll; the first stands for all of them when ages are asked."""
+        """Takes in the records of one poll; `oldest` takes the timestamp of the first for all."""
         if not self.in_flight:
             self._marks.clear()
         self._accepted += len(records)
@@ -71,10 +71,10 @@ class Account:
             marks.popleft()
 
     def pass_to(self, position: int | None) -> None:
-        """With nothing in flight: where the consumer would read next.
+        """Takes in the consumer's position, while nothing is in flight.
 
-        It alone moves past transaction markers and compaction holes; without it an idle topic
-        shows a lag for ever.
+        Only the position moves past transaction markers and compaction holes; without it an idle
+        topic shows a lag for ever.
         """
         self.reached = max(self.reached, position or 0)
 
@@ -103,7 +103,7 @@ class Accounts:
         return sum(account.in_flight for account in self._held.values())
 
     def room(self, *, paused: bool) -> int:
-        """How many records may be read now; where reading is paused, 0 until there is much room."""
+        """How many records may be read now; while paused, 0 until `RESUME_SHARE` is reached."""
         in_flight = self.in_flight
         held = sum(account.bytes_in_flight for account in self._held.values())
         share = RESUME_SHARE if paused else 1.0
@@ -117,7 +117,7 @@ class Accounts:
             self._held[lease].accept(list(batch))
 
     def settle(self, progress: Progress) -> bool:
-        """Takes in what is settled by now; whether its lease is still held."""
+        """Takes in what is settled by now; returns whether the lease is still held."""
         account = self._held.get(progress.lease)
         if account is None:
             return False

@@ -34,16 +34,16 @@ TOKENIZE_AT_ONCE = 256
 
 
 class Assembler:
-    """Tokenizes, gathers and stages.
+    """Tokenizes documents, and chooses and stages batches.
 
-    It keeps one batch ready beyond those the model has under way, and no more: what is chosen
-    early cannot be joined by better mates that come later.
+    It keeps one batch ready beyond those that the model runs, and no more: documents that come
+    later cannot join a batch that is already chosen, even if their lengths fit better.
 
     Args:
         classifier: Tokenizes and pads.
         budget: What a batch may hold while there is memory for it.
-        metrics: Counts batches and their times.
-        publish: Takes the rejections of documents that the tokenizer cannot take.
+        metrics: Counts batches and texts.
+        publish: Takes the rejections of documents for which the tokenizer fails.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Assembler:
         self._backlog.extend(documents)
 
     def finished(self, batch: MicroBatch, *, out_of_memory: bool, now: float) -> None:
-        """The model is through with one batch, which may have found too little memory."""
+        """The model finished one batch, or ran out of memory in it."""
         self._under_way -= 1
         if not self._budget.ran(batch, out_of_memory=out_of_memory, at=now):
             return
@@ -95,7 +95,7 @@ class Assembler:
         self._hand_back_at = hand_back_at
 
     def patience(self, now: float) -> float | None:
-        """Seconds that `step` may wait for news; None when only news can change anything."""
+        """Seconds that `step` may wait for a message; None if only a message changes anything."""
         if self._backlog:
             return 0.0
         return None if self._under_way > self._classifier.depth else self._batcher.wait(now)
@@ -118,7 +118,7 @@ class Assembler:
             return None
         draining = self._hand_back_at is not None
         reason = self._batcher.due(now, idle=self._under_way < depth, draining=draining)
-        # Better mates may be among the documents that are not tokenized yet.
+        # Documents that are not tokenized yet may fit the batch better.
         return None if self._backlog and reason != "full" else reason
 
     def _tokenize(self, now: float) -> None:
@@ -190,7 +190,7 @@ class AssembleStage:
         self._classify = classify
 
     def run(self) -> None:
-        """Until a drain has nothing left, or an abort.
+        """Runs until a drain has nothing left, or an abort.
 
         Raises:
             Exception: The tokenizer fails for every text.

@@ -1,6 +1,6 @@
 """Whether the input is too bad to go on: a circuit breaker over what became of the last records.
 
-Without it a producer that changed its format would have its whole topic moved into the dead-letter
+Without it, after a producer changed its format, the whole topic would move into the dead-letter
 topic. Pure: no Kafka, no clock, no lock; time is an argument. Owned by the poll thread.
 
     closed ──more than the threshold of the last records bad──► open: nothing is read
@@ -22,26 +22,26 @@ if TYPE_CHECKING:
     from worker.errors import Reason
 
 PROBE_RECORDS = 100
-"""Records of a probe: what bad input costs at each attempt."""
+"""Records of a probe: the dead letters that bad input costs at each attempt."""
 PROBE_SECONDS = 5.0
-"""After so long a probe is judged by fewer: on a quiet topic a hundred may take all day."""
+"""Seconds after which a probe is judged by fewer: a quiet topic may take a day for a hundred."""
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 60.0
-"""Seconds: how late good input is noticed, against a hundred dead letters each time."""
+"""Seconds. A longer pause notices good input later; a shorter one costs more dead letters."""
 
 State = Literal["closed", "open", "probe"]
 
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """What is borne before the breaker opens."""
+    """When the breaker opens."""
 
     threshold: float
-    """Share of dead letters above which it opens; 1 never does."""
+    """Share of dead letters above which it opens; at 1 it never does."""
     window: int
-    """Records that are looked back on."""
+    """Number of last records over which the share is measured."""
     minimum: int
-    """Records before which nothing is judged."""
+    """Number of records that are needed before it may open."""
 
 
 class Breaker:
@@ -63,18 +63,18 @@ class Breaker:
 
     @property
     def seen(self) -> int:
-        """Records that are looked back on now."""
+        """Number of records over which the share is measured now."""
         return len(self._verdicts)
 
     @property
     def reasons(self) -> dict[Reason, int]:
-        """Dead letters among them, by reason."""
+        """Dead letters among those records, by reason."""
         return dict(self._bad)
 
     def judge(self, verdicts: Iterable[Reason | None], now: float) -> None:
         """Takes in why records became dead letters, None for those that did not, as they settle."""
         if self.state == "open":
-            return  # they were on their way when it opened
+            return  # they were in flight when it opened
         for verdict in verdicts:
             self._remember(verdict)
             if self.state == "closed":
@@ -94,7 +94,7 @@ class Breaker:
             self._judge_probe(now)
         if self.state == "closed":
             return None
-        # More may have been read: a partition that is new comes before it can be paused.
+        # A probe may read more: a new partition gives records before it can be paused.
         return max(0, PROBE_RECORDS - self._taken) if self.state == "probe" else 0
 
     def took(self, records: int) -> None:

@@ -25,7 +25,7 @@ class ClassifyStage:
         inbox: Staged batches.
         inference: Runs them.
         depth: How many may be launched before the first one is finished.
-        assemble: Takes word of every finished batch.
+        assemble: Takes a `Finished` for every batch.
         publish: Takes the outcomes.
         metrics: Counts the model's time.
     """
@@ -50,7 +50,7 @@ class ClassifyStage:
         self._free_since = 0.0
 
     def run(self) -> None:
-        """Until the barrier, or an abort.
+        """Runs until the barrier, or an abort.
 
         Raises:
             Fatal: The model fails for a known-good text as well.

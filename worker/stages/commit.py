@@ -25,7 +25,7 @@ class Offsets(Protocol):
         """Offset of the next record under the lease; None while it is not known."""
 
     def commit(self, offsets: dict[Lease, int]) -> bool:
-        """Starts a commit and returns at once; false while there can be none."""
+        """Starts a commit and returns at once; returns false while none can be started."""
 
 
 class Committer(Protocol):
@@ -36,8 +36,7 @@ class Committer(Protocol):
 
         Args:
             source: The consumer.
-            past_markers: Look also where the consumer's position has moved past what holds no
-                records.
+            past_markers: Commit also positions of the consumer past offsets without records.
         """
 
     def before_revocation(self, leases: Iterable[Lease]) -> dict[Lease, int]:
@@ -67,19 +66,19 @@ class ConsumerCommits:
             self._committed |= offsets
 
     def before_revocation(self, leases: Iterable[Lease]) -> dict[Lease, int]:
-        """All that is settled, also where a commit of it is under way: that one may still fail.
+        """All that is settled, even if a commit of it is under way: that commit may still fail.
 
         Called on the client's IO thread while the poll thread waits in `poll`.
         """
         return self._accounts.reached(leases)
 
     def last(self, source: Offsets) -> dict[Lease, int]:
-        """All that is settled, for the same reason."""
+        """All that is settled, even if a commit of it is under way: that commit may still fail."""
         self._committed = {}
         return self._committable(source, past_markers=True)
 
     def ended(self, outcome: str) -> None:
-        """A commit ended `ok` or `failed`; after a failure the next one carries all again."""
+        """A commit ended `ok` or `failed`; after a failure the next carries all offsets again."""
         self._metrics.committed(outcome)
         if outcome == "failed":
             self._committed = {}
@@ -88,7 +87,7 @@ class ConsumerCommits:
         if past_markers:
             _pass_markers(self._accounts, source)
         accounts = dict(self._accounts)
-        # Those of ended leases are forgotten here.
+        # Offsets of ended leases are forgotten here.
         self._committed = {lease: at for lease, at in self._committed.items() if lease in accounts}
         return {
             lease: account.reached
@@ -100,9 +99,9 @@ class ConsumerCommits:
 class TransactionCommits:
     """Exactly once: transactions commit offsets with their outputs.
 
-    What holds no records has no output that could carry its offset, so that these offsets go to
-    the publish thread as `Positions`. Never to the consumer: its commit could come after a
-    transaction's and take the group's offset back.
+    Markers and compaction holes have no output that could carry their offsets, so these are sent
+    to the publish thread as `Positions`. The consumer never commits them: its commit could come
+    after a transaction's and move the group's offset back.
 
     Args:
         accounts: What is settled.
@@ -130,11 +129,11 @@ class TransactionCommits:
             self._publish(Positions(fresh))
 
     def before_revocation(self, leases: Iterable[Lease]) -> dict[Lease, int]:  # noqa: ARG002
-        """None: a transaction that is open has them."""
+        """None: the open transaction carries the offsets."""
         return {}
 
     def last(self, source: Offsets) -> dict[Lease, int]:  # noqa: ARG002
-        """None: the last transaction had them."""
+        """None: the last transaction carried the offsets."""
         return {}
 
 

@@ -1,4 +1,4 @@
-"""Records to the stages behind: decoded, and sent where each of them goes. The poll thread's."""
+"""Decodes records and sends each to the stage that is next for it. Owned by the poll thread."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Dispatch:
     def records(self, records: Sequence[Record]) -> None:
         """Records were read."""
         begin = time.perf_counter()
-        # Before anything else sees them: an outcome must find its record accepted.
+        # Sent first: an outcome must find its record accepted.
         self._publish(Accepted(records))
         documents: list[Document] = []
         outcomes: list[Outcome] = []

@@ -1,4 +1,4 @@
-"""The breaker among the threads: what it learns, and who learns of it."""
+"""The breaker between threads: takes reports, shows its state in metrics, readiness and log."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ log = structlog.get_logger(__name__)
 
 
 class Gate:
-    """Lets records in while the input is not mostly bad.
+    """Holds records back while most of the input is bad.
 
-    Any thread may call `report`: the publish thread does, which knows what became of records. All
-    else is the poll thread's.
+    Any thread may call `report`; the publish thread does, which knows what became of records. All
+    other methods are the poll thread's.
 
     Args:
         breaker: Decides.
@@ -46,9 +46,9 @@ class Gate:
         self._reports: SimpleQueue[list[Reason | None]] = SimpleQueue()
 
     def report(self, verdicts: list[Reason | None]) -> None:
-        """Records are about to count as settled: why each is a dead letter, None for others.
+        """Takes why each of these records became a dead letter, None for others.
 
-        Before, and not after: a probe is over when none of its records is in flight.
+        Called before they count as settled: a probe is over when none of its records is in flight.
         """
         self._reports.put(verdicts)
 

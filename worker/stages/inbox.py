@@ -22,7 +22,7 @@ class Inboxes:
 
 
 def next_of(inbox: SimpleQueue[T], timeout: float | None) -> T | None:
-    """The next message; None when there is none within `timeout` seconds; None waits for ever."""
+    """The next message; None if none comes in `timeout` seconds. A timeout of None has no limit."""
     try:
         return inbox.get(timeout=timeout) if timeout != 0 else inbox.get_nowait()
     except Empty:

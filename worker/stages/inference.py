@@ -1,11 +1,10 @@
-"""Micro-batches to outcomes, without knowing what the model is.
+"""Micro-batches to outcomes, by any object that keeps the `Classifier` protocol.
 
-Knows no torch: it drives anything that keeps the `Classifier` protocol. Owned by the classify
-thread.
+Imports no torch. Owned by the classify thread.
 
 A batch that fails is halved until the one record that breaks it is alone, in at most
-2·log2(batch) + 2 calls. Only if a known-good text passes right after is that record to blame;
-otherwise the device itself is gone, and dead-lettering would empty the topic.
+2·log2(batch) + 2 calls. That record is rejected only if a known-good text passes right after;
+otherwise the device itself has failed, and dead-lettering would empty the topic.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
 OOM_PAUSES = (0.1, 0.5, 2.0)
 """Seconds between attempts with a single text for which there was no memory: another program on
-the device may give some back."""
+the device may release some."""
 
 CANARY = "i feel fine today"
 """A text that any text classifier labels."""
@@ -75,7 +74,7 @@ class Inference:
         self._guard = guard or nullcontext()
         self._canary = [classifier.tokenize([CANARY])[0][0]]
         self.ran_out = False
-        """Whether the last batch that was finished found too little memory."""
+        """Whether the model ran out of memory in the last batch that was finished."""
 
     def launch(self, staged: Staged) -> Launched:
         """Starts a staged batch."""
@@ -121,12 +120,12 @@ class Inference:
         outcomes, failed = self._attempt(first)
         if failed or out_of_memory or len(second) == 1:
             return [*outcomes, *self._attempt(second)[0]]
-        # The record that breaks the batch must be in the second half: running that whole would
-        # tell nothing. A text is still blamed only after it failed alone.
+        # The record that breaks the batch must be in the second half: running that half whole would
+        # show nothing new. A text is still rejected only after it failed alone.
         return [*outcomes, *self._split(second, error)]
 
     def _when_memory_is_free(self, items: tuple[Encoded, ...], error: Exception) -> list[Outcome]:
-        """One text that found no memory: not its own fault, since it fitted at the warm-up."""
+        """Retries one text that ran out of memory: not its own fault, as it fitted at warm-up."""
         for pause in OOM_PAUSES:
             time.sleep(pause)
             try:
@@ -169,10 +168,10 @@ class Inference:
         return outcomes
 
     def _require_health(self, error: Exception) -> None:
-        """Proves that the model still works.
+        """Checks with a known-good text that the model still works.
 
         Raises:
-            Fatal: It does not.
+            Fatal: The model fails for that text, too.
         """
         try:
             healthy = bool(np.isfinite(self._run(self._canary)).all())
@@ -183,7 +182,7 @@ class Inference:
                 f"{type(canary_error).__name__}: {_one_line(canary_error)}"
             ) from error
         if not healthy:
-            raise Fatal("the model's scores are not finite, for a known-good text either")
+            raise Fatal("the model's scores are not finite, not even for a known-good text")
 
     def _run(self, rows: Sequence[Sequence[int]]) -> np.ndarray:
         classifier = self._classifier

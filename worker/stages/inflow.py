@@ -54,5 +54,5 @@ class Inflow:
         return room
 
     def took(self, records: int) -> None:
-        """So many records were read."""
+        """Records were read."""
         self._gate.took(records)

@@ -1,4 +1,4 @@
-"""Records in, offsets back: what one turn of the poll loop does. Owned by the poll thread.
+"""One turn of the poll loop: records read and sent on, offsets committed. Owned by the poll thread.
 
 At the limit of what may be in flight the partitions are paused and polling goes on, so that a slow
 model never costs the group membership.
@@ -71,7 +71,7 @@ class RecordSource(Protocol):
         """Offset of the next record under the lease; None while it is not known."""
 
     def commit(self, offsets: dict[Lease, int]) -> bool:
-        """Starts a commit and returns at once; false while there can be none."""
+        """Starts a commit and returns at once; returns false while none can be started."""
 
     def commit_now(self, offsets: dict[Lease, int], *, timeout: float) -> None:
         """Commits and waits up to `timeout` seconds.
@@ -81,7 +81,7 @@ class RecordSource(Protocol):
         """
 
     def rebuild(self, reason: str) -> None:
-        """Replaces the client by a new one; what is in flight is read again.
+        """Replaces the consumer by a new one; what is in flight is read again.
 
         Raises:
             Transient: No broker answers.
@@ -91,11 +91,11 @@ class RecordSource(Protocol):
         """Goes back to what the group has committed; what is in flight is void, and read again."""
 
     def close(self, *, timeout: float, leave: bool) -> None:
-        """Closes within about `timeout` seconds; `leave`: gives the partitions up at once."""
+        """Closes within about `timeout` seconds; with `leave`, gives its partitions up at once."""
 
 
 class Reports:
-    """What the other threads have sent to this one.
+    """Takes in what the other threads send to the poll thread.
 
     Args:
         inbox: Where they send it.
@@ -109,12 +109,12 @@ class Reports:
         self.writable = False
         """Whether there is a producer."""
         self.drained = False
-        """Whether all is settled that was read before a drain."""
+        """Whether everything that was read before a drain is settled."""
         self._rewind = False
         self._moved = False
 
     def take(self, timeout: float = 0.0) -> None:
-        """Takes in what has come, waiting up to `timeout` seconds for the first."""
+        """Takes in the messages that have come; waits up to `timeout` seconds for the first."""
         message = next_of(self._inbox, timeout)
         while message is not None:
             match message:
@@ -146,7 +146,7 @@ class Reports:
 
 
 class Intake:
-    """Polls, hands on, commits and measures, in turns.
+    """Polls, dispatches, commits and measures, in turns.
 
     Args:
         reports: What the other threads have sent.
@@ -267,7 +267,7 @@ class Intake:
             self._dispatch.ended(ended)
 
     def _rebuild(self, source: RecordSource) -> None:
-        self._lag.held_back()  # not again at once, should no broker answer
+        self._lag.held_back()  # no new attempt at once if no broker answers
         try:
             source.rebuild("records wait and none comes")
         except Transient as error:
@@ -283,7 +283,7 @@ class _Interval:
         self._next = float("-inf")
 
     def due(self, *, also: bool = False) -> bool:
-        """Whether the interval is over, or it is due for another reason; it begins anew then."""
+        """Whether the interval is over, or `also` is true; a new interval begins then."""
         now = self._clock()
         if now < self._next and not also:
             return False

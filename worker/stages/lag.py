@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from worker.stages.accounts import Account, Accounts
 
 STALL_SECONDS = 60.0
-"""Without a record for so long, though the partitions have some and nothing holds them back, the
-consumer is replaced: kafka-python can leave a fetch pending for ever. Longer than a consumer
-waits for a predecessor's open transaction."""
+"""Seconds without a record, though the partitions have some and reading is not paused, after which
+the consumer is replaced: kafka-python can leave a fetch pending for ever. Longer than a consumer
+waits for its predecessor's open transaction."""
 
 
 class Positions(Protocol):
@@ -41,7 +41,7 @@ class Lag:
 
     Args:
         accounts: What is in flight and settled.
-        metrics: Gets the gauges.
+        metrics: Shows them.
         clock: Monotonic seconds.
         wall: Unix time in seconds.
     """
@@ -60,12 +60,12 @@ class Lag:
         self._wall = wall
         self._ends: EndOffsets | None = None
         self._waits: dict[Lease, _Wait] = {}
-        # Kept beyond a lease: a partition that stalls, is lost and comes back has stalled since.
+        # Kept beyond a lease: a partition that stalled, was lost and came back is still stalled.
         self._progressed: dict[int, float] = {}
         self._held_back = float("-inf")
 
     def end_offsets(self, ends: EndOffsets) -> None:
-        """The cluster said where each partition ends."""
+        """The cluster answered where each partition ends."""
         self._ends = ends
 
     def follow(self, *, held: Iterable[Lease], ended: Iterable[Lease]) -> None:
@@ -90,11 +90,11 @@ class Lag:
         self._progressed[lease.partition] = self._wall()
 
     def held_back(self) -> None:
-        """Reading is paused, or has just begun anew: that no record comes is no stall."""
+        """Reading is paused, or has just begun anew: it is no stall if no record comes."""
         self._held_back = self._clock()
 
     def measure(self, source: Positions) -> bool:
-        """Updates the gauges; whether records wait somewhere and none has come for too long."""
+        """Updates the gauges; returns whether records wait but none has come for too long."""
         now = self._clock()
         # While the broker is away nobody knows whether something waits.
         asked = self._ends.at if self._ends else 0.0
@@ -120,11 +120,11 @@ class Lag:
         """Records between what is settled and the end, as far as it is known."""
         position = account.reached or source.position(lease)
         if position is None:
-            return 1  # at least: nobody knows yet where it begins
+            return 1  # at least: the position is not known yet
         end = self._ends.offsets.get(lease.partition) if self._ends else None
         if end is None or (account.in_flight and not account.reached):
             return 0
-        lag = max(account.in_flight, end - position)  # the end is of some seconds ago
+        lag = max(account.in_flight, end - position)  # the end is some seconds old
         seconds = self._age(account, self._waits[lease], lag, now)
         self._metrics.partition_lag(lease.partition, records=lag, seconds=seconds)
         return lag

@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from worker.watchdog import Watchdog
 
 WAIT_SECONDS = 0.1
-"""Longest wait for a producer between two looks at whether the worker stops."""
+"""Longest wait for a producer before looking again whether the worker stops."""
 
 
 class PollStage:
-    """Joins the group when outputs can be written, turns, and leaves when all is settled.
+    """Joins the group when outputs can be written, runs turns, and leaves when all is settled.
 
     Args:
         intake: What a turn does.
         make_source: Makes the consumer, on this thread; raises `Transient` while no broker answers.
-        assemble: Takes the drain.
+        assemble: Takes the `Drain`.
         shutdown: Says when to stop.
-        health: Shown that the loop turns and that records move.
+        health: Gets the times of the last turn and of the last progress.
         watchdog: Guards the turns, and counts the model's calls.
     """
 
@@ -51,13 +51,13 @@ class PollStage:
         self._model_calls = 0
 
     def run(self) -> None:
-        """Until a drain is over, or an abort.
+        """Runs until a drain is over, or an abort.
 
         Raises:
             Fatal: The source cannot be read any more.
-            Transient: The last commit was not taken.
+            Transient: The broker did not take the last commit.
         """
-        # The producer stands before the group is joined: a worker that cannot write holds no
+        # There is a producer before the group is joined: a worker that cannot write holds no
         # partitions.
         reports, shutdown = self._intake.reports, self._shutdown
         while not (reports.writable or shutdown.stopping):
@@ -80,7 +80,7 @@ class PollStage:
             source.close(timeout=shutdown.left() if shutdown.stopping else 1.0, leave=drained)
 
     def _new_source(self) -> RecordSource:
-        self._health.loop_turned = time.monotonic()  # a broker that is away hangs nothing
+        self._health.loop_turned = time.monotonic()  # waiting for a broker is no hang
         return self._make_source()
 
     def _turn(self, source: RecordSource, *, reading: bool) -> None:

@@ -1,8 +1,8 @@
 """The publish thread: outcomes to acknowledged outputs.
 
-`Publisher` holds one ledger per lease: outputs leave in their partition's order, and what the
-broker acknowledged without a gap goes back to the poll thread as progress, which alone may be
-committed. `PublishStage` feeds it from its inbox and owns the sink.
+`Publisher` holds one ledger per lease: outputs are sent in their partition's order, and how far the
+broker has acknowledged them without a gap is sent to the poll thread as `Progress`; nothing beyond
+it may be committed. `PublishStage` feeds the publisher from its inbox and owns the sink.
 """
 
 from __future__ import annotations
@@ -39,30 +39,30 @@ if TYPE_CHECKING:
     from worker.stages.shutdown import Shutdown
 
 ACK_POLL = 0.002
-"""Seconds between looks at unacknowledged outputs: adds half of it to the latency."""
+"""Seconds between looks for acknowledgements: half of it is added to the latency."""
 
 
 class OutputSink(Protocol):
-    """Sends outputs and says which of them are safe.
+    """Sends outputs and returns those that are safe: acknowledged, or committed by a transaction.
 
-    Every method may raise `Fatal` where nothing can be written, and `Transient` where the process
-    stops while the broker is away.
+    Every method may raise `Fatal` if nothing can be written, and `Transient` if the process stops
+    while the broker is away.
     """
 
     def __len__(self) -> int:
         """How many outputs, and offsets, are not safe yet."""
 
     def send(self, output: Output) -> None:
-        """Takes an output. Those of a partition come in their order."""
+        """Takes an output. Outputs of a partition come in its order."""
 
     def forget(self, leases: AbstractSet[Lease]) -> None:
         """Leases ended: another owner reads again what is not committed."""
 
     def take_acknowledged(self, *, following: int) -> list[Output]:
-        """Outputs that are safe since the last call, in the order they were sent.
+        """Outputs that became safe since the last call, in the order they were sent.
 
         Args:
-            following: Records under way whose outputs will follow.
+            following: Records in flight whose outputs are not sent yet.
         """
 
     def close(self, *, timeout: float) -> None:
@@ -74,7 +74,7 @@ class OffsetSink(OutputSink, Protocol):
     """A sink that commits offsets together with its outputs."""
 
     def commit_positions(self, positions: Mapping[Lease, int]) -> None:
-        """Takes offsets to commit past which there are no records."""
+        """Takes offsets to commit that no output carries."""
 
 
 class Publisher:
@@ -82,9 +82,9 @@ class Publisher:
 
     Args:
         encoder: Makes outputs.
-        metrics: Counts settled records.
+        metrics: Counts acknowledged outputs.
         report: Takes progress.
-        judged: Takes why each settled record is a dead letter, None for others; before progress.
+        judged: Takes why each settled record is a dead letter, None for others; before `report`.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class Publisher:
         self._outcomes = {at: o for at, o in self._outcomes.items() if at[0] not in gone}
 
     def publish(self, outcomes: Iterable[Outcome], sink: OutputSink) -> None:
-        """Sends what has its turn; keeps the rest until the records before it are done."""
+        """Sends the outcomes whose turn has come; keeps the others until those before are done."""
         touched: dict[Lease, Ledger[Outcome]] = {}
         for outcome in outcomes:
             record = record_of(outcome)
@@ -157,7 +157,7 @@ class Publisher:
                 )
 
     def replace(self, output: Output, refusal: Refusal) -> Output:
-        """What takes the place of an output that the broker refused when it was alone.
+        """The output to send instead of one that the broker refuses.
 
         Raises:
             Fatal: The broker refuses the cut dead letter, too.
@@ -191,7 +191,7 @@ class PublishStage:
         inbox: Accepted records, outcomes, ended leases, positions, and the barrier.
         publisher: Puts outcomes in order.
         make_sink: Makes the sink, on this thread; raises `Transient` while no broker answers.
-        poll: Takes word that outputs can be written, and at the end that all are settled.
+        poll: Takes `Writable` at the start, and `Drained` at the end.
         shutdown: Says when to stop.
         metrics: Counts the time of this stage.
     """
@@ -214,7 +214,7 @@ class PublishStage:
         self._metrics = metrics
 
     def run(self) -> None:
-        """Until everything before the barrier is settled, or an abort.
+        """Runs until everything before the barrier is settled, or an abort.
 
         Raises:
             Fatal: Nothing can be written any more.
@@ -235,7 +235,7 @@ class PublishStage:
         barrier = False
         while not (barrier and len(sink) == 0):
             message = next_of(self._inbox, ACK_POLL if len(sink) else None)
-            # All that is there first: a transaction takes as long for one output as for many.
+            # Takes every message first: a transaction takes as long for one output as for many.
             while message is not None:
                 match message:
                     case Abort():

@@ -18,8 +18,8 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 HAND_BACK_SHARE = 0.6
-"""Share of the drain deadline for which records that were read are still labelled. What is left
-then is handed back: uncommitted, unpublished, and read again by the next owner."""
+"""Share of the drain deadline for which records that were read are still labelled. Those left after
+it are handed back: not published, not committed, and read again by the next owner."""
 CLOSE_SHARE = 0.15
 """Share of the drain deadline kept for the last commit and for leaving the group."""
 RETRY_SECONDS = 1.0
@@ -27,7 +27,7 @@ RETRY_SECONDS = 1.0
 
 
 class Shutdown:
-    """The wish to stop: by a drain within its deadline, or at once. Any thread.
+    """Whether to stop, by a drain within its deadline or at once. Any thread.
 
     Args:
         deadline: Seconds that a drain may take.
@@ -62,7 +62,7 @@ class Shutdown:
 
     @property
     def hand_back_at(self) -> float:
-        """Monotonic seconds at which a drain gives back what is not labelled yet."""
+        """Monotonic seconds at which a drain hands back what is not labelled yet."""
         return self._began + HAND_BACK_SHARE * self.deadline
 
     def left(self) -> float:
@@ -71,11 +71,11 @@ class Shutdown:
         return max(CLOSE_SHARE * self.deadline, (1 - CLOSE_SHARE) * self.deadline - spent)
 
     def wait(self, seconds: float) -> None:
-        """Returns after so many seconds, or as soon as the worker stops."""
+        """Returns after `seconds`, or as soon as the worker stops."""
         self._stopping.wait(seconds)
 
     def reached(self, make: Callable[[], T]) -> T | None:
-        """What `make` makes, as soon as the broker answers; None when the worker stops first."""
+        """What `make` returns, as soon as the broker answers; None if the worker stops first."""
         while not self.stopping:
             try:
                 return make()

@@ -28,7 +28,7 @@ class Cluster(Protocol):
     """What answers about the cluster."""
 
     def look(self) -> dict[int, int]:
-        """Looks once at all that is watched; returns where the input's partitions end.
+        """Looks once at everything that is watched; returns where the input's partitions end.
 
         Raises:
             Transient: No broker answers.
@@ -40,7 +40,7 @@ class WatchStage:
     """Looks at the cluster again and again, and ends the worker when it stays away.
 
     Args:
-        cluster: Answers.
+        cluster: Answers about the cluster.
         device_memory: Gives bytes of device memory by kind. Safe beside the model.
         poll: Takes the end offsets.
         outage_limit: Seconds without an answer after which the worker ends.
@@ -68,7 +68,7 @@ class WatchStage:
         self._health = health
 
     def run(self) -> None:
-        """Until the worker stops.
+        """Runs until the worker stops.
 
         Raises:
             Fatal: A topic is gone, or no broker has answered for too long.

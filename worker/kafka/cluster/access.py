@@ -1,4 +1,4 @@
-"""Which permissions a worker lacks, as far as brokers say without anything being changed."""
+"""Which permissions a worker lacks, as far as brokers report them without any change to them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from kafka import KafkaAdminClient
 
 COORDINATOR_PATIENCE = 10.0
-"""Seconds for a coordinator: the first group of a new cluster waits for the topic of all groups'
-offsets, which takes 1 s on a quiet machine."""
+"""Seconds for a coordinator: the first group of a new cluster waits until the brokers have created
+`__consumer_offsets`, which takes 1 s on a quiet machine."""
 
 _NOT_YET = (
     kafka.errors.CoordinatorNotAvailableError,
@@ -25,13 +25,13 @@ _NOT_YET = (
 
 
 def allows(described: dict[str, Any], operation: str) -> bool:
-    """Whether a topic's or a group's description grants this operation, or says nothing of it."""
+    """Whether a topic's or a group's description grants an operation; true if it does not say."""
     granted = described.get("authorized_operations")
     return granted is None or operation.upper() in granted
 
 
 def reads_group(admin: KafkaAdminClient, group_id: str) -> bool:
-    """Whether this client may join the group and commit, or brokers do not say.
+    """Whether this client may join the group and commit; true if the brokers do not say.
 
     Raises:
         kafka.errors.KafkaError: The cluster does not answer.
@@ -41,9 +41,9 @@ def reads_group(admin: KafkaAdminClient, group_id: str) -> bool:
 
 
 def sees_transactions(admin: KafkaAdminClient, transactional_id: str) -> bool:
-    """Whether this client may look at its transactions.
+    """Whether this client may describe its transactions.
 
-    Whether it may write them is not to be known without ending those of a replica that runs.
+    Whether it may write them cannot be known without ending those of a replica that runs.
 
     Raises:
         kafka.errors.KafkaError: The cluster does not answer.
@@ -58,7 +58,7 @@ def sees_transactions(admin: KafkaAdminClient, transactional_id: str) -> bool:
 
 
 def _of_coordinator(ask: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
-    """The coordinator's answer: None if it is forbidden, empty while there is no coordinator."""
+    """A coordinator's answer: None if asking is forbidden, empty if there is no coordinator yet."""
     end = time.monotonic() + COORDINATOR_PATIENCE
     while True:
         try:

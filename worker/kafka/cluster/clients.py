@@ -31,7 +31,7 @@ class Connection:
 
     @property
     def servers(self) -> list[str]:
-        """The brokers to begin with, as `host:port`."""
+        """The bootstrap brokers, as `host:port`."""
         return [server.strip() for server in self.bootstrap_servers.split(",") if server.strip()]
 
     def common(self) -> dict[str, Any]:
@@ -51,7 +51,7 @@ class Connection:
         """An admin client: the first of a worker's clients.
 
         Raises:
-            Refused: A broker turns this client away for good.
+            Refused: A broker refuses this client for good.
             Transient: No broker answers.
         """
         self.examine()  # first: the client would try a wrong password for ten seconds
@@ -61,11 +61,11 @@ class Connection:
         """A consumer.
 
         Args:
-            examine: Find out why, where no broker answers; that takes seconds for each of them.
+            examine: If no broker answers, find out why; that takes seconds for each broker.
             options: The client's.
 
         Raises:
-            Refused: A broker turns this client away for good.
+            Refused: A broker refuses this client for good.
             Transient: No broker answers.
         """
         return _reach(KafkaConsumer, self, examine=examine, **options)
@@ -74,7 +74,7 @@ class Connection:
         """A producer.
 
         Raises:
-            Refused: A broker turns this client away for good.
+            Refused: A broker refuses this client for good.
             Transient: No broker answers.
         """
         return _reach(KafkaProducer, self, **options)
@@ -95,17 +95,17 @@ class Connection:
         """A line for each broker that cannot be asked whether it serves this client.
 
         Raises:
-            Refused: A broker turns this client away for good.
+            Refused: A broker refuses this client for good.
         """
         return examine(servers=self.servers, client_id=self.client_id, security=self.security)
 
 
 class _Admin(KafkaAdminClient):  # type: ignore[misc]
     def _describe_groups_request(self, group_ids: list[str]) -> DescribeGroupsRequest:
-        """As the client's own, but for its version.
+        """Like the client's own, but of version 5 at most.
 
-        Above version 5 a group that nobody has joined yet is an error, without the permissions
-        that a worker would have in it.
+        Later versions answer with an error for a group that nobody has joined yet, without the
+        permissions that a worker would have in it.
         """
         return DescribeGroupsRequest(
             groups=list(group_ids), include_authorized_operations=True, max_version=5
@@ -113,10 +113,10 @@ class _Admin(KafkaAdminClient):  # type: ignore[misc]
 
 
 def _client(**options: Any) -> KafkaNetClient:
-    """The client's own network layer, with its promise about topics kept.
+    """The client's own network layer, with `allow_auto_create_topics` in force.
 
-    kafka-python 3.0.12 drops `allow_auto_create_topics` on the way to its metadata requests:
-    a consumer would bring a deleted topic back to life, with one partition and in silence.
+    kafka-python 3.0.12 drops this option on the way to its metadata requests: a consumer would
+    silently create a deleted topic again, with one partition.
     """
     client = KafkaNetClient(**options)
     client.cluster.config["allow_auto_create_topics"] = False

@@ -1,4 +1,4 @@
-"""An admin client that is asked again and again, and reconnects when it has to."""
+"""Questions to the cluster through an admin client, which reconnects when it has to."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Desk:
             self._admin = None
 
     def end_offsets(self, topic: str, partitions: int) -> dict[int, int]:
-        """End of what a `read_committed` reader may read, per partition.
+        """Offset up to which a `read_committed` reader may read, per partition.
 
         Raises:
             Transient: No broker answers.
@@ -66,7 +66,7 @@ class Desk:
         return self._offsets(topic, partitions, OffsetSpec.LATEST)
 
     def start_offsets(self, topic: str, partitions: int) -> dict[int, int]:
-        """Offset of the first record that retention has left, per partition.
+        """Offset of the first record that retention has not deleted, per partition.
 
         Raises:
             Transient: No broker answers.

@@ -1,8 +1,8 @@
-"""Why brokers that listen turn this client away: found by asking them, one step at a time.
+"""Why brokers that listen refuse this client: found by asking them, one step at a time.
 
 kafka-python drops what a broker says right before it closes the connection, so a wrong password,
 an unknown authority and an absent broker look alike: "unable to bootstrap". Here the same steps
-(TCP, TLS, SASL, a first question) are taken one after another over a blocking socket, with the
+(TCP, TLS, SASL, a first request) are taken one after another over a blocking socket, with the
 client's own encoders and SASL mechanisms, and the step that fails is the cause.
 """
 
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from worker.kafka.cluster.security import Security
 
 ATTEMPTS = 3
-"""A connection that just closes may be a broker that stops: only when it happens so often, a
-moment apart, it is the broker's answer."""
+"""A connection that just closes may be a broker that stops: only if that happens so often, a moment
+apart, is it the broker's answer."""
 PAUSE = 0.5
 
 _HOST_MISMATCH = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
@@ -46,10 +46,10 @@ _OUT_OF_DATE = (9, 10)  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXP
 
 
 def examine(*, servers: list[str], client_id: str, security: Security) -> list[str]:
-    """Asks brokers whether they serve this client, and those that they name for the cluster.
+    """Asks the bootstrap brokers, and the brokers that they name, whether they serve this client.
 
     Args:
-        servers: `host:port` of the brokers to begin with.
+        servers: `host:port` of the bootstrap brokers.
         client_id: This replica's name in the brokers' logs.
         security: How to talk to them.
 
@@ -57,7 +57,7 @@ def examine(*, servers: list[str], client_id: str, security: Security) -> list[s
         A line for each of `servers` that could not be asked: it is away, or still starting.
 
     Raises:
-        Refused: A broker turns this client away for good; or a file cannot be used.
+        Refused: A broker refuses this client for good, or a file cannot be used.
     """
     security.check()
     causes, away, named = [], [], set()
@@ -78,7 +78,7 @@ def examine(*, servers: list[str], client_id: str, security: Security) -> list[s
 
 
 class _Broker:
-    """One address, and what can be found out about it."""
+    """One broker's address, and what can be found out about the broker."""
 
     def __init__(self, host: str, port: int, client_id: str, security: Security) -> None:
         self._address = (host, port)
@@ -87,11 +87,11 @@ class _Broker:
         self._security = security
 
     def others(self) -> set[tuple[str, int]]:
-        """The cluster's addresses, as a broker that serves this client names them.
+        """The addresses of the cluster's brokers, as this broker names them.
 
         Raises:
-            Refused: It turns this client away.
-            Away: It cannot be asked.
+            Refused: The broker refuses this client.
+            Away: The broker cannot be asked.
         """
         for attempt in range(ATTEMPTS):
             time.sleep(PAUSE if attempt else 0)
@@ -116,7 +116,7 @@ class _Broker:
                 except Closed:
                     self._wants_sasl()
                     raise
-        except ssl.SSLError as error:  # TLS 1.3 reports only now what is wrong with the client
+        except ssl.SSLError as error:  # in TLS 1.3 the broker refuses a client only now
             self._turned_away(error)
             raise Closed from error
         return {(broker.host, broker.port) for broker in answer.brokers}
@@ -224,7 +224,7 @@ class _Broker:
         )
 
     def _turned_away(self, error: OSError) -> None:
-        """Raises the cause if the broker sent an alert."""
+        """Raises `Refused` with the cause if the broker sent a TLS alert."""
         if "ALERT" not in (getattr(error, "reason", None) or ""):
             return
         cause = reason_of(error)
@@ -242,7 +242,7 @@ class _Broker:
         ) from error
 
     def _wants_sasl(self) -> None:
-        """Raises the cause if a broker that asks for SASL was asked without."""
+        """Raises `Refused` if the broker requires SASL and the settings have none."""
         if self._security.uses_sasl:
             return
         with self._linked() as link, contextlib.suppress(Closed):

@@ -1,8 +1,8 @@
-"""Looks for transactions that hang, and names who left them. Owned by the watch thread.
+"""Finds transactions that hang, and names the producer of each. Owned by the watch thread.
 
-A `read_committed` reader gets no further than the last stable offset, which stands at the first
-open transaction. Kafka itself can lose a transaction's end when brokers crash; then that offset
-never moves again.
+A `read_committed` reader gets no further than the last stable offset, which stays at the first open
+transaction. Kafka itself can lose a transaction's end when brokers crash; then that offset never
+moves again.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 LOOK_SECONDS = 10.0
-"""Pause between looks, or half the time that is allowed: two requests for each topic."""
+"""Pause between looks, or half of `after` if that is shorter: two requests for each topic."""
 LONGEST_STEP = 60.0
-"""Most seconds that count between two answers: while no broker answers no transaction can end."""
+"""Most seconds that are counted between two answers: while no broker answers, no transaction can
+end."""
 
 
 class TopicPart(NamedTuple):
@@ -50,7 +51,8 @@ class Hanging:
     """Follows partitions' last stable offsets. Pure: time is an argument.
 
     Args:
-        after: Seconds without a move, though records follow, after which a transaction hangs.
+        after: Seconds for which the offset may stand still, though records follow it; after them
+            a transaction hangs.
     """
 
     def __init__(self, *, after: float) -> None:
@@ -77,12 +79,12 @@ class Hanging:
 
 
 class TransactionWatch:
-    """Reports partitions whose `read_committed` readers wait for a transaction that never ends.
+    """Logs and counts partitions whose `read_committed` readers wait for a transaction that hangs.
 
     Args:
         desk: Asks the cluster.
         after: Seconds after which an open transaction hangs.
-        on_change: Called with the number of partitions in which one hangs.
+        on_change: Called after each look with the number of partitions in which one hangs.
     """
 
     def __init__(self, *, desk: TopicDesk, after: float, on_change: Callable[[int], None]) -> None:
@@ -131,7 +133,7 @@ class TransactionWatch:
             # In this order: what is written between the two questions is no open transaction.
             end, stable = ask("read_uncommitted"), ask("read_committed")
         except kafka.errors.AuthorizationError:
-            return {}  # of an output: it can be written all the same
+            return {}  # an output topic: it can be written all the same
         return {
             TopicPart(topic, at.partition): Ends(stable[at].offset, end[at].offset)
             for at in wanted

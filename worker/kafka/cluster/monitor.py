@@ -1,4 +1,4 @@
-"""What is looked at in the cluster while records flow. Owned by the watch thread."""
+"""What the worker watches in the cluster while records flow. Owned by the watch thread."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from worker.kafka.cluster.topics import TopicDesk, Topics
 
 
-class ClusterMonitor:
-    """Topics that were deleted or have grown, transactions that hang, and end offsets.
+class ClusterWatch:
+    """Watches for deleted topics, added partitions, transactions that hang, and end offsets.
 
     Args:
         desk: Asks the cluster.
         topics: As they were found at the start.
         transactions: Looks for those that hang.
-        on_partitions: Called with how many partitions the input topic has.
+        on_partitions: Called with the number of partitions of the input topic.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
-"""Is anything listening where the brokers should be? Answered in seconds, for `check`.
+"""Whether anything listens at the brokers' addresses: found out in seconds, for `check`.
 
 The client retries for ten seconds before it gives up, and then every broker is asked why. That is
-right for a broker that is slow; TCP alone shows one that is not there.
+right for a broker that is slow; for one that is absent, a TCP connection is enough to find out.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ PATIENCE = 3.0
 def unreachable(servers: list[str], *, patience: float = PATIENCE) -> list[str]:
     """A line for each address if none accepts a connection; empty if one does.
 
-    Whoever accepts is alive, however slow its answers are. All addresses are tried at once.
+    A broker that accepts is alive, however slow its answers are. All addresses are tried at once.
 
     Args:
-        servers: `host:port` of the brokers to begin with.
+        servers: `host:port` of the bootstrap brokers.
         patience: Seconds for all of them together.
     """
     addresses = [(host, port) for host, port, _ in collect_hosts(servers, randomize=False)]
@@ -50,6 +50,6 @@ def _connect(
     failure = None
     try:
         socket.create_connection((host, port), patience).close()
-    except (OSError, UnicodeError) as error:  # no name can be such a host's
+    except (OSError, UnicodeError) as error:  # not a possible host name
         failure = getattr(error, "strerror", None) or str(error)
     found.put((f"{host}:{port}", failure))

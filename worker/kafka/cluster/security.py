@@ -1,4 +1,4 @@
-"""How this worker proves who it is, and which brokers it believes."""
+"""How this worker authenticates itself, and which brokers it trusts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _TOKEN = re.compile(r"[\x21-\x7e]+")
-"""What a bearer token may be: anything else would end it early on the wire."""
+"""Characters of a bearer token: any other would end it early on the wire."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +43,7 @@ class Security:
 
     @property
     def who(self) -> str:
-        """For whom an ACL has to be."""
+        """The principal for whom an ACL has to be added."""
         if self.uses_sasl:
             return f"user {self.username}" if self.username else "the subject of the token"
         return "the subject of this client's certificate" if self.cert_file else "User:ANONYMOUS"
@@ -51,8 +51,8 @@ class Security:
     def options(self) -> dict[str, Any]:
         """Options of every client.
 
-        Files and not a context of ours: the client then reads a renewed certificate, or token,
-        when it connects again.
+        They name files rather than hold a context of ours: so the client reads a renewed
+        certificate, or token, when it connects again.
         """
         options: dict[str, Any] = {"security_protocol": self.protocol}
         if self.uses_tls:
@@ -81,7 +81,7 @@ class Security:
         }
 
     def context(self) -> ssl.SSLContext:
-        """The same TLS that the client makes of `options`.
+        """The same TLS context that the client makes of `options`.
 
         Raises:
             Refused: A file is no PEM, the key is not the certificate's, or its password is wrong.
@@ -108,10 +108,10 @@ class Security:
         return context
 
     def check(self) -> None:
-        """Loads what the files hold.
+        """Loads the files.
 
         Raises:
-            Refused: One cannot be used.
+            Refused: A file cannot be used.
         """
         if self.uses_tls:
             self.context()
@@ -134,7 +134,7 @@ class Security:
         return f"{pair} cannot be loaded as PEM: {_reason(error)}"
 
     def _broken_certificate(self) -> str | None:
-        # Asked apart: OpenSSL gives no reason for the pair, whichever of the two it is.
+        # Loaded alone: for the pair, OpenSSL does not say which of the two is broken.
         try:
             ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(self.cert_file)
         except OSError as error:
@@ -143,14 +143,14 @@ class Security:
 
 
 class TokenFile(AbstractTokenProvider):  # type: ignore[misc]
-    """An OAuth bearer token in a file that somebody else keeps fresh: read at each connection."""
+    """An OAuth bearer token in a file that somebody else renews: read at each connection."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
         self._path = path
 
     def token(self) -> str:
-        """The token of now.
+        """The current token.
 
         Raises:
             Refused: The file cannot be read, is empty or holds something else.

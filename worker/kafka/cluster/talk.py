@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from kafka.protocol.broker_version_data import BrokerVersionData
 
 PATIENCE = 5.0
-"""Seconds for one answer. A broker that takes longer is away, which is no cause to end."""
+"""Seconds for one answer. A broker that takes longer counts as away, which is no reason to end."""
 
 
 class Closed(Exception):
-    """The broker closed the connection without a word, or answered nonsense."""
+    """The broker closed the connection without an answer, or sent something that is none."""
 
 
 class Away(Exception):
@@ -37,7 +37,7 @@ class Talk:
         """The answer.
 
         Raises:
-            Closed: The connection ended first, or what came is no answer.
+            Closed: The connection ended first, or the broker sent something that is no answer.
             Away: Nothing came in time.
             ssl.SSLError: The broker sent an alert.
         """
@@ -63,19 +63,19 @@ class Talk:
 
 
 def connected(address: tuple[str, int]) -> socket.socket:
-    """A connection.
+    """A TCP connection to the address.
 
     Raises:
-        Away: There is none.
+        Away: There is no connection in time.
     """
     try:
         return socket.create_connection(address, PATIENCE)
-    except (OSError, UnicodeError) as error:  # no name can be such a host's
+    except (OSError, UnicodeError) as error:  # not a possible host name
         raise Away(getattr(error, "strerror", None) or str(error)) from error
 
 
 def answers_plainly(address: tuple[str, int], client_id: str) -> bool:
-    """Whether there is a broker that does not use TLS."""
+    """Whether a broker at the address answers without TLS."""
     with contextlib.suppress(Closed, Away), connected(address) as sock:
         Talk(sock, client_id).ask(ApiVersionsRequest(version=0))
         return True
@@ -83,8 +83,8 @@ def answers_plainly(address: tuple[str, int], client_id: str) -> bool:
 
 
 def answers_tls(address: tuple[str, int]) -> bool:
-    """Whether TLS is spoken there."""
-    # Nothing is said over this connection: whom it reaches does not matter.
+    """Whether a server at the address uses TLS."""
+    # Nothing is sent over this connection: whom it reaches does not matter.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:

@@ -1,6 +1,6 @@
-"""The topics before and while records flow: checked, watched, never made.
+"""The topics, checked at start and watched while records flow; never created.
 
-Everything here goes through an admin client, which alone can ask for a topic without making it.
+Everything here uses an admin client: only that can ask for a topic without creating it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _NEEDS = {"input": ("Read",), "output": ("Write",), "dlq": ("Write",)}
 _REDRIVE_NEEDS = {"input": ("Write",), "dlq": ("Read", "Write")}
 _PREVIEW_NEEDS = {"input": (), "dlq": ("Read",)}
 DEFAULT_PARTITIONS = 4
-"""Partitions in the command that the refusal of a missing topic shows."""
+"""Partitions in the command that a refusal gives for a missing topic."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +77,8 @@ class TopicDesk(Desk):
             transactional_id: Needs Write; None without transactions.
 
         Raises:
-            Refused: A topic does not exist or cannot serve, with the command that mends it; or
-                a permission is missing; or a broker turns this client away.
+            Refused: A topic does not exist or cannot be used, with the command that mends it; or
+                a permission is missing; or a broker refuses this client.
             Transient: No broker answers.
         """
         names = {"input": input_topic, "output": output_topic, "dlq": dlq_topic}
@@ -87,17 +87,17 @@ class TopicDesk(Desk):
     def check_redrive(
         self, *, input_topic: str, dlq_topic: str, group: str, preview: bool
     ) -> tuple[Topic, Topic]:
-        """Describes the two topics of a redrive, input and dead letters, and refuses likewise.
+        """Describes the two topics of a redrive and refuses what cannot work.
 
         Args:
             input_topic: Where dead letters are put back.
             dlq_topic: Where they are.
-            group: Name of its group, which is its transactional id too.
+            group: Name of the redrive's group, which is its transactional id too.
             preview: Nothing is to be written.
 
         Raises:
-            Refused: A topic does not exist or cannot serve, with the command that mends it; or
-                a permission is missing; or a broker turns this client away.
+            Refused: A topic does not exist or cannot be used, with the command that mends it; or
+                a permission is missing; or a broker refuses this client.
             Transient: No broker answers.
         """
         names = {"input": input_topic, "dlq": dlq_topic}
@@ -109,7 +109,7 @@ class TopicDesk(Desk):
         """Describes the topics again.
 
         Raises:
-            Fatal: One was deleted, or deleted and made again.
+            Fatal: A topic was deleted, or deleted and created again.
             Refused: A permission was taken away.
             Transient: No broker answers.
         """
@@ -158,7 +158,7 @@ class TopicDesk(Desk):
                 if name not in found
             ]
             raise Refused(
-                f"there is no topic for {', '.join(missing)}; topics are never made by the worker: "
+                f"there is no topic for {', '.join(missing)}; the worker never creates topics: "
                 + " && ".join(commands)
             )
         limits = self._configured(list(names.values()))
@@ -173,7 +173,7 @@ class TopicDesk(Desk):
     def _described(
         self, names: dict[str, str], needs: Mapping[str, tuple[str, ...]]
     ) -> tuple[dict[str, dict[str, Any]], list[str]]:
-        """The topics that there are, and what this client may not do that their roles need."""
+        """The topics that exist, and the permissions for their roles that this client lacks."""
         described = self.ask(lambda admin: admin.describe_topics(list(names.values())))
         roles = {name: role for role, name in names.items()}
         found, lacking = {}, []
@@ -192,7 +192,7 @@ class TopicDesk(Desk):
         return found, lacking
 
     def _configured(self, names: list[str]) -> dict[str, dict[str, str]]:
-        """Limits of each topic; empty where an ACL forbids asking: defaults hold then."""
+        """Limits of each topic; empty if this client may not ask: then the defaults apply."""
         resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
         try:
             answer = self.ask(lambda admin: admin.describe_configs(resources, config_filter="all"))

@@ -1,1 +1,1 @@
-"""Records in and offsets back: the consumer group, and a reader up to an end."""
+"""Reads records and commits offsets: the consumer group, and a reader up to an end."""

@@ -1,4 +1,4 @@
-"""Who gets which partition: cooperative-sticky, with claims that can be out of date."""
+"""Cooperative-sticky assignment that ignores claims that are out of date."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ if TYPE_CHECKING:
 class Assignor(CooperativeStickyAssignor):  # type: ignore[misc]
     """Each member claims what it holds; of two claims to a partition the newer counts.
 
-    kafka-python 3.0.12 goes on claiming what a member has lost (it was frozen past its session
-    timeout, say), and claims carry no generation. Where such a member joins again, the leader
-    takes it for the owner, hands it the partition at once, and has two owners at work: outputs
-    double, and a commit of the one can move the offset back behind the other's. Claims here are
-    of version 2 of the consumer protocol, which names the generation, as Java's are.
+    kafka-python 3.0.12 keeps claiming partitions that a member has lost (it was frozen past its
+    session timeout, say), and its claims carry no generation. When such a member joins again, the
+    leader takes it for the owner and assigns it the partition at once, so that there are two
+    owners: outputs double, and a commit of one can move the offset back behind the other's. Claims
+    here have version 2 of the consumer protocol, which names the generation, as Java's have.
     """
 
     version = 2
 
     def metadata(self, topics: Iterable[str]) -> Any:
-        """What this member sends to the leader: its topics, what it holds, and since when."""
+        """What this member sends to the leader: topics, its partitions, and their generation."""
         claims = super().metadata(topics)
         claims.generation_id = self.generation
         return claims
 
     def assign(self, cluster: Any, members: list[Any]) -> Any:
-        """The leader's decision, on what each member rightly claims."""
+        """The leader's assignment, after it has removed claims that are out of date."""
         holders: dict[tuple[str, int], dict[int, list[int]]] = defaultdict(dict)
         for index, member in enumerate(members):
             for topic, partition in _claims(member.metadata):

@@ -28,7 +28,7 @@ _REBALANCING = (kafka.errors.RebalanceInProgressError, kafka.errors.CommitFailed
 
 
 class Commits:
-    """Commits of one consumer after the other.
+    """Commits by one consumer after another.
 
     Args:
         topic: The input topic.
@@ -41,11 +41,11 @@ class Commits:
         self._pending = False
 
     def forget(self) -> None:
-        """The consumer was replaced: what it has begun is not waited for."""
+        """The consumer was replaced: a commit that it has begun is not waited for."""
         self._pending = False
 
     def start(self, consumer: KafkaConsumer, offsets: Mapping[Lease, int]) -> bool:
-        """Starts a commit and returns at once; false while the one before is under way.
+        """Starts a commit and returns at once; returns false while another one is under way.
 
         Its result goes to `on_commit` during a later poll.
         """
@@ -74,13 +74,13 @@ class Commits:
         left: float,
         poll: Callable[[float], object],
     ) -> bool:
-        """Commits and waits; false where another attempt may succeed.
+        """Commits and waits; returns false if it failed and another attempt may succeed.
 
         Args:
             consumer: Commits.
             offsets: What to commit.
             left: Seconds for this attempt and those that may follow.
-            poll: Takes part in a rebalance, for so many seconds.
+            poll: Polls for the seconds given, to take part in a rebalance.
 
         Raises:
             Transient: The broker did not take it, and there is no time left.

@@ -1,4 +1,4 @@
-"""The consumer group as this worker joins it: what it is called, and how its client is set."""
+"""The consumer group as this worker joins it: its name, and the options of the client."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 FETCH_WAIT_MS = 50
-"""Longest that the broker holds a fetch back: an empty partition's wait delays a hot one.
-At the client's default of 500 ms a third of the throughput is left."""
+"""Longest time that the broker holds a fetch back: waiting for an empty partition delays a busy
+one. At the client's default of 500 ms a third of the throughput is left."""
 REQUEST_MS = 10_000
-"""Longest wait for an answer of the group's coordinator: a revocation's commit holds a poll up."""
+"""Longest wait for the group's coordinator: a revocation's commit delays a poll that long."""
 JOIN_SECONDS = 15.0
-"""Longest time outside the group, or in a rebalance, before the consumer is replaced; 5 s more than
-the session timeout where that is longer, for which a rebalance waits for a dead member. Replacing
-the consumer in a slow one only makes it slower."""
+"""Longest time outside the group, or in a rebalance, before the consumer is replaced; at least 5 s
+more than the session timeout, for which a rebalance waits for a dead member. Replacing the consumer
+in a slow rebalance only makes the rebalance slower."""
 
 ASSIGNORS = {
     "cooperative-sticky": Assignor,
@@ -51,10 +51,10 @@ class Group:
     assignment: str
     """Name of the strategy by which the group shares partitions."""
     session_timeout: float
-    """Without a heartbeat for so long the member counts as dead."""
+    """Time without a heartbeat after which the member counts as dead."""
     heartbeat_interval: float
     max_poll_interval: float
-    """Without a poll for so long the member leaves."""
+    """Time without a poll after which the member leaves."""
     fetch_max_bytes: int
     """Most bytes of one fetch."""
 
@@ -69,10 +69,10 @@ class Group:
             "group_id": self.group_id,
             "group_instance_id": self.instance_id,
             "enable_auto_commit": False,
-            # A position without records is reported to us, not moved in silence: see positions.
+            # A position without a record is reported to us, not silently moved: see positions.
             "auto_offset_reset": "none",
-            # Also without transactions of our own: an upstream's aborted records are no input.
-            # With them: only then a partition's new owner waits for its old one's offsets.
+            # At least once: an upstream producer's aborted records are no input. Exactly once:
+            # only then does a partition's new owner wait for the old one's offsets.
             "isolation_level": "read_committed",
             "partition_assignment_strategy": [ASSIGNORS[self.assignment]],
             "session_timeout_ms": int(self.session_timeout * 1_000),
@@ -86,8 +86,8 @@ class Group:
 
 
 def leave_group(connection: Connection, group: Group, member: str) -> None:
-    """Takes a static member out of its group, which its consumer does not when it closes."""
-    # With the member id: a successor of the same name is not thrown out.
+    """Removes a static member from its group, which its consumer does not do when it closes."""
+    # With the member id: a successor of the same name is not removed.
     removed = MemberToRemove(member_id=member, group_instance_id=group.instance_id)
     try:
         admin = connection.admin()

@@ -1,4 +1,4 @@
-"""Which partitions this member owns, and under which lease. Pure, but for the membership.
+"""Which partitions this member owns, and under which lease. Pure but for updating the membership.
 
 Owned by the source: changed by the poll thread, and by the client's IO thread inside its polls.
 """
@@ -25,7 +25,7 @@ class Leases:
     """The leases in force, those that ended, and what happened to them.
 
     Args:
-        membership: Gets every change.
+        membership: Gets the leases at every change.
     """
 
     def __init__(self, membership: Membership) -> None:
@@ -38,19 +38,20 @@ class Leases:
         self._ended: list[Lease] = []
         self._events: list[str] = []
         self.stale: set[int] = set()
-        """Partitions whose position is beyond what was given up of them: taken and given back at
-        once, as eager assignors do, or to be rewound. What was in flight would never be read."""
+        """Partitions whose position has to go back, because it is beyond records that are no longer
+        in flight: they were revoked and assigned again at once, as eager assignors do, or are to be
+        rewound. Otherwise those records would never be read."""
 
     def all(self) -> list[Lease]:
         """The leases in force."""
         return list(self._held.values())
 
     def holds(self, lease: Lease) -> bool:
-        """Whether it is in force."""
+        """Whether the lease is in force."""
         return self._held.get(lease.partition) == lease
 
     def of(self, partitions: Iterable[int]) -> list[Lease]:
-        """Those of these partitions that are in force."""
+        """The leases of these partitions that are in force."""
         return [self._held[number] for number in partitions if number in self._held]
 
     def take_ended(self) -> list[Lease]:
@@ -83,14 +84,14 @@ class Leases:
         self._publish()
 
     def given_to(self, member: str, leases: Iterable[Lease]) -> list[Lease]:
-        """Those of the leases that were given to this member; others may have an owner since."""
+        """Those of the leases that were given to this member; others may have a new owner."""
         return [lease for lease in leases if self._members.get(lease) == member]
 
     def follow(self, member: str) -> None:
-        """Leases that an earlier member of this process was given begin anew.
+        """Begins anew the leases that an earlier member of this process was given.
 
-        A member that stood still in the middle of a join is thrown out of the group without being
-        knowing: it comes back as another one, and keeps partitions that others owned meanwhile.
+        A member that stood still in the middle of a join is removed from the group without notice:
+        it comes back as another member, and keeps partitions that others owned meanwhile.
         """
         inherited = [at for at, lease in self._held.items() if self._members[lease] != member]
         if inherited:
@@ -99,13 +100,13 @@ class Leases:
             self.begin(inherited, member=member)
 
     def rewind(self, *, member: str) -> None:
-        """Every lease begins anew, and its position is to go back."""
+        """Begins every lease anew, and marks its position to go back."""
         owned = list(self._held)
         self.begin(owned, member=member)
         self.stale |= set(owned)
 
     def end(self, leases: list[Lease], event: str) -> None:
-        """They were `revoked` or `lost`."""
+        """The leases were `revoked` or `lost`."""
         for lease in leases:
             del self._held[lease.partition]
             self._given_up.add(lease.partition)
@@ -119,13 +120,13 @@ class Leases:
         """The lease of a record that was read.
 
         Raises:
-            Fatal: There is none.
+            Fatal: The partition has no lease.
         """
         lease = self._held.get(partition)
         if lease is None:
             raise Fatal(f"a record of partition {partition} came without an assignment")
         if offset < self._next.get(partition, 0):
-            # The log was cut below what was read and the client started again further back.
+            # The log was cut below what was read, and the client went back and started again.
             log.warning("partition_went_back", partition=partition, offset=offset)
             self.begin([partition], member=self._members[lease])
             lease = self._held[partition]

@@ -1,4 +1,4 @@
-"""One consumer as a member of its group, until it is replaced by another.
+"""One consumer as a member of its group, until another consumer replaces it.
 
 Owned by the poll thread. The rebalance listener runs on the client's own IO thread, but only
 while the poll thread waits inside `poll` or `close`, so the two never overlap.
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 QUIET_SECONDS = 2.0
-"""Longest wait of a revocation for the open transaction. Nothing is doubled without it: the
+"""Longest wait of a revocation for the open transaction. Without the wait nothing is doubled: the
 broker refuses the transaction's offsets then, and its records are labelled again elsewhere."""
 
 
@@ -37,7 +37,7 @@ class Member:
     """A consumer that joins the group.
 
     Args:
-        consumer: It subscribes here.
+        consumer: Is subscribed here.
         topic: The input topic.
         leases: Follow what the group gives and takes.
         membership: Says whether a transaction is open.
@@ -62,13 +62,13 @@ class Member:
         self._before_revocation = before_revocation
         self._outside_since: float | None = None
         self.retired = False
-        """Whether another consumer has taken its place: its rebalances are nobody's then."""
+        """Whether another consumer has replaced this one: then its rebalances are ignored."""
         consumer.subscribe([topic], listener=_Listener(self))
         membership.joins_with(consumer)
 
     @property
     def id(self) -> str:
-        """What the group calls it; empty outside the group."""
+        """Its member id; empty outside the group."""
         member: str = self.consumer.group_metadata().member_id
         return member
 
@@ -78,7 +78,7 @@ class Member:
         return self.consumer.group_metadata().state is MemberState.STABLE
 
     def outside(self) -> float:
-        """Seconds for which it has not been settled in its group, as far as it was asked."""
+        """Seconds since the first call that found it not settled in; 0 while it is settled in."""
         if self.settled_in:
             self._outside_since = None
             return 0.0
@@ -88,7 +88,7 @@ class Member:
         return now - self._outside_since
 
     def retry_join(self) -> None:
-        """Its successor is being made: should that fail, this one has as long again."""
+        """Its successor is being made: if that fails, this member has the same time again."""
         if self._outside_since is not None:
             self._outside_since = time.monotonic()
 
@@ -103,8 +103,8 @@ class Member:
         """The group takes partitions away: commits what is settled. On the client's IO thread."""
         leases = self._leases.of(partition.partition for partition in partitions)
         if not leases:
-            return  # eager assignors say so on the first join
-        # On the client's own thread, whose heartbeats can wait for so long.
+            return  # eager assignors call this without partitions on the first join
+        # Blocks the client's IO thread, whose heartbeats can wait that long.
         self._membership.wait_until_quiet(QUIET_SECONDS)
         offsets = self._before_revocation(self._leases.given_to(self.id, leases))
         if offsets:
@@ -112,17 +112,17 @@ class Member:
         self._leases.end(leases, "revoked")
 
     def lost(self, partitions: Iterable[TopicPartition]) -> None:
-        """The group took partitions away already: nothing can be committed."""
+        """The group has taken partitions away already: nothing can be committed."""
         self._leases.end(self._leases.of(each.partition for each in partitions), "lost")
 
     def assigned(self, partitions: Iterable[TopicPartition]) -> None:
-        """The group gives partitions: each begins a lease. Before the client asks where."""
+        """The group assigns partitions: each begins a lease. Before the client asks for offsets."""
         positions.forget_late_answers(self.consumer)
         self._leases.assign((each.partition for each in partitions), member=self.id)
 
 
 class _Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc]
-    """Hands a consumer's rebalances to its member; those of a replaced consumer to nobody."""
+    """Hands a consumer's rebalances to its member; ignores those of a replaced consumer."""
 
     def __init__(self, member: Member) -> None:
         self._member = member

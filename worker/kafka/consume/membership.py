@@ -1,6 +1,6 @@
-"""What the publish thread may know of the group that the poll thread is a member of.
+"""What the publish thread needs to know of the group that the poll thread is a member of.
 
-The source (poll thread, and the client's IO thread inside its polls) writes; a transaction asks.
+The source (poll thread, and the client's IO thread inside its polls) writes; a transaction reads.
 Every value is replaced whole, never changed, so no lock is held while the client works.
 """
 
@@ -38,14 +38,14 @@ class Membership:
         self._held = dict(leases)
 
     def wait_until_quiet(self, timeout: float) -> bool:
-        """Waits for the open transaction to end; whether it did in time."""
+        """Waits for the open transaction to end; returns whether it did in time."""
         return self._quiet.wait(timeout)
 
-    # A transaction asks ---------------------------------------------------------------------
+    # A transaction reads --------------------------------------------------------------------
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
-        """While the block runs, leases are not taken away in silence: a revocation waits a bit."""
+        """While the block runs, a revocation waits, for a limited time, before leases end."""
         self._quiet.clear()
         try:
             yield

@@ -1,4 +1,4 @@
-"""Where a consumer reads on: committed offsets, and what to do where a record is no more."""
+"""Where a consumer reads on: committed offsets, and what to do if the record there is gone."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ START_SECONDS = 5.0
 """Longest wait for a partition's first offset."""
 
 GONE = (kafka.errors.NoOffsetForPartitionError, kafka.errors.OffsetOutOfRangeError)
-"""What a consumer without a reset of its own raises where it cannot read on."""
+"""What a consumer with `auto_offset_reset` `none` raises where it cannot read on."""
 
 
 class Positions:
-    """Keeps the member's positions at records that are there and not settled.
+    """Keeps the member's positions at records that exist and are not settled.
 
     Args:
         topic: The input topic.
-        leases: What is owned; those whose position moves back begin anew.
+        leases: What is owned; leases whose position moves back begin anew.
         membership: Says whether a transaction is open.
         on_expired: Called with how many offsets retention has deleted before they were read.
     """
@@ -54,7 +54,8 @@ class Positions:
         self._membership = membership
         self._on_expired = on_expired
         self.cut: kafka.errors.LogTruncationError | None = None
-        """A log that lost its last records, and was not left yet. Whoever asks first gets it."""
+        """A log that lost its last records, and that `mend` has not left yet. The client raises
+        it once, to whoever asks first."""
 
     def of(self, member: Member, lease: Lease) -> int | None:
         """Offset of the next record under the lease; None while it is not known."""
@@ -72,7 +73,7 @@ class Positions:
         return position
 
     def mend(self, member: Member) -> None:
-        """Before a poll: leaves a log that was cut, and goes back where a position is stale."""
+        """Before a poll: leaves a log that was cut, and moves stale positions back."""
         cut, self.cut = self.cut, None
         if cut is not None:
             self._begin_anew(member, go_back_before_the_cut(member.consumer, cut))
@@ -89,7 +90,7 @@ class Positions:
             stale.clear()
 
     def start_again(self, member: Member, gone: Exception) -> None:
-        """Leaves positions that hold no records any more; `gone` is one of `GONE`.
+        """Leaves positions whose records are gone; `gone` is one of `GONE`.
 
         Raises:
             Transient: The broker is away; nothing was moved.
@@ -107,7 +108,7 @@ def go_back(
     """Moves positions to the group's committed offsets; each may take `timeout` seconds.
 
     Raises:
-        Transient: Not all of them are known; nothing was moved.
+        Transient: Not all committed offsets are known; nothing was moved.
     """
     forget_late_answers(consumer)
     assigned = consumer.assignment()
@@ -129,10 +130,10 @@ def go_back(
 
 
 def forget_late_answers(consumer: KafkaConsumer) -> None:
-    """Committed offsets are asked for anew.
+    """Makes the client ask for committed offsets anew.
 
-    kafka-python 3.0.12 keeps an answer that came after its question's timeout, and gives it to
-    whoever asks for the same partitions next, however much later: outputs would double.
+    kafka-python 3.0.12 keeps an answer that came after its request's timeout, and gives it to the
+    next request for the same partitions, however much later: outputs would double.
     """
     consumer._coordinator._offset_fetch_futures.clear()  # noqa: SLF001
 
@@ -140,7 +141,7 @@ def forget_late_answers(consumer: KafkaConsumer) -> None:
 def go_back_before_the_cut(
     consumer: KafkaConsumer, cut: kafka.errors.LogTruncationError
 ) -> list[int]:
-    """A leader without the last records took over: goes to where its log parts from what was read.
+    """Goes back to where the log of a new leader, which lacks the last records, parts from ours.
 
     Returns:
         The partitions: what is in flight of them is void.
@@ -160,7 +161,7 @@ def go_back_before_the_cut(
 def start_again(
     consumer: KafkaConsumer, gone: Exception, *, on_expired: Callable[[int], None]
 ) -> list[int]:
-    """Goes to the earliest record there is, and says what was lost on the way.
+    """Goes to the earliest record that exists, and logs what was lost on the way.
 
     Args:
         consumer: It raised `gone`, one of `GONE`.

@@ -1,4 +1,4 @@
-"""Reads a topic up to an end, for a job that ends: a redrive. Owned by the main thread.
+"""Reads a topic up to an end, for a redrive. Owned by the main thread.
 
 The group has no members: the consumer here takes its partitions by itself, and only the
 committed offsets are the group's.
@@ -30,7 +30,7 @@ STALL_SECONDS = 30.0
 """Without any progress for so long the consumer is replaced: the client can forget a fetch that
 failed while it was sent, and then waits for ever."""
 COMMITTED_MS = 5_000
-"""Longest wait for one committed offset: the broker keeps it back while a transaction holds it."""
+"""Longest wait for one committed offset: brokers withhold it while a transaction may move it."""
 
 
 class BoundedReader:
@@ -79,11 +79,11 @@ class BoundedReader:
     def committed(self) -> dict[int, int]:
         """The group's offsets; partitions without one are left out.
 
-        Read with `read_committed`: an offset that a transaction still holds is waited for.
+        Read with `read_committed`: an offset that an open transaction may move is waited for.
 
         Raises:
-            Transient: They are not known yet.
-            Fatal: They may not be read.
+            Transient: The offsets are not known yet.
+            Fatal: This client may not read them.
         """
         found = {}
         for number in self._partitions:
@@ -101,7 +101,7 @@ class BoundedReader:
         return found
 
     def begin(self, *, starts: Mapping[int, int], ends: Mapping[int, int]) -> None:
-        """Reads from the one to the other."""
+        """Begins to read each partition, from its start to its end."""
         self._ends = {number: end for number, end in ends.items() if starts[number] < end}
         self._positions = {number: starts[number] for number in self._ends}
         self._progress = time.monotonic()
@@ -126,7 +126,7 @@ class BoundedReader:
         """The next records in each partition's order; waits up to `timeout` seconds.
 
         Raises:
-            Fatal: A record cannot be read, or nothing could be for too long.
+            Fatal: A record cannot be read, or nothing could be read for too long.
         """
         if not self._consumer.assignment():
             return []

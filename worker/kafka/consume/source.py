@@ -1,4 +1,4 @@
-"""The consumer: records in, offsets back.
+"""The consumer: gives records, takes offsets.
 
 Owned by the poll thread. What the client does on its own IO thread is in `member`.
 """
@@ -32,11 +32,11 @@ log = structlog.get_logger(__name__)
 
 JOIN_POLL_SECONDS = 1.0
 """Shortest poll while the member is not settled in its group. The client forgets a join that ends
-between two polls, and joins again: with polls of no length, as while paused, for ever."""
+between two polls, and joins again: with polls of no length, as while paused, it never settles."""
 
 
 class Source:
-    """One member of the consumer group, whichever consumer it has at the time.
+    """This worker's place in the consumer group, through one consumer after another.
 
     Args:
         connection: How to reach the cluster.
@@ -84,7 +84,7 @@ class Source:
             Fatal: The client cannot be polled again: a record it cannot read, or no permission.
             Transient: The broker is away.
         """
-        # Seen: a consumer on a busy machine that never learns who its coordinator is.
+        # Seen: a consumer on a busy machine that never finds its coordinator.
         if self._member.outside() > self._group.join_limit:
             self.rebuild("it does not get into its group")
         member = self._member
@@ -144,9 +144,9 @@ class Source:
         return self._positions.of(self._member, lease)
 
     def commit(self, offsets: dict[Lease, int]) -> bool:
-        """Starts a commit and returns at once; false while there can be none.
+        """Starts a commit and returns at once; returns false while none can be started.
 
-        None while one is under way, or in a rebalance. Its result goes to `on_commit` later.
+        None can be while one is under way, or in a rebalance. Its result goes to `on_commit` later.
         """
         member = self._member
         return member.settled_in and self._commits.start(member.consumer, offsets)
@@ -179,7 +179,7 @@ class Source:
         """
         old = self._member
         old.retry_join()
-        # Not examined: these brokers have served it before, and that takes longer than a turn may.
+        # Brokers that have served it before are not examined: that takes longer than a turn may.
         member = self._joining(examine=False)
         old.retired = True
         log.warning("consumer_rebuilt", reason=reason)
@@ -192,7 +192,7 @@ class Source:
     def rewind(self) -> None:
         """Goes back to what the group has committed; what is in flight is void, and read again.
 
-        At once for the leases; the positions follow before the next records come.
+        The leases begin anew at once; the positions go back before the next records come.
         """
         self._leases.rewind(member=self._member.id)
 

@@ -1,1 +1,1 @@
-"""Outputs out: producers, transactions, and the sinks of both guarantees."""
+"""Writes outputs: producers, transactions, and the sinks of both guarantees."""

@@ -1,8 +1,8 @@
-"""Outputs out, acknowledgements back, at least once. Owned by the publish thread.
+"""Sends outputs and collects acknowledgements, at least once. Owned by the publish thread.
 
-What the topic's limits refuse for certain is never sent, what may be too large is sent alone, and
-after a refusal nobody foresaw the producer is replaced and the suspects go out again one by one,
-in order: only what is refused alone is refused.
+An output that the topic is certain to refuse is never sent, one that may be too large is sent
+alone, and after an unforeseen refusal the producer is replaced and the suspects are sent again one
+by one, in order: only an output that is refused when it is sent alone counts as refused.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Sink:
 
     Args:
         writer: Gives the producer.
-        replace: Makes the output that takes a refused one's place.
+        replace: Makes the output to send instead of a refused one.
         on_error: Called with the error's name for every failed send.
     """
 
@@ -54,7 +54,7 @@ class Sink:
         return len(self._unacknowledged)
 
     def send(self, output: Output) -> None:
-        """Hands an output to the producer. Blocks while the broker is away and none is ready.
+        """Hands an output to the producer. Blocks while the broker is away and there is none.
 
         Raises:
             Fatal: The outage limit has passed, or nothing can be written.
@@ -74,7 +74,7 @@ class Sink:
             self._resend(error, also=output)
 
     def forget(self, leases: AbstractSet[Lease]) -> None:
-        """Leases ended: their outputs are not sent again, since another owner may be further."""
+        """Leases ended: their outputs are not sent again, as another owner may be further on."""
         if self._unacknowledged:
             self._void |= leases
 
@@ -82,7 +82,7 @@ class Sink:
         """Outputs that the broker has, in the order they were sent, each once.
 
         Args:
-            following: Of no interest here: every output goes out at once.
+            following: Not used: every output is sent at once.
 
         Raises:
             Fatal: As for `send`.
@@ -117,7 +117,7 @@ class Sink:
     def _resend(self, error: Exception, also: Output | None = None) -> None:
         """Replaces the producer and sends again all from the first unacknowledged output on.
 
-        Also those behind it that were acknowledged: without them the order would turn around.
+        Also outputs behind it that were acknowledged: otherwise the order would be reversed.
         """
         queue = self._unacknowledged
         while queue and queue[0][0].is_done and queue[0][0].exception is None:
@@ -134,7 +134,7 @@ class Sink:
         pending = [output for _, output in entries]
         refused = [refusal_of(failure) is not None for failure, _ in entries]
         if True in refused:
-            # The refused one fails with its own error, an innocent of its batch with another,
+            # The refused output fails with its own error, others of its batch with another error,
             # and all later ones with the refused one's: it is the first such, or close behind.
             first = refused.index(True)
             self._send_all(pending[:first])
@@ -156,7 +156,7 @@ class Sink:
         return []
 
     def _send_all(self, pending: list[Output]) -> None:
-        """Sends in order by one producer; begins again with another if that fails."""
+        """Sends in order by one producer; starts again with another if that fails."""
         while True:
             try:
                 producer = self._writer.ready()

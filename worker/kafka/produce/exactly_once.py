@@ -1,10 +1,10 @@
-"""Outputs and offsets in one transaction: exactly once. Owned by the publish thread.
+"""Commits outputs and offsets in one transaction: exactly once. Owned by the publish thread.
 
-Outputs are gathered while the model works on, and go out as a span, which holds exactly the
-outputs of the offsets that it commits. What an answer means here:
+Outputs are collected while the model works on, and sent as a span, which holds exactly the outputs
+of the offsets that it commits. What an answer means here:
 
-    aborted      the same span again
-    refused      the output is replaced, by a dead letter, and the span begins again
+    aborted      send the same span again
+    refused      replace the output, mostly by a dead letter, and send the span again
     unknown      go back to what the group has committed
     fenced       end the process: a new producer would fence the other worker
 """
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from worker.records import Lease, Output
 
 PROOF_PAUSE = 0.01
-"""Seconds between looks for a membership to commit with: a rebalance takes tenths of one."""
+"""Seconds between looks for a membership to commit with: a rebalance takes tenths of a second."""
 RETRY_PAUSE = 0.1
 """Seconds before a span is sent again."""
 FENCED_PAUSE = 3.0
-"""Seconds before a fenced worker ends: two with one identity must not fence each other in a
-loop."""
+"""Seconds before a fenced worker ends: two workers with one identity must not fence each other in
+a fast loop."""
 
 
 class Standing(Protocol):
@@ -53,7 +53,7 @@ class Standing(Protocol):
         """The group metadata to commit offsets of these leases with; None while there is none."""
 
     def transaction(self) -> AbstractContextManager[None]:
-        """While it is entered, leases are not taken away in silence: a revocation waits a bit."""
+        """While it is entered, a revocation waits, for a limited time, before leases end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,21 +61,21 @@ class SpanLimits:
     """When a span is full."""
 
     seconds: float
-    """For so long outputs are gathered."""
+    """How long outputs are collected."""
     records: int
-    """Outputs that are not waited beyond."""
+    """Number of outputs after which no more are waited for."""
 
 
 @dataclass(frozen=True, slots=True)
-class Callbacks:
-    """What the sink reports, by calling."""
+class Reports:
+    """What the sink calls to report."""
 
     rewind: Callable[[], None]
-    """Nobody knows what was committed: the consumer has to go back to it."""
+    """Called when it is unknown what was committed: the consumer has to go back to it."""
     on_commit: Callable[[str], None]
-    """With `ok` or `failed` after every transaction."""
+    """Called with `ok` or `failed` after every transaction."""
     on_error: Callable[[str], None]
-    """With the error's name for every failed transaction."""
+    """Called with the error's name for every failed transaction."""
 
 
 class _Waiting:
@@ -91,15 +91,15 @@ class _Waiting:
         return len(self.outputs) + len(self.positions)
 
     def void(self, lease: Lease) -> bool:
-        """Whether its records were read before the last rewind, and are read again since."""
+        """Whether the lease is from before the last rewind: its records are read again."""
         return lease.epoch <= self._void_epoch
 
     def leases(self) -> set[Lease]:
-        """Of everything that waits."""
+        """The leases of everything that waits."""
         return {output.record.lease for output in self.outputs} | self.positions.keys()
 
     def take_positions(self, positions: Mapping[Lease, int]) -> bool:
-        """Takes in those that are news; whether there are any."""
+        """Takes in the positions that are new; returns whether there are any."""
         news = {
             lease: offset
             for lease, offset in positions.items()
@@ -109,7 +109,7 @@ class _Waiting:
         return bool(news)
 
     def span(self, most: int | None) -> tuple[list[Output], dict[Lease, int]]:
-        """The next outputs, at most so many, and the offset to commit for each lease."""
+        """The next outputs, at most `most`, and the offset to commit for each lease."""
         outputs = list(islice(self.outputs, most))
         reached = dict(self.positions)
         for output in outputs:
@@ -118,7 +118,7 @@ class _Waiting:
         return outputs, reached
 
     def committed(self, outputs: int, reached: Mapping[Lease, int]) -> None:
-        """So many outputs, and these offsets, are committed."""
+        """The first `outputs` outputs, and these offsets, are committed."""
         for _ in range(outputs):
             self.outputs.popleft()
         self._reached |= reached
@@ -133,7 +133,7 @@ class _Waiting:
         self._reached = {lease: at for lease, at in self._reached.items() if lease not in leases}
 
     def forget_all(self, epoch: int) -> None:
-        """Everything is read again; what comes under leases up to this epoch is void."""
+        """Everything is read again; outputs of leases up to this epoch are void."""
         self._void_epoch = max(self._void_epoch, epoch)
         self.outputs.clear()
         self.positions.clear()
@@ -144,12 +144,12 @@ class TransactionalSink:
 
     Args:
         writer: Gives transactional producers.
-        spans: Sends spans by them.
-        standing: Of the consumer whose offsets are committed.
+        spans: Sends spans by these producers.
+        standing: The membership of the consumer whose offsets are committed.
         replica_id: For the line that a fenced worker ends with.
         limits: When a span is full.
-        replace: Makes the output that takes a refused one's place.
-        callbacks: Called as things happen.
+        replace: Makes the output to send instead of a refused one.
+        reports: Called after transactions.
     """
 
     def __init__(
@@ -188,7 +188,7 @@ class TransactionalSink:
         self._waiting.outputs.append(output)
 
     def commit_positions(self, positions: Mapping[Lease, int]) -> None:
-        """Offsets past which there are no records: transaction markers, compaction holes."""
+        """Takes offsets to commit that no output carries."""
         if self._waiting.take_positions(positions):
             self._begin_waiting()
 
@@ -201,10 +201,10 @@ class TransactionalSink:
     def take_acknowledged(self, *, following: int) -> list[Output]:
         """Outputs that are committed, in the order they were sent, each once.
 
-        Runs a transaction when one is due; blocks for its time, and while the broker is away.
+        Runs a transaction when one is due; blocks until it ends, and while the broker is away.
 
         Args:
-            following: Records under way whose outputs will follow: without any, why wait?
+            following: Records in flight whose outputs are not sent yet; 0: no reason to wait.
 
         Raises:
             Fatal: Fenced, the outage limit has passed, or nothing can be written.
@@ -253,7 +253,7 @@ class TransactionalSink:
     def _recover(self, failure: Refused | Aborted | Unknown | Fenced) -> None:
         match failure:
             case Refused(_, at, refusal):
-                if at is not None:  # else the next spans are small, and look for it
+                if at is not None:  # else the next spans are small, to find it
                     outputs = self._waiting.outputs
                     outputs[at] = self._replace(outputs[at], refusal)
             case Aborted():
@@ -275,8 +275,8 @@ class TransactionalSink:
         """The group's offsets will say whether the span was committed."""
         self._waiting.forget_all(self._standing.newest_epoch)
         self._due_at = None
-        self._writer.ready()  # settles the old transaction, one way or the other
-        self._callbacks.rewind()
+        self._writer.ready()  # the old transaction ends: committed or aborted
+        self._reports.rewind()
 
 
 class _Owner:

@@ -1,12 +1,12 @@
 """A span of outputs with the offsets that they settle, sent as one transaction.
 
-Both the exactly-once sink and redrive send through `Spans`, and only they decide what an answer
-means for them:
+Both the exactly-once sink and redrive send through `Spans`; each decides what an answer means for
+it:
 
-    Committed   outputs and offsets are there, for every read_committed reader
+    Committed   every read_committed reader can see outputs and offsets
     Refused     a topic refuses an output for good: replace it and send again
     Aborted     nothing was committed: send the same again
-    Unknown     the commit was asked for and nobody knows whether it happened: ask the group
+    Unknown     the commit was requested and may have happened: ask for the group's offsets
     Fenced      another producer, or member, has this one's identity
 """
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 CAREFUL_RECORDS = 64
-"""Outputs of a span in which a refused one is looked for, one by one: each costs a round trip."""
+"""Outputs of a span that are sent one by one to find a refused one: each costs a round trip."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Aborted:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """The commit was asked for, and nobody knows whether it happened."""
+    """The commit was requested, and it is unknown whether it happened."""
 
     error: Exception
 
@@ -92,7 +92,7 @@ class Owner(Protocol):
         """
 
     def replaced_itself(self) -> bool:
-        """Whether this process itself has put another in the place of the one that was fenced."""
+        """Whether this process itself has replaced the member that was fenced."""
 
 
 class NoProof(kafka.errors.KafkaError):  # type: ignore[misc]
@@ -100,14 +100,15 @@ class NoProof(kafka.errors.KafkaError):  # type: ignore[misc]
 
 
 class Spans:
-    """Sends spans by one producer after the other. Owned by the thread that sends.
+    """Sends spans by one producer after another. Owned by the thread that sends.
 
-    After a refusal it looks for the refused output in small spans that are sent one by one: only
-    what is refused alone is refused. `most` says how large the next span may be.
+    After a refusal it finds the refused output in small spans, whose outputs are sent one by one:
+    only an output that is refused when it is sent alone counts as refused. `most` is how large the
+    next span may be.
 
     Args:
         writer: Gives transactional producers.
-        topic: Whose offsets are committed.
+        topic: The topic whose offsets are committed.
     """
 
     def __init__(self, *, writer: Writer, topic: str) -> None:
@@ -128,7 +129,7 @@ class Spans:
         Args:
             outputs: In the order in which they are to stand in their topics.
             offsets: By partition.
-            owner: Commits.
+            owner: Gives the proof to commit the offsets with.
 
         Raises:
             Fatal: Nothing can be written, or the outage limit has passed.

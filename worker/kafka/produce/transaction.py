@@ -2,8 +2,8 @@
 
 kafka-python 3.0.12 has faults that lose data or hang here, so none of its blocking calls is used
 without a limit, nothing is committed while a future is open, and a producer that failed once is
-ended and replaced by one with the same identity, whose `init_transactions` settles what the broker
-knows of the old one's last transaction.
+ended and replaced by one with the same identity, whose `init_transactions` ends the old one's last
+transaction at the broker.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ TRANSACTION_TIMEOUT = 15.0
 """Seconds after which the broker aborts a transaction by itself."""
 DEADLINE = 10.0
 """Seconds from begin to the answer to commit, after which the producer is given up. Below the
-broker's limit: kafka-python reports a commit of what the broker has aborted as done."""
+broker's limit: kafka-python reports success for the commit of a transaction that the broker has
+aborted."""
 DELIVERY_TIMEOUT = 8.0
 END_SECONDS = 6.0
 """Longest wait for a given-up producer's thread, which may sit in a request of 4 s: a thread left
@@ -93,10 +94,10 @@ def transactional_writer(
 
 
 def never_bump(producer: KafkaProducer) -> None:
-    """A producer whose epoch the broker refuses fails for good, and asks for no newer epoch.
+    """Makes a producer whose epoch the broker refuses fail for good, and ask for no newer epoch.
 
-    kafka-python 3.0.12 asks by itself, and where that is refused too, as a producer that knows no
-    epoch: so the client of a worker that was replaced while it stood still fences its successor.
+    kafka-python 3.0.12 asks by itself and, if that is refused too, asks again as a producer without
+    an epoch: so the client of a worker that was replaced while it stood still fences its successor.
     """
     producer._transaction_manager._supports_epoch_bump = lambda: False  # noqa: SLF001
 
@@ -104,8 +105,8 @@ def never_bump(producer: KafkaProducer) -> None:
 class Transaction:
     """One transaction of a producer, from begin to commit within one deadline.
 
-    After any error the producer is of no more use. Whether the transaction happened is known then
-    only where `commit_asked` is false: it did not.
+    After any error the producer is of no more use. If `commit_asked` is false then, nothing was
+    committed; otherwise it is unknown.
     """
 
     def __init__(self, producer: KafkaProducer) -> None:
@@ -128,17 +129,17 @@ class Transaction:
         if not all(future.is_done for future in futures):
             raise Late("outputs are not acknowledged in time")
         if failures:
-            # The innocents of a refused record's batch fail with another error than its own.
+            # Other records of a refused record's batch fail with another error than its own.
             raise next(filter(refusal_of, failures), failures[0])
 
     def send_alone(self, output: Writable) -> None:
-        """Sends one output and waits: only what is refused alone is refused."""
+        """Sends one output and waits for its acknowledgement: a refusal can only be its own."""
         send(self._producer, output).get(timeout=self._left())
 
     def commit(self, offsets: Mapping[TopicPartition, OffsetAndMetadata], proof: Any) -> None:
         """Adds the offsets, with the group metadata to commit them with, and commits."""
         self._wait(self._manager.send_offsets_to_transaction(offsets, proof))
-        # Once it is asked for, only the broker knows whether it happened.
+        # Once the commit is requested, only the broker knows whether it happened.
         ending = self._manager.begin_commit()
         self.commit_asked = True
         self._wait(ending)

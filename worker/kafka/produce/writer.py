@@ -1,6 +1,6 @@
-"""What both sinks stand on: producers, one at a time, and what the topics refuse for certain.
+"""What both sinks and redrive use: one producer at a time, and what topics are certain to refuse.
 
-Owned by the publish thread. One record that the broker refuses for good makes kafka-python's
+Owned by the thread that sends. One record that the broker refuses for good makes kafka-python's
 idempotent producer fail every later record of every topic with the same error, and a producer
 whose coordinator was away may hang for ever: so producers are replaced, and the writer keeps what
 outlives each of them.
@@ -33,8 +33,8 @@ BATCH_BYTES = 262_144
 round trip; doubling it gains nothing on loopback."""
 LINGER_MS = 5
 MAX_REQUEST_BYTES = 134_217_728
-"""The client refuses above it before compression, while the broker limits the compressed batch:
-so it must be far above what a topic takes, or a dead letter cannot be written."""
+"""The client refuses larger records, before compression, while the broker limits the compressed
+batch: so it must be far above what a topic takes, or a dead letter cannot be written."""
 OVERHEAD_BYTES = 256
 """Upper bound of what a record batch adds around one record's key, value and headers."""
 
@@ -52,7 +52,7 @@ _HOPELESS = (
     kafka.errors.UnsupportedVersionError,
     kafka.errors.InvalidTopicError,
 )
-"""Errors that a new producer and time do not mend."""
+"""Errors against which neither a new producer nor time helps."""
 
 
 class Writable(Protocol):
@@ -86,11 +86,11 @@ class Writer:
         connection: How to reach the cluster.
         topics: The topics that are written, by name.
         compression: Codec of batches, or `none`.
-        delivery_timeout: Seconds after which an output that waits fails.
+        delivery_timeout: Seconds after which an unacknowledged output fails.
         outage_limit: Seconds without any acknowledgement after which `Fatal` is raised.
         stopping: Whether the process is to give up waiting for the broker.
         options: Further options of every producer.
-        prepare: Called with every new producer; where it fails there is none.
+        prepare: Called with every new producer; if it raises, the producer is ended.
 
     Raises:
         Transient: No broker answers.
@@ -136,7 +136,7 @@ class Writer:
         self._open()
 
     def succeeded(self) -> None:
-        """The broker has taken something, or is asked for the first time: no outage until now."""
+        """The broker has acknowledged something, or is asked for the first time: no outage yet."""
         self._last_good = time.monotonic()
 
     def ready(self) -> KafkaProducer:
@@ -151,7 +151,7 @@ class Writer:
                 self._open()
             except Transient:
                 self.check_outage()
-                time.sleep(0.1)  # one that answers and refuses does so at once
+                time.sleep(0.1)  # a broker that answers and refuses does so at once
         return self.producer
 
     def discard(self, *, timeout: float, force: bool = False) -> None:
@@ -161,17 +161,17 @@ class Writer:
             end(producer, timeout=timeout, force=force)
 
     def foretold(self, output: Writable) -> Refusal | None:
-        """The verdict where the topic's configuration leaves no doubt of it."""
+        """Why the topic's configuration is certain to refuse an output; None if it is not."""
         return foretold(self._topics[output.topic], output)
 
     def oversized(self, output: Writable) -> bool:
-        """Whether the broker may refuse it as too large: it limits what is left of compression."""
+        """Whether the broker may refuse it as too large: the limit is on the compressed batch."""
         size = len(output.key or b"") + len(output.value or b"") + OVERHEAD_BYTES
         size += sum(len(name) * 4 + len(value) + 16 for name, value in output.headers)
         return size > self._topics[output.topic].max_message_bytes
 
     def check_outage(self) -> None:
-        """Whether to go on waiting.
+        """Raises if there is no reason to wait any longer.
 
         Raises:
             Fatal: Nothing was acknowledged for too long.
@@ -197,7 +197,7 @@ class Writer:
 
 
 def foretold(topic: Topic, output: Writable) -> Refusal | None:
-    """The verdict where the topic's configuration leaves no doubt of it."""
+    """Why the topic's configuration is certain to refuse an output; None if it is not."""
     if topic.compacted and output.key is None:
         return "invalid"
     if output.timestamp is None:
@@ -223,15 +223,15 @@ def send(producer: KafkaProducer, output: Writable) -> Any:
 
 
 def refusal_of(error: BaseException) -> Refusal | None:
-    """Why the broker refuses the record for good; None where the error says nothing of it."""
+    """Why the broker refuses the record for good; None if the error is no such refusal."""
     return next((name for kind, name in _REFUSALS.items() if isinstance(error, kind)), None)
 
 
 def require_hope(error: Exception) -> None:
-    """Raises where neither a new producer nor time helps.
+    """Raises if neither a new producer nor time helps against the error.
 
     Raises:
-        Fatal: That is so.
+        Fatal: Neither helps.
     """
     if isinstance(error, _HOPELESS):
         raise Fatal(f"outputs cannot be written: {type(error).__name__}: {error}") from error
@@ -239,7 +239,7 @@ def require_hope(error: Exception) -> None:
 
 def end(producer: KafkaProducer, *, timeout: float, force: bool = False) -> None:
     """Closes a producer for good, whatever state it is in, within about `timeout` seconds."""
-    # Ended first: close() alone waits for unsent data, raises, and leaves the sender
+    # The sender gives up first: close() alone waits for unsent data, raises, and leaves the sender
     # thread alive; a producer that is merely forgotten blocks 1 s in __del__ and silences the
     # client's logger for good.
     sender = producer._sender  # noqa: SLF001 - the client has no public way
