@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from worker.kafka.cluster.topics import TopicDesk, Topics
 
 
-class ClusterWatch:
+class ClusterMonitor:
     """Watches for deleted topics, added partitions, transactions that hang, and end offsets.
 
     Args:

@@ -67,7 +67,7 @@ class SpanLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Reports:
+class Callbacks:
     """What the sink calls to report."""
 
     rewind: Callable[[], None]
@@ -276,7 +276,7 @@ class TransactionalSink:
         self._waiting.forget_all(self._standing.newest_epoch)
         self._due_at = None
         self._writer.ready()  # the old transaction ends: committed or aborted
-        self._reports.rewind()
+        self._callbacks.rewind()
 
 
 class _Owner:
