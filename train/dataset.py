@@ -94,7 +94,7 @@ def load_for_training(name: str, *, columns: Columns) -> Corpus:
     for needed in ("train", "validation"):
         if targets[needed] is None:
             raise Refused(f"{name}: the split {needed} has no labels")
-    if len(names) < 2:  # noqa: PLR2004 - one label is nothing to tell apart
+    if len(names) < 2:  # noqa: PLR2004 - with one label there is no choice
         raise Refused(f"{name}: has only one label ({_listed(names)}); a classifier needs two")
     return Corpus(
         name=name,

@@ -14,7 +14,7 @@ LEARNING_RATE_TIMES_UNITS = 0.0384
 product gives BERT base (768) the 5e-5 of its authors. Twice as much makes models of BERT's size
 diverge on some seeds, half costs MiniLM about half a point in 3 epochs."""
 HIGHEST_LEARNING_RATE = 1e-3
-"""For models that are smaller than 39 units, as in the tests."""
+"""For models narrower than 39 units, as those of the tests are."""
 
 BFLOAT16_CAPABILITY = (8, 0)
 """First CUDA compute capability with native bfloat16 (Ampere)."""

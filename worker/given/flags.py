@@ -35,6 +35,7 @@ _METAVARS = {
     "SecretStr": "SECRET",
     "datetime": "TIME",
 }
+"""What stands for a value in `--help`, by its type."""
 _NO_DEFAULT = re.compile(r" \(default: (None|null|False|\(\)|)\)$")
 _WHOLE = re.compile(r"(\(default: -?\d+)\.0\)$")
 

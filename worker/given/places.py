@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings
 
-from . import flags, sources
+from . import environment, flags
 from .problems import Wrong, explained, together
+from .sources import command_line
 from .tree import laid_over
 
 if TYPE_CHECKING:
@@ -51,10 +52,10 @@ def read(
         SystemExit: Help was asked for, and printed.
     """
     given = flags.read(kind, words, prog=prog, texts=texts)
-    line, problems = sources.command_line(kind, given)
+    line, problems = command_line(kind, given)
     places = [line]
     if variables:
-        others, wrong = sources.variables(kind, variables, folder)
+        others, wrong = environment.read(kind, variables, folder)
         places, problems = [*places, *others], [*wrong, *problems]
     merged: dict[str, Any] = {}
     for place in reversed(places):

@@ -45,6 +45,7 @@ _NOUNS: dict[Any, str] = {
     SecretStr: "a text",
     Path: "a path",
 }
+"""What a setting takes, by its type."""
 
 
 def wanted(field: FieldInfo) -> str:

@@ -164,16 +164,19 @@ class _Tensors:
         self._left = tensors
 
     def linear(self, name: str, inputs: int, outputs: int) -> nn.Linear:
+        """A layer with its weight and bias."""
         layer = nn.Linear(inputs, outputs, device="meta")  # holds nothing: no weights to draw
         self._fill(layer, name, (outputs, inputs), (outputs,))
         return layer
 
     def norm(self, name: str, width: int, epsilon: float) -> nn.LayerNorm:
+        """A norm with its weight and bias."""
         layer = nn.LayerNorm(width, eps=epsilon, device="meta")
         self._fill(layer, name, (width,), (width,))
         return layer
 
     def table(self, name: str, width: int, *, rows: str) -> nn.Parameter:
+        """A table of embeddings; `rows` is the setting with their number."""
         count = self.config.get(rows)
         if not isinstance(count, int) or count < 1:
             raise Unusual(f"{rows} {count}")

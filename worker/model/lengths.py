@@ -48,6 +48,9 @@ each). `bertweet` is none: it is the name of a tokenizer, whose models are of ty
 MPNET_PADDING = 1
 """MPNet's positions start behind this id whatever the configuration's padding id is."""
 
+UNLIMITED = 2**31
+"""Stands for no limit."""
+
 
 def max_length(path: Path, config: dict[str, Any], *, asked: int | None, pad_token_id: int) -> int:
     """The longest input in tokens, special tokens included.
@@ -80,7 +83,7 @@ def positions(config: dict[str, Any], pad_token_id: int) -> int:
     """The tokens for which a model has positions; very many where it has no table of them."""
     rows = config.get("max_position_embeddings")
     if not is_count(rows):
-        return 2**31
+        return UNLIMITED
     if config.get("model_type") not in OFFSET_POSITIONS:
         return rows
     padding = MPNET_PADDING if config["model_type"] == "mpnet" else pad_token_id
@@ -91,7 +94,7 @@ def _tokenizer_limit(path: Path) -> int:
     file = path / "tokenizer_config.json"
     limit = read_object(file).get("model_max_length") if file.exists() else None
     if limit is None:
-        return 2**31
+        return UNLIMITED
     if isinstance(limit, bool) or not isinstance(limit, int | float) or not limit >= 1:
         raise Refused(f"model.checkpoint: model_max_length in {file} is no length")
-    return int(min(limit, 2**31))  # transformers writes 1e30 where there is no limit
+    return int(min(limit, UNLIMITED))  # transformers writes 1e30 where there is no limit

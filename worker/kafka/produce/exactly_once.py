@@ -149,7 +149,7 @@ class TransactionalSink:
         replica_id: For the line that a fenced worker ends with.
         limits: When a span is full.
         replace: Makes the output to send instead of a refused one.
-        reports: Called after transactions.
+        callbacks: Called after transactions.
     """
 
     def __init__(
