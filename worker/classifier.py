@@ -85,13 +85,13 @@ class Classifier(Protocol):
         """Pads rows of token ids into buffers that can be launched. Any thread."""
 
     def launch(self, staged: Any) -> Any:
-        """Starts the model on staged rows; may return before it is done."""
+        """Starts the model on staged rows; may return before it is done. The classify thread's."""
 
     def scores(self, launched: Any) -> np.ndarray:
-        """Waits for the model; returns probabilities, float32, shape (rows, labels)."""
+        """Waits; returns probabilities, float32, shape (rows, labels). The classify thread's."""
 
     def warm_up(self, *, max_records: int, max_tokens: int) -> None:
         """Runs batches of the shapes that will occur."""
 
     def memory(self) -> dict[str, int]:
-        """Bytes of device memory by kind; empty where the device has none of its own."""
+        """Bytes of device memory by kind; empty where the device has none of its own. Any thread."""
