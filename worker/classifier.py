@@ -78,7 +78,7 @@ class Classifier(Protocol):
     def tokenize(self, texts: Sequence[str]) -> list[tuple[Sequence[int], bool]]:
         """Token ids of each text, cut to the maximum length, and whether they were cut.
 
-        Called by the assemble thread, beside `launch` and `scores`.
+        The assemble thread's, beside `launch` and `scores`; the main thread's before that.
         """
 
     def stage(self, rows: Sequence[Sequence[int]]) -> Any:
@@ -94,4 +94,4 @@ class Classifier(Protocol):
         """Runs batches of the shapes that will occur."""
 
     def memory(self) -> dict[str, int]:
-        """Bytes of device memory by kind; empty where the device has none of its own. Any thread."""
+        """Bytes of device memory by kind, empty where there is none to count. Any thread."""

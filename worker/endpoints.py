@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http import HTTPStatus
 from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Any
@@ -52,10 +52,6 @@ class Health:
     patience: float = STUCK
     """Seconds that records in flight may make no progress before a restart helps: longer than a
     call of the model may take."""
-    started: float = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.started = self.clock()
 
     def broker_silent(self) -> bool:
         """Whether the cluster has not answered for a while."""

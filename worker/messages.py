@@ -82,7 +82,7 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """No more documents come."""
+    """Nothing more is read."""
 
     hand_back_at: float
     """Monotonic seconds at which what is left is handed back: neither labelled nor committed."""
@@ -123,7 +123,7 @@ class Rewind:
 
 @dataclass(frozen=True, slots=True)
 class Drained:
-    """Every record before the barrier is settled."""
+    """Every output before the barrier is settled; what was handed back has none."""
 
 
 @dataclass(frozen=True, slots=True)

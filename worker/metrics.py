@@ -49,7 +49,6 @@ class Metrics:
         version: str,
         registry: CollectorRegistry,
     ) -> None:
-        self.registry = registry
         self._topic = input_topic
         self._shares: Mapping[str, float] = {}
         self._recent: collections.deque[str] = collections.deque(maxlen=DRIFT_WINDOW)

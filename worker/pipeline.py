@@ -1,15 +1,8 @@
 """Owns the threads: start, drain, abort. Knows no message but the abort.
 
-                 ┌───────────finished───────────┐
-                 ▼                              │
-    poll ──► assemble ──staged──► classify ─────┤
-     │ ▲                                        ├──outcomes──► publish
-     │ └────────progress, rewind────────────────┼────────────────┘ ▲
-     └──────────accepted, rejections────────────┴──────────────────┘
-                                        watch ──end offsets──► poll
-
-Each mutable object has one owner among the threads; everything else is a message (`messages.py`) or
-an object that says "any thread": metrics, gate, health, watchdog, membership, shutdown.
+`messages.py` draws who sends what to whom. Each mutable object has one owner among the threads;
+everything else is a message or an object that says "any thread": metrics, gate, health, watchdog,
+membership, shutdown.
 
 A drain is a barrier that follows the last record through every stage. A thread's failure is sent to
 the main thread, which then stops all threads: nothing unacknowledged is committed.

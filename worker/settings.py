@@ -251,7 +251,7 @@ class BatchSettings(Group):
     in_flight: Count | None = None
     """Most records that are read and not yet settled. Default: 8 micro-batches."""
     in_flight_bytes: Annotated[int, Ge(1_048_576), BYTES] = 67_108_864
-    """Most bytes of keys, values and headers that are read and not yet settled."""
+    """Bytes of keys, values and headers, read and not yet settled, at which reading pauses."""
 
 
 class BreakerSettings(Group):

@@ -52,9 +52,9 @@ CUDA_LIMITS = BatchLimits(max_records=4_096, max_tokens=65_536)
 class TorchClassifier:
     """A checkpoint on a device.
 
-    The batch thread calls `tokenize` and `stage`, the model thread `launch` and `scores`. On CUDA
-    `launch` returns at once, and two batches may be launched, so that the device has the next one
-    before it finishes this one.
+    The assemble thread calls `tokenize` and `stage`, the classify thread `launch` and `scores`. On
+    CUDA `launch` returns at once, and two batches may be launched, so that the device has the next
+    one before it finishes this one.
 
     Args:
         checkpoint: What the checkpoint says of itself.

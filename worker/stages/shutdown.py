@@ -47,7 +47,7 @@ class Shutdown:
         self._stopping.set()
 
     def abort(self) -> None:
-        """Nothing more is to be committed. The main thread's."""
+        """Stop at once: nothing that is not settled is to be committed. The main thread's."""
         self._aborting.set()
         self._stopping.set()
 
@@ -57,7 +57,7 @@ class Shutdown:
         return self._stopping.is_set()
 
     def aborting(self) -> bool:
-        """Whether nothing more is to be committed."""
+        """Whether to stop at once."""
         return self._aborting.is_set()
 
     @property

@@ -76,7 +76,7 @@ class Membership:
         consumer = self._consumer
         if consumer is None:
             return None
-        metadata = consumer.group_metadata()
+        metadata = consumer.group_metadata()  # any thread: the client locks it
         held = self._held
         if metadata.generation_id < 0 or not metadata.member_id:
             return None

@@ -167,7 +167,7 @@ class Source:
                 self._member.consumer,
                 offsets,
                 left=left,
-                poll=lambda seconds: self.poll(timeout=seconds, max_records=1),
+                poll=self._take_part,
             ):
                 return
 

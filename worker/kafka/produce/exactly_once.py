@@ -3,7 +3,7 @@
 Outputs are collected while the model works on, and sent as a span, which holds exactly the outputs
 of the offsets that it commits. What an answer means here:
 
-    aborted      send the same span again
+    aborted      send it again, with what has come since
     refused      replace the output, mostly by a dead letter, and send the span again
     unknown      go back to what the group has committed
     fenced       end the process: a new producer would fence the other worker
@@ -58,7 +58,7 @@ class Standing(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SpanLimits:
-    """When a span is full."""
+    """When a span is due. It then holds all that waits, which may be more."""
 
     seconds: float
     """How long outputs are collected."""
