@@ -63,7 +63,7 @@ def test_metrics_lose_no_count():
     name, labels = "worker_stage_duration_seconds_count", {"stage": "publish"}
     assert registry.get_sample_value(name, labels) == THREADS * TIMES
     commits = {
-        sample.labels.get("outcome", sample.labels.get("result")): sample.value
+        sample.labels["outcome"]: sample.value
         for family in registry.collect()
         for sample in family.samples
         if sample.name == "worker_commits_total"

@@ -71,7 +71,7 @@ def _redrive(chosen: RedriveSettings, stop: Stop, closing: ExitStack) -> int:
     show.summary(input_topic=chosen.input.topic, dlq_topic=chosen.dlq.topic)
     if failure is not None and not (stop.asked and isinstance(failure, Transient)):
         raise failure
-    if stop.asked and not job.done:
+    if stop.asked and (failure is not None or not job.done):
         # Where the broker is away, the last transaction's outcome may be known only later.
         unsure = "; whether the last transaction counts is not known" if failure else ""
         _tell(

@@ -1,7 +1,7 @@
 """What each lease has accepted and settled. Owned by the poll thread.
 
 The accounts bound memory: at the limits nothing more is read, so no inbox can grow with the
-backlog or while the broker is away. Records are limited exactly, bytes up to one poll.
+backlog or while the broker is away. Records are limited exactly, bytes up to what one poll returns.
 """
 
 from __future__ import annotations

@@ -130,6 +130,8 @@ class Inference:
             time.sleep(pause)
             try:
                 return self._read(items, self._run([item.tokens for item in items]))
+            except Fatal:
+                raise
             except Exception as again:  # noqa: BLE001 - around a model call
                 self._count(again)
                 if getattr(again, "kind", "other") != "oom":

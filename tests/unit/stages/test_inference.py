@@ -275,6 +275,18 @@ def test_a_text_that_finds_no_memory_and_then_breaks_the_model_is_blamed_for_tha
     assert errors == ["oom", "other"]
 
 
+def test_a_model_that_answers_nonsense_after_it_ran_out_of_memory_ends_the_process():
+    class Broken(StubClassifier):
+        def scores(self, launched):
+            self.calls += 1
+            if self.calls == 1:
+                raise KindError("oom")
+            return super().scores(launched)[:, :2]
+
+    with pytest.raises(Fatal, match="scores of shape"):
+        classify(Broken(), ["fine"])
+
+
 def test_the_message_of_a_rejection_never_holds_the_text():
     class Telling(StubClassifier):
         def stage(self, rows):

@@ -12,7 +12,7 @@ from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from kafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 
-from worker.errors import Transient
+from worker.errors import WorkerError
 from worker.kafka.consume.assignor import Assignor
 
 if TYPE_CHECKING:
@@ -95,5 +95,5 @@ def leave_group(connection: Connection, group: Group, member: str) -> None:
             admin.remove_group_members(group.group_id, [removed])
         finally:
             admin.close()
-    except (Transient, kafka.errors.KafkaError) as error:
+    except (WorkerError, kafka.errors.KafkaError) as error:
         log.warning("leave_failed", error=str(error))
