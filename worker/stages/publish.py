@@ -8,6 +8,8 @@ it may be committed. `PublishStage` feeds the publisher from its inbox and owns 
 from __future__ import annotations
 
 import time
+from itertools import groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING, Protocol, assert_never, runtime_checkable
 
 from worker.errors import Fatal
@@ -104,11 +106,11 @@ class Publisher:
 
     def accept(self, records: Iterable[Record]) -> None:
         """Records were read; their outcomes follow, in any order."""
-        for record in records:
-            ledger = self._ledgers.get(record.lease)
+        for lease, batch in groupby(records, key=attrgetter("lease")):
+            ledger = self._ledgers.get(lease)
             if ledger is None:
-                ledger = self._ledgers[record.lease] = Ledger()
-            ledger.accept([(record.offset, record.size)])
+                ledger = self._ledgers[lease] = Ledger()
+            ledger.accept((record.offset, record.size) for record in batch)
 
     def drop(self, leases: Iterable[Lease]) -> None:
         """Leases ended: what is in flight under them is void, late results included."""
