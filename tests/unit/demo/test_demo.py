@@ -967,16 +967,17 @@ def test_metrics_of_the_worker_are_understood():
 
     from worker.metrics import Metrics
 
+    registry = CollectorRegistry()
     metrics = Metrics(
         input_topic="tweets", output_topic="emotions", dlq_topic="dlq", version="1",
-        registry=CollectorRegistry(),
+        registry=registry,
     )  # fmt: skip
     for partition, lag in enumerate(random.Random(1).sample(range(100), 4)):
         metrics.partition_lag(partition, records=lag, seconds=0.0)
     metrics.model_loaded(
         name='a "name"', version="0123", labels=("joy",), device="cpu", dtype="float32", shares=None
     )
-    reading = scrape.parse(generate_latest(metrics.registry).decode())
+    reading = scrape.parse(generate_latest(registry).decode())
     assert reading.lag == sum(random.Random(1).sample(range(100), 4))
     assert reading.batches == 0
     assert reading.model.endswith("0123 cpu float32")
