@@ -18,7 +18,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, assert_never
 
 from worker.errors import Fatal, Transient
-from worker.kafka.produce.span import Aborted, Committed, Fenced, Refused, Spans, Unknown
+from worker.kafka.produce.span import Aborted, Committed, Fenced, OutputRefused, Spans, Unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -120,7 +120,7 @@ class Mover:
                 return True
             case Fenced(error, _):
                 raise Fatal(self._taken_over(type(error).__name__)) from error
-            case Refused(_, at, refusal):
+            case OutputRefused(_, at, refusal):
                 if at is not None:
                     moves[at] = self._instead(moves[at], refusal)
                 return self._moved_to({})
@@ -166,7 +166,7 @@ class Mover:
 
 
 class _GroupWithoutMembers:
-    """Commits offsets of a group that nobody is a member of."""
+    """The `OffsetOwner` of a redrive: commits offsets of a group that nobody is a member of."""
 
     def __init__(self, group_id: str) -> None:
         self._group_id = group_id

@@ -130,7 +130,7 @@ class Sink:
         name = type(error).__name__
         self._on_error(name)
         log.warning("producer_replaced", error=name, resending=len(entries))
-        self.close(timeout=1.0)
+        self._writer.discard(timeout=1.0)
         pending = [output for _, output in entries]
         refused = [refusal_of(failure) is not None for failure, _ in entries]
         if True in refused:
@@ -176,7 +176,7 @@ class Sink:
                 self._on_error(type(error).__name__)
                 refusal = refusal_of(error)
                 if refusal is not None:
-                    self.close(timeout=1.0)
+                    self._writer.discard(timeout=1.0)
                     output = self._replace(output, refusal)
                 else:
                     self._try_again_after(error)
@@ -187,5 +187,5 @@ class Sink:
     def _try_again_after(self, error: Exception) -> None:
         require_hope(error)
         self._writer.check_outage()
-        self.close(timeout=1.0)
+        self._writer.discard(timeout=1.0)
         time.sleep(0.1)

@@ -18,7 +18,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol, assert_never
 
 from worker.errors import Fatal
-from worker.kafka.produce.span import Aborted, Committed, Fenced, Refused, Unknown
+from worker.kafka.produce.span import Aborted, Committed, Fenced, OutputRefused, Unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -238,7 +238,7 @@ class TransactionalSink:
             return
         outputs, reached = self._waiting.span(self._spans.most)
         offsets = {lease.partition: offset for lease, offset in reached.items()}
-        answer = self._spans.send(outputs, offsets, _Owner(self._standing, reached.keys()))
+        answer = self._spans.send(outputs, offsets, _GroupMember(self._standing, reached.keys()))
         if isinstance(answer, Committed):
             self._callbacks.on_commit("ok")
             self._waiting.committed(len(outputs), reached)
@@ -250,9 +250,9 @@ class TransactionalSink:
         self._due_at = 0.0
         self._recover(answer)
 
-    def _recover(self, failure: Refused | Aborted | Unknown | Fenced) -> None:
+    def _recover(self, failure: OutputRefused | Aborted | Unknown | Fenced) -> None:
         match failure:
-            case Refused(_, at, refusal):
+            case OutputRefused(_, at, refusal):
                 if at is not None:  # else the next spans are small, to find it
                     outputs = self._waiting.outputs
                     outputs[at] = self._replace(outputs[at], refusal)
@@ -279,7 +279,7 @@ class TransactionalSink:
         self._callbacks.rewind()
 
 
-class _Owner:
+class _GroupMember:
     """The member of the group to which the leases of a span were given."""
 
     def __init__(self, standing: Standing, leases: AbstractSet[Lease]) -> None:

@@ -3,16 +3,15 @@
 Both the exactly-once sink and redrive send through `Spans`; each decides what an answer means for
 it:
 
-    Committed   every read_committed reader can see outputs and offsets
-    Refused     a topic refuses an output for good: replace it and send again
-    Aborted     nothing was committed: send the same again
-    Unknown     the commit was requested and may have happened: ask for the group's offsets
-    Fenced      another producer, or member, has this one's identity
+    Committed      every read_committed reader can see outputs and offsets
+    OutputRefused  a topic refuses an output for good: replace it and send again
+    Aborted        nothing was committed: send it again
+    Unknown        the commit was requested and may have happened: ask for the group's offsets
+    Fenced         another producer, or member, has this one's identity
 """
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from worker.errors import Refusal
-    from worker.kafka.produce.writer import Writable, Writer
+    from worker.kafka.produce.writer import Sendable, Writer
 
 log = structlog.get_logger(__name__)
 
@@ -43,7 +42,7 @@ class Committed:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class OutputRefused:
     """A topic refuses an output for good. Nothing was committed."""
 
     error: Exception
@@ -76,10 +75,10 @@ class Fenced:
     """What the broker said."""
 
 
-Answer: TypeAlias = Committed | Refused | Aborted | Unknown | Fenced
+Answer: TypeAlias = Committed | OutputRefused | Aborted | Unknown | Fenced
 
 
-class Owner(Protocol):
+class OffsetOwner(Protocol):
     """Who commits the offsets of a span."""
 
     def transaction(self) -> AbstractContextManager[None]:
@@ -121,7 +120,9 @@ class Spans:
         """Most outputs of the next span; None where there is no limit."""
         return CAREFUL_RECORDS if self._suspects else None
 
-    def send(self, outputs: Sequence[Writable], offsets: Mapping[int, int], owner: Owner) -> Answer:
+    def send(
+        self, outputs: Sequence[Sendable], offsets: Mapping[int, int], owner: OffsetOwner
+    ) -> Answer:
         """Sends outputs and commits the offsets that they settle.
 
         After any other answer than `Committed` the producer was ended.
@@ -136,15 +137,14 @@ class Spans:
             Transient: The process is to stop while the broker is away.
         """
         transaction: Transaction | None = None
-        sent = itertools.count()
+        at = 0
         one_by_one = self._suspects > 0
         try:
             with owner.transaction():
                 transaction = Transaction(self._writer.ready())
                 if one_by_one:
-                    for output in outputs:
+                    for at, output in enumerate(outputs):  # noqa: B007 - which one was refused
                         transaction.send_alone(output)
-                        next(sent)
                 else:
                     transaction.send_together(outputs)
                 proof = owner.proof()
@@ -154,16 +154,16 @@ class Spans:
         except (kafka.errors.KafkaError, ValueError) as error:
             commit_asked = transaction is not None and transaction.commit_asked
             answer = self._failed(error, owner, commit_asked=commit_asked)
-            if isinstance(answer, Refused) and one_by_one:
-                return Refused(answer.error, next(sent), answer.refusal)
-            if isinstance(answer, Refused):
+            if isinstance(answer, OutputRefused) and one_by_one:
+                return OutputRefused(answer.error, at, answer.refusal)
+            if isinstance(answer, OutputRefused):
                 self._suspects = max(self._suspects, len(outputs))
             return answer
         self._writer.succeeded()
         self._suspects = max(0, self._suspects - len(outputs))
         return Committed()
 
-    def _failed(self, error: Exception, owner: Owner, *, commit_asked: bool) -> Answer:
+    def _failed(self, error: Exception, owner: OffsetOwner, *, commit_asked: bool) -> Answer:
         log.warning(
             "transaction_failed",
             error=type(error).__name__,
@@ -180,7 +180,7 @@ class Spans:
             self._suspects = 0
             return Unknown(error)
         refusal = refusal_of(error)
-        return Aborted(error) if refusal is None else Refused(error, None, refusal)
+        return Aborted(error) if refusal is None else OutputRefused(error, None, refusal)
 
     def _structs(self, offsets: Mapping[int, int]) -> dict[TopicPartition, OffsetAndMetadata]:
         return {

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from worker.kafka.cluster.clients import Connection
     from worker.kafka.cluster.topics import Topic
-    from worker.kafka.produce.writer import Writable
+    from worker.kafka.produce.writer import Sendable
 
 TRANSACTION_TIMEOUT = 15.0
 """Seconds after which the broker aborts a transaction by itself."""
@@ -116,7 +116,7 @@ class Transaction:
         self._deadline = time.monotonic() + DEADLINE
         producer.begin_transaction()
 
-    def send_together(self, outputs: Iterable[Writable]) -> None:
+    def send_together(self, outputs: Iterable[Sendable]) -> None:
         """Sends, and returns when every output is acknowledged."""
         futures = [send(self._producer, output) for output in outputs]
         with contextlib.suppress(kafka.errors.UnknownError):  # of a batch that was split
@@ -132,7 +132,7 @@ class Transaction:
             # Other records of a refused record's batch fail with another error than its own.
             raise next(filter(refusal_of, failures), failures[0])
 
-    def send_alone(self, output: Writable) -> None:
+    def send_alone(self, output: Sendable) -> None:
         """Sends one output and waits for its acknowledgement: a refusal can only be its own."""
         send(self._producer, output).get(timeout=self._left())
 

@@ -55,7 +55,7 @@ _HOPELESS = (
 """Errors against which neither a new producer nor time helps."""
 
 
-class Writable(Protocol):
+class Sendable(Protocol):
     """What a producer has to know of a record."""
 
     @property
@@ -160,11 +160,11 @@ class Writer:
         if producer is not None:
             end(producer, timeout=timeout, force=force)
 
-    def foretold(self, output: Writable) -> Refusal | None:
+    def foretold(self, output: Sendable) -> Refusal | None:
         """Why the topic's configuration is certain to refuse an output; None if it is not."""
         return foretold(self._topics[output.topic], output)
 
-    def oversized(self, output: Writable) -> bool:
+    def oversized(self, output: Sendable) -> bool:
         """Whether the broker may refuse it as too large: the limit is on the compressed batch."""
         size = len(output.key or b"") + len(output.value or b"") + OVERHEAD_BYTES
         size += sum(len(name) * 4 + len(value) + 16 for name, value in output.headers)
@@ -196,7 +196,7 @@ class Writer:
         self.producer = producer
 
 
-def foretold(topic: Topic, output: Writable) -> Refusal | None:
+def foretold(topic: Topic, output: Sendable) -> Refusal | None:
     """Why the topic's configuration is certain to refuse an output; None if it is not."""
     if topic.compacted and output.key is None:
         return "invalid"
@@ -207,7 +207,7 @@ def foretold(topic: Topic, output: Writable) -> Refusal | None:
     return "timestamp" if outside else None
 
 
-def send(producer: KafkaProducer, output: Writable) -> Any:
+def send(producer: KafkaProducer, output: Sendable) -> Any:
     """Hands an output to a producer; returns its future."""
     key = output.key
     if key is None and output.value is None:
