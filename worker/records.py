@@ -27,8 +27,8 @@ Headers = tuple[tuple[str, bytes | None], ...]
 class Lease(NamedTuple):
     """One uninterrupted ownership of a partition.
 
-    The epoch changes with every assignment, so that what was read under an earlier one is
-    never published or committed under a later one.
+    The epoch changes with every assignment and every rewind, so that what was read under an earlier
+    one is never published or committed under a later one.
     """
 
     partition: int

@@ -142,7 +142,8 @@ def metric_families():
             found.append(
                 (family.name + suffix, family.type, instrument._labelnames, family.documentation)
             )
-    found.append(("worker_build_info", "info", ("version", "python"), "The program."))
+    (build,) = (family for family in registry.collect() if family.name == "worker_build")
+    found.append(("worker_build_info", "info", tuple(build.samples[0].labels), build.documentation))
     return sorted(found)
 
 

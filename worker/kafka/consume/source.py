@@ -152,10 +152,10 @@ class Source:
         return member.settled_in and self._commits.start(member.consumer, offsets)
 
     def commit_now(self, offsets: dict[Lease, int], *, timeout: float) -> None:
-        """Commits and waits; tries again until `timeout` seconds have passed.
+        """Commits what is still owned and waits; tries again for `timeout` seconds.
 
         Raises:
-            Transient: The broker did not take it in time, or the partitions are gone.
+            Transient: The broker did not take it in time.
         """
         end = time.monotonic() + timeout
         while True:
@@ -163,12 +163,8 @@ class Source:
             offsets = {lease: o for lease, o in offsets.items() if self._leases.holds(lease)}
             if not offsets:
                 return  # they moved on; their new owner reads again what is not committed
-            if self._commits.attempt(
-                self._member.consumer,
-                offsets,
-                left=left,
-                poll=self._take_part,
-            ):
+            consumer = self._member.consumer
+            if self._commits.attempt(consumer, offsets, left=left, poll=self._take_part):
                 return
 
     def rebuild(self, reason: str) -> None:
