@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+SLICE_SECONDS = 0.2
+"""Longest time until a signal is noticed while the model loads."""
+
 
 class Loading(Generic[T]):
     """Calls `load` on a thread and keeps what it returns.
@@ -61,7 +64,9 @@ class Loading(Generic[T]):
         Raises:
             BaseException: What `look` or `load` raised.
         """
-        self._done.wait()
+        # In slices: a signal that comes just before a wait without limit is noticed at its end only.
+        while not self._done.wait(SLICE_SECONDS):
+            pass
         self.failed_early()
         self._thread.join()
         return self._loaded[0]
