@@ -64,7 +64,7 @@ class Loading(Generic[T]):
         Raises:
             BaseException: What `look` or `load` raised.
         """
-        # In slices: a signal that comes just before a wait without limit is noticed at its end only.
+        # In slices: a signal just before a wait without limit would be noticed at its end only.
         while not self._done.wait(SLICE_SECONDS):
             pass
         self.failed_early()
