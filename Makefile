@@ -88,7 +88,7 @@ readme: setup
 dashboard: setup
 	$(BIN)/python -m deploy.grafana.dashboard
 
-# Generates the settings' part of the chart's schema, and deploy/rendered. Needs helm on the PATH.
+# Generates the settings' part of the chart's schema, and deploy/rendered. Needs `make tools`, or Helm.
 chart: setup
 	$(BIN)/python -m tests.tools.chart_schema
 
