@@ -17,6 +17,7 @@ from worker.kafka.consume.source import Source
 from worker.kafka.produce.at_least_once import Sink
 from worker.kafka.produce.exactly_once import Callbacks, SpanLimits, TransactionalSink
 from worker.kafka.produce.span import Spans
+from worker.kafka.produce.span_size import SPAN_BYTES
 from worker.kafka.produce.transaction import transactional_writer
 from worker.kafka.produce.writer import Writer
 from worker.messages import Rewind
@@ -265,6 +266,7 @@ def _transactional_sink(
         limits=SpanLimits(
             seconds=settings.delivery.transaction_interval,
             records=max(1, parts.limits.in_flight // 2),
+            bytes=SPAN_BYTES,
         ),
         replace=replace,
         callbacks=Callbacks(

@@ -139,6 +139,8 @@ class Proxy:
         self.connections = 0
         """Connections accepted so far."""
         self._faults: list[Fault] = []
+        self._rate = math.inf
+        self._free_at = 0.0
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         self._listener: socket.socket | None = None
@@ -216,6 +218,10 @@ class Proxy:
         """The broker does what is asked; the client hears of it after `release()`."""
         return self._add(Fault(kind="hold_response", api=api, nth=nth, times=times, client=client))
 
+    def narrow(self, bytes_per_second: float) -> None:
+        """Lets through no more of all clients' requests from now on."""
+        self._rate = bytes_per_second
+
     def refuse(self, seconds: float = math.inf, *, disconnect: bool = True) -> None:
         """Refuses new connections for so long, or until `accept()`, and closes those there are."""
         self._call(self._refuse, seconds)
@@ -235,6 +241,7 @@ class Proxy:
         for fault in self._faults:
             fault.cancel()
         self._faults.clear()
+        self._rate = math.inf
         self.seen.clear()
         self.answered.clear()
         self.accept()
@@ -359,8 +366,16 @@ class Proxy:
                 if fault is not None and fault.kind == "hold_request":
                     await fault._hold()
                 pending[correlation] = api, fault
+                await self._pass(len(frame))
                 broker.write(frame)
                 await broker.drain()
+
+    async def _pass(self, size: int) -> None:
+        """Waits as long as the narrow link takes for a request; all connections share it."""
+        now = time.monotonic()
+        self._free_at = max(now, self._free_at) + size / self._rate
+        if self._free_at > now:
+            await asyncio.sleep(self._free_at - now)
 
     async def _answers(
         self,

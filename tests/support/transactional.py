@@ -2,7 +2,7 @@
 
 from types import SimpleNamespace
 
-from kafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError
+from kafka.errors import InvalidRecordError, KafkaError, KafkaTimeoutError
 
 from worker.kafka.produce import transaction as transactions
 
@@ -46,7 +46,9 @@ class FakeBroker:
         self.refused = set()
         """Records that poison the producer that sends them."""
         self.innocent_first = False
-        """The one before such a record is turned away with it."""
+        """The one before such a record is turned away with it, the first time."""
+        self.at_once = False
+        """The refusal comes while the rest of the span is still being sent."""
 
     def producer(self, **options):
         self.options = options
@@ -87,10 +89,14 @@ class Producer:
     def send(self, topic, *, value, **_):
         number = int(value)
         if self.poison is None and (topic, number) in self.broker.refused:
-            self.poison = MessageSizeTooLargeError()
+            self.poison = InvalidRecordError()
         if self.poison is not None:
+            if self.broker.at_once and self._transaction_manager.last_error is not None:
+                raise KafkaError("Cannot perform send because at least one request has failed")
+            self._transaction_manager.last_error = self.poison
             return Future(self.poison)
         if (topic, number + 1) in self.broker.refused and self.broker.innocent_first:
+            self.broker.innocent_first = False
             return Future(KafkaError("part of a batch which had one or more invalid records"))
         verdict = self.broker.verdict("send")
         self.open[0].append((topic, number))

@@ -9,7 +9,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from worker.errors import Fatal
-from worker.kafka.produce.writer import foretold
+from worker.kafka.produce.refusals import foretold
 from worker.redrive.decisions import refused, without_time
 from worker.redrive.mover import reached_by
 

@@ -18,6 +18,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, assert_never
 
 from worker.errors import Fatal, Transient
+from worker.kafka.produce.refusals import size_of
 from worker.kafka.produce.span import Aborted, Committed, Fenced, OutputRefused, Spans, Unknown
 
 if TYPE_CHECKING:
@@ -99,7 +100,8 @@ class Mover:
 
     def _transactions(self, left: list[Move], reached: dict[int, int]) -> Iterator[list[Move]]:
         while True:
-            piece = left[: self._spans.most]
+            self._leave_what_is_certain(left)
+            piece = left[: self._spans.take(size_of(move) for move in left)]
             last = len(piece) == len(left)
             upto = reached if last else reached_by(piece)
             # All, not only those that move: the cluster deletes offsets that nobody renews.
@@ -113,6 +115,13 @@ class Mover:
             if last:
                 return
 
+    def _leave_what_is_certain(self, moves: list[Move]) -> None:
+        """Puts back nothing that the input topic is certain to refuse by now."""
+        for at, move in enumerate(moves):
+            certain = self._writer.foretold(move) if move.fate == "again" else None
+            if certain is not None:
+                moves[at] = self._instead(move, certain)
+
     def _happened(self, answer: Answer, moves: list[Move], reached: dict[int, int]) -> bool:
         """Whether the transaction was committed; if it failed, there is a new producer then."""
         match answer:
@@ -120,8 +129,8 @@ class Mover:
                 return True
             case Fenced(error, _):
                 raise Fatal(self._taken_over(type(error).__name__)) from error
-            case OutputRefused(_, at, refusal):
-                if at is not None:
+            case OutputRefused(_, refused):
+                for at, refusal in refused.items():
                     moves[at] = self._instead(moves[at], refusal)
                 return self._moved_to({})
             case Aborted(error):

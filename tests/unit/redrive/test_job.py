@@ -18,7 +18,6 @@ from tests.support.transactional import DONE, HANGS, FakeBroker
 from worker.errors import Fatal, Refused, Transient
 from worker.kafka.cluster.topics import Topic
 from worker.kafka.consume import reader
-from worker.kafka.produce import span
 from worker.redrive import backlog, mover
 from worker.redrive.decisions import Chooser, Filter, Tally
 from worker.redrive.job import Redrive, Task
@@ -147,7 +146,6 @@ class Job:
 @pytest.fixture(autouse=True)
 def spans_of_five(monkeypatch):
     monkeypatch.setattr(backlog, "SPAN_RECORDS", 5)
-    monkeypatch.setattr(span, "CAREFUL_RECORDS", 2)
     monkeypatch.setattr(mover.time, "sleep", lambda _: None)
 
 
@@ -231,12 +229,12 @@ def test_another_that_has_settled_the_very_span_ends_it_too():
 def test_while_a_refused_one_is_looked_for_only_what_was_moved_is_settled():
     job = Job()
     job.refuse(3)
-    # The span, then its first two records alone; the next two are not committed any more.
+    # The span, then its first three records; the next one is not committed any more.
     job.broker.fails["offsets"] = deque([None, ProducerFencedError()])
     with pytest.raises(Fatal, match="taken over"):
         job.run()
-    assert job.put_back() == [0, 1]
-    assert job.broker.offsets == {0: 2}
+    assert job.put_back() == [0, 1, 2]
+    assert job.broker.offsets == {0: 3}
 
 
 def test_what_is_refused_is_left_alone_and_the_rest_of_its_span_put_back():

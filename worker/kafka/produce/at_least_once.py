@@ -1,8 +1,9 @@
 """Sends outputs and collects acknowledgements, at least once. Owned by the publish thread.
 
-An output that the topic is certain to refuse is never sent, one that may be too large is sent
-alone, and after an unforeseen refusal the producer is replaced and the suspects are sent again one
-by one, in order: only an output that is refused when it is sent alone counts as refused.
+An output that the topic is certain to refuse is never sent, and one that may be too large is sent
+alone. After an unforeseen refusal the producer is replaced. An output counts as refused only if the
+broker named it, or refused it when it was alone in its batch: if the broker says less, the suspects
+are sent again one by one, in order.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 import kafka.errors
 import structlog
 
-from worker.kafka.produce.writer import refusal_of, require_hope, send
+from worker.kafka.produce.refusals import blame, refusal_of
+from worker.kafka.produce.writer import require_hope, send
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from collections.abc import Set as AbstractSet
 
     from worker.errors import Refusal
@@ -46,8 +48,10 @@ class Sink:
         self._writer = writer
         self._replace = replace
         self._on_error = on_error
+        self._unsent: deque[Output] = deque()
         self._unacknowledged: deque[tuple[Any, Output]] = deque()
         self._acknowledged: list[Output] = []
+        self._suspects = 0
         self._void: frozenset[Lease] = frozenset()
 
     def __len__(self) -> int:
@@ -66,17 +70,15 @@ class Sink:
             output = self._replace(output, certain)
         if self._writer.oversized(output):
             self._settle_all()
-            self._acknowledged.append(self._send_alone(output))
-            return
-        try:
-            self._unacknowledged.append((send(self._writer.ready(), output), output))
-        except (kafka.errors.KafkaError, ValueError) as error:
-            self._resend(error, also=output)
+            self._suspects = 1
+        self._unsent.append(output)
+        self._send_unsent()
 
     def forget(self, leases: AbstractSet[Lease]) -> None:
         """Leases ended: their outputs are not sent again, as another owner may be further on."""
         if self._unacknowledged:
-            self._void |= leases
+            open_ = {output.record.lease for _, output in self._unacknowledged}
+            self._void = (self._void | leases) & open_
 
     def take_acknowledged(self, *, following: int) -> list[Output]:  # noqa: ARG002
         """Outputs that the broker has, in the order they were sent, each once.
@@ -100,7 +102,8 @@ class Sink:
         while queue and queue[0][0].is_done:
             future, output = queue[0]
             if future.exception is not None:
-                self._resend(future.exception)
+                self._take_back(future.exception)
+                self._send_unsent()
                 return
             queue.popleft()
             self._writer.succeeded()
@@ -114,58 +117,70 @@ class Sink:
             if self._unacknowledged:
                 time.sleep(0.001)
 
-    def _resend(self, error: Exception, also: Output | None = None) -> None:
-        """Replaces the producer and sends again all from the first unacknowledged output on.
+    def _send_unsent(self) -> None:
+        """Sends what is unsent, in order, by one producer after another."""
+        unsent = self._unsent
+        while unsent:
+            if self._suspects:
+                self._send_suspect()
+                continue
+            try:
+                producer = self._writer.ready()
+                while unsent:
+                    self._unacknowledged.append((send(producer, unsent[0]), unsent[0]))
+                    unsent.popleft()
+            except (kafka.errors.KafkaError, ValueError) as error:
+                self._take_back(error)
+        self._suspects = 0  # some may have ended with their leases
+
+    def _take_back(self, error: Exception) -> None:
+        """Ends the producer, and makes unsent all from the first unacknowledged output on.
 
         Also outputs behind it that were acknowledged: otherwise the order would be reversed.
         """
         queue = self._unacknowledged
         while queue and queue[0][0].is_done and queue[0][0].exception is None:
             self._acknowledged.append(queue.popleft()[1])
-        entries = [(future.exception, output) for future, output in queue]
-        entries += [(error, also)] if also is not None else []
-        entries = [entry for entry in entries if entry[1].record.lease not in self._void]
+        futures, outputs = [future for future, _ in queue], [output for _, output in queue]
         queue.clear()
-        self._void = frozenset()
         name = type(error).__name__
         self._on_error(name)
-        log.warning("producer_replaced", error=name, resending=len(entries))
+        log.warning("producer_replaced", error=name, resending=len(outputs) + len(self._unsent))
+        refused = self._refused(error, futures)
         self._writer.discard(timeout=1.0)
-        pending = [output for _, output in entries]
-        refused = [refusal_of(failure) is not None for failure, _ in entries]
-        if True in refused:
-            # The refused output fails with its own error, others of its batch with another error,
-            # and all later ones with the refused one's: it is the first such, or close behind.
-            first = refused.index(True)
-            self._send_all(pending[:first])
-            self._settle_all()
-            pending = self._find_refused(pending[first:])
-        else:
+        if not refused and not self._suspects:
             require_hope(error)
             self._writer.check_outage()
             time.sleep(0.1)
-        self._send_all(pending)
+        for at, refusal in refused.items():
+            if outputs[at].record.lease not in self._void:
+                self._writer.refused(outputs[at], refusal)
+                outputs[at] = self._replace(outputs[at], refusal)
+        self._unsent.extendleft(reversed(outputs))
+        if self._void:
+            kept = [one for one in self._unsent if one.record.lease not in self._void]
+            self._unsent = deque(kept)
+            self._void = frozenset()
 
-    def _find_refused(self, pending: list[Output]) -> list[Output]:
-        """Sends one by one until one is refused alone; returns those behind it."""
-        for at, output in enumerate(pending):
-            taken = self._send_alone(output)
-            self._acknowledged.append(taken)
-            if taken is not output:
-                return pending[at + 1 :]
-        return []
+    def _refused(self, error: Exception, futures: list[Any]) -> Mapping[int, Refusal]:
+        """The refused outputs, by index; if none is named, how many are suspects is noted."""
+        cause = self._writer.last_error
+        found = blame(futures, cause)
+        errors = (error, cause, *(future.exception for future in futures))
+        if not found.refused and any(map(refusal_of, errors)):
+            # The refused output fails with its own error, others of its batch with another error,
+            # and all later ones with the refused one's.
+            self._suspects = found.among or len(futures) + 1
+        return found.refused
 
-    def _send_all(self, pending: list[Output]) -> None:
-        """Sends in order by one producer; starts again with another if that fails."""
-        while True:
-            try:
-                producer = self._writer.ready()
-                sent = [(send(producer, output), output) for output in pending]
-            except (kafka.errors.KafkaError, ValueError) as error:
-                self._try_again_after(error)
-            else:
-                self._unacknowledged.extend(sent)
-                return
+    def _send_suspect(self) -> None:
+        """Sends the next output alone, until one of the suspects is refused."""
+        output = self._unsent.popleft()
+        taken = self._send_alone(output)
+        self._acknowledged.append(taken)
+        self._suspects -= 1
+        if taken is not output:
+            self._suspects = 0
 
     def _send_alone(self, output: Output) -> Output:
         """Sends one output and waits; returns what the broker took in its place."""
@@ -177,6 +192,7 @@ class Sink:
                 refusal = refusal_of(error)
                 if refusal is not None:
                     self._writer.discard(timeout=1.0)
+                    self._writer.refused(output, refusal)
                     output = self._replace(output, refusal)
                 else:
                     self._try_again_after(error)

@@ -18,6 +18,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol, assert_never
 
 from worker.errors import Fatal
+from worker.kafka.produce.refusals import size_of
 from worker.kafka.produce.span import Aborted, Committed, Fenced, OutputRefused, Unknown
 
 if TYPE_CHECKING:
@@ -58,12 +59,14 @@ class Standing(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SpanLimits:
-    """When a span is due. It then holds all that waits, which may be more."""
+    """When a span is due, and what it holds at most."""
 
     seconds: float
     """How long outputs are collected."""
     records: int
-    """Number of outputs after which no more are waited for."""
+    """Outputs of a span."""
+    bytes: int
+    """Bytes of those outputs, before compression. A single output may exceed it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,8 @@ class _Waiting:
 
     def __init__(self) -> None:
         self.outputs: deque[Output] = deque()
+        self.sizes: deque[int] = deque()
+        self.bytes = 0
         self.positions: dict[Lease, int] = {}
         self._reached: dict[Lease, int] = {}
         self._void_epoch = 0
@@ -98,6 +103,19 @@ class _Waiting:
         """The leases of everything that waits."""
         return {output.record.lease for output in self.outputs} | self.positions.keys()
 
+    def add(self, output: Output) -> None:
+        """Takes in an output."""
+        size = size_of(output)
+        self.outputs.append(output)
+        self.sizes.append(size)
+        self.bytes += size
+
+    def replace(self, at: int, output: Output) -> None:
+        """Takes in an output in place of the one at an index."""
+        self.bytes += size_of(output) - self.sizes[at]
+        self.sizes[at] = size_of(output)
+        self.outputs[at] = output
+
     def take_positions(self, positions: Mapping[Lease, int]) -> bool:
         """Takes in the positions that are new; returns whether there are any."""
         news = {
@@ -108,9 +126,9 @@ class _Waiting:
         self.positions |= news
         return bool(news)
 
-    def span(self, most: int | None) -> tuple[list[Output], dict[Lease, int]]:
-        """The next outputs, at most `most`, and the offset to commit for each lease."""
-        outputs = list(islice(self.outputs, most))
+    def span(self, records: int) -> tuple[list[Output], dict[Lease, int]]:
+        """The next `records` outputs, and the offset to commit for each lease."""
+        outputs = list(islice(self.outputs, records))
         reached = dict(self.positions)
         for output in outputs:
             record = output.record
@@ -121,6 +139,7 @@ class _Waiting:
         """The first `outputs` outputs, and these offsets, are committed."""
         for _ in range(outputs):
             self.outputs.popleft()
+            self.bytes -= self.sizes.popleft()
         self._reached |= reached
         self.positions = {
             lease: at for lease, at in self.positions.items() if at > reached.get(lease, 0)
@@ -128,15 +147,23 @@ class _Waiting:
 
     def forget(self, leases: AbstractSet[Lease]) -> None:
         """Leases ended."""
-        self.outputs = deque(o for o in self.outputs if o.record.lease not in leases)
+        kept = [output for output in self.outputs if output.record.lease not in leases]
+        self._clear()
+        for output in kept:
+            self.add(output)
         self.positions = {lease: at for lease, at in self.positions.items() if lease not in leases}
         self._reached = {lease: at for lease, at in self._reached.items() if lease not in leases}
 
     def forget_all(self, epoch: int) -> None:
         """Everything is read again; outputs of leases up to this epoch are void."""
         self._void_epoch = max(self._void_epoch, epoch)
-        self.outputs.clear()
+        self._clear()
         self.positions.clear()
+
+    def _clear(self) -> None:
+        self.outputs.clear()
+        self.sizes.clear()
+        self.bytes = 0
 
 
 class TransactionalSink:
@@ -173,6 +200,7 @@ class TransactionalSink:
         self._waiting = _Waiting()
         self._committed: list[Output] = []
         self._due_at: float | None = None
+        self._failing = False
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -185,7 +213,7 @@ class TransactionalSink:
         if certain is not None:
             output = self._replace(output, certain)
         self._begin_waiting()
-        self._waiting.outputs.append(output)
+        self._waiting.add(output)
 
     def commit_positions(self, positions: Mapping[Lease, int]) -> None:
         """Takes offsets to commit that no output carries."""
@@ -211,7 +239,8 @@ class TransactionalSink:
             Transient: The process is to stop.
         """
         due = self._due_at is not None and (following == 0 or time.monotonic() >= self._due_at)
-        if due or len(self._waiting.outputs) >= self._limits.records:
+        waiting, limits = self._waiting, self._limits
+        if due or len(waiting.outputs) >= limits.records or waiting.bytes >= limits.bytes:
             self._commit_span()
         committed, self._committed = self._committed, []
         return committed
@@ -223,7 +252,8 @@ class TransactionalSink:
     def _begin_waiting(self) -> None:
         if self._due_at is None:
             self._due_at = time.monotonic() + self._limits.seconds
-            self._writer.succeeded()
+            if not self._failing:  # else an outage whose answers stay unknown would never end
+                self._writer.succeeded()
 
     def _commit_span(self) -> None:
         ended = self._standing.ended(self._waiting.leases())
@@ -236,9 +266,11 @@ class TransactionalSink:
             self._writer.check_outage()
             time.sleep(PROOF_PAUSE)
             return
-        outputs, reached = self._waiting.span(self._spans.most)
+        records = self._spans.take(islice(self._waiting.sizes, self._limits.records))
+        outputs, reached = self._waiting.span(records)
         offsets = {lease.partition: offset for lease, offset in reached.items()}
         answer = self._spans.send(outputs, offsets, _GroupMember(self._standing, reached.keys()))
+        self._failing = not isinstance(answer, Committed)
         if isinstance(answer, Committed):
             self._callbacks.on_commit("ok")
             self._waiting.committed(len(outputs), reached)
@@ -252,10 +284,10 @@ class TransactionalSink:
 
     def _recover(self, failure: OutputRefused | Aborted | Unknown | Fenced) -> None:
         match failure:
-            case OutputRefused(_, at, refusal):
-                if at is not None:  # else the next spans are small, to find it
-                    outputs = self._waiting.outputs
-                    outputs[at] = self._replace(outputs[at], refusal)
+            case OutputRefused(_, refused):
+                for at, refusal in refused.items():
+                    output = self._replace(self._waiting.outputs[at], refusal)
+                    self._waiting.replace(at, output)
             case Aborted():
                 self._writer.check_outage()
                 time.sleep(RETRY_PAUSE)
@@ -273,6 +305,7 @@ class TransactionalSink:
 
     def _go_back(self) -> None:
         """The group's offsets will say whether the span was committed."""
+        self._writer.check_outage()
         self._waiting.forget_all(self._standing.newest_epoch)
         self._due_at = None
         self._writer.ready()  # the old transaction ends: committed or aborted

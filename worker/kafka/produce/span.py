@@ -4,7 +4,7 @@ Both the exactly-once sink and redrive send through `Spans`; each decides what a
 it:
 
     Committed      every read_committed reader can see outputs and offsets
-    OutputRefused  a topic refuses an output for good: replace it and send again
+    OutputRefused  a topic refuses outputs for good: replace those that are known and send again
     Aborted        nothing was committed: send it again
     Unknown        the commit was requested and may have happened: ask for the group's offsets
     Fenced         another producer, or member, has this one's identity
@@ -12,6 +12,7 @@ it:
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -20,20 +21,18 @@ import structlog
 from kafka import TopicPartition
 from kafka.structs import OffsetAndMetadata
 
+from worker.kafka.produce.span_size import SpanSize
 from worker.kafka.produce.transaction import END_SECONDS, Transaction, fence_of
-from worker.kafka.produce.writer import refusal_of, require_hope
+from worker.kafka.produce.writer import require_hope
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from worker.errors import Refusal
     from worker.kafka.produce.writer import Sendable, Writer
 
 log = structlog.get_logger(__name__)
-
-CAREFUL_RECORDS = 64
-"""Outputs of a span that are sent one by one to find a refused one: each costs a round trip."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +42,11 @@ class Committed:
 
 @dataclass(frozen=True, slots=True)
 class OutputRefused:
-    """A topic refuses an output for good. Nothing was committed."""
+    """A topic refuses outputs for good. Nothing was committed."""
 
     error: Exception
-    at: int | None
-    """Index of the refused output; None while it is only known that there is one."""
-    refusal: Refusal
+    refused: Mapping[int, Refusal]
+    """By index. Empty while it is only known that there is one: the next spans find it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,24 +99,23 @@ class NoProof(kafka.errors.KafkaError):  # type: ignore[misc]
 class Spans:
     """Sends spans by one producer after another. Owned by the thread that sends.
 
-    After a refusal it finds the refused output in small spans, whose outputs are sent one by one:
-    only an output that is refused when it is sent alone counts as refused. `most` is how large the
-    next span may be.
+    An output counts as refused only if the broker named it, or refused a batch that held nothing
+    else. If a broker says less, the outputs are sent in halves until the refused one is alone.
 
     Args:
         writer: Gives transactional producers.
         topic: The topic whose offsets are committed.
+        size: How much a span may hold.
     """
 
-    def __init__(self, *, writer: Writer, topic: str) -> None:
+    def __init__(self, *, writer: Writer, topic: str, size: SpanSize | None = None) -> None:
         self._writer = writer
         self._topic = topic
-        self._suspects = 0
+        self._size = size or SpanSize()
 
-    @property
-    def most(self) -> int | None:
-        """Most outputs of the next span; None where there is no limit."""
-        return CAREFUL_RECORDS if self._suspects else None
+    def take(self, sizes: Iterable[int]) -> int:
+        """How many of the outputs that wait, of these sizes in bytes, the next span may hold."""
+        return self._size.take(sizes)
 
     def send(
         self, outputs: Sequence[Sendable], offsets: Mapping[int, int], owner: OffsetOwner
@@ -137,33 +134,31 @@ class Spans:
             Transient: The process is to stop while the broker is away.
         """
         transaction: Transaction | None = None
-        at = 0
-        one_by_one = self._suspects > 0
+        began = time.monotonic()
         try:
             with owner.transaction():
                 transaction = Transaction(self._writer.ready())
-                if one_by_one:
-                    for at, output in enumerate(outputs):  # noqa: B007 - which one was refused
-                        transaction.send_alone(output)
-                else:
-                    transaction.send_together(outputs)
+                began = time.monotonic()
+                transaction.send(outputs)
                 proof = owner.proof()
                 if proof is None:
                     raise NoProof("a rebalance came between")
                 transaction.commit(self._structs(offsets), proof)
         except (kafka.errors.KafkaError, ValueError) as error:
-            commit_asked = transaction is not None and transaction.commit_asked
-            answer = self._failed(error, owner, commit_asked=commit_asked)
-            if isinstance(answer, OutputRefused) and one_by_one:
-                return OutputRefused(answer.error, at, answer.refusal)
-            if isinstance(answer, OutputRefused):
-                self._suspects = max(self._suspects, len(outputs))
-            return answer
+            return self._failed(error, transaction, outputs, owner, time.monotonic() - began)
         self._writer.succeeded()
-        self._suspects = max(0, self._suspects - len(outputs))
+        self._size.committed(len(outputs), seconds=time.monotonic() - began)
         return Committed()
 
-    def _failed(self, error: Exception, owner: OffsetOwner, *, commit_asked: bool) -> Answer:
+    def _failed(
+        self,
+        error: Exception,
+        transaction: Transaction | None,
+        outputs: Sequence[Sendable],
+        owner: OffsetOwner,
+        seconds: float,
+    ) -> Answer:
+        commit_asked = transaction is not None and transaction.commit_asked
         log.warning(
             "transaction_failed",
             error=type(error).__name__,
@@ -175,12 +170,35 @@ class Spans:
             self._writer.discard(timeout=1.0, force=True)
             return Fenced(error, fence)
         require_hope(error)
+        answer = None
+        if transaction is not None and not commit_asked:
+            answer = self._refused(error, transaction, outputs)
         self._writer.discard(timeout=END_SECONDS, force=True)
+        if answer is not None:
+            return answer
+        self._size.failed(seconds=seconds)
         if commit_asked:
-            self._suspects = 0
+            self._size.found()
             return Unknown(error)
-        refusal = refusal_of(error)
-        return Aborted(error) if refusal is None else OutputRefused(error, None, refusal)
+        return Aborted(error)
+
+    def _refused(
+        self, error: Exception, transaction: Transaction, outputs: Sequence[Sendable]
+    ) -> OutputRefused | None:
+        """What is known of refused outputs; None if none was refused."""
+        blame, refusal = transaction.blame(error)
+        refused = dict(blame.refused)
+        if not refused and refusal is not None and len(outputs) == 1:
+            refused = {0: refusal}
+        if refused:
+            self._size.found()
+            for at, why in refused.items():
+                self._writer.refused(outputs[at], why)
+            return OutputRefused(error, refused)
+        if refusal is None:
+            return None
+        self._size.refused_among(blame.among or len(outputs))
+        return OutputRefused(error, {})
 
     def _structs(self, offsets: Mapping[int, int]) -> dict[TopicPartition, OffsetAndMetadata]:
         return {

@@ -15,16 +15,19 @@ from typing import TYPE_CHECKING, Any
 import kafka.errors
 
 from worker.errors import Fatal, Transient
-from worker.kafka.produce.writer import Writer, refusal_of, send
+from worker.kafka.produce.refusals import blame, refusal_of
+from worker.kafka.produce.writer import Writer, send
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from kafka import KafkaProducer, TopicPartition
     from kafka.structs import OffsetAndMetadata
 
+    from worker.errors import Refusal
     from worker.kafka.cluster.clients import Connection
     from worker.kafka.cluster.topics import Topic
+    from worker.kafka.produce.refusals import Blame
     from worker.kafka.produce.writer import Sendable
 
 TRANSACTION_TIMEOUT = 15.0
@@ -34,6 +37,8 @@ DEADLINE = 10.0
 broker's limit: kafka-python reports success for the commit of a transaction that the broker has
 aborted."""
 DELIVERY_TIMEOUT = 8.0
+ANSWERS_SECONDS = 1.0
+"""Longest wait for the answers to what was sent beside a refused output."""
 END_SECONDS = 6.0
 """Longest wait for a given-up producer's thread, which may sit in a request of 4 s: a thread left
 alive could still fence its successor."""
@@ -111,30 +116,37 @@ class Transaction:
 
     def __init__(self, producer: KafkaProducer) -> None:
         self.commit_asked = False
+        self._futures: list[Any] = []
         self._producer = producer
         self._manager = producer._transaction_manager  # noqa: SLF001 - its results can be waited for
         self._deadline = time.monotonic() + DEADLINE
         producer.begin_transaction()
 
-    def send_together(self, outputs: Iterable[Sendable]) -> None:
+    def send(self, outputs: Sequence[Sendable]) -> None:
         """Sends, and returns when every output is acknowledged."""
-        futures = [send(self._producer, output) for output in outputs]
-        with contextlib.suppress(kafka.errors.UnknownError):  # of a batch that was split
-            self._producer.flush(timeout=self._left())
-        for future in futures:
+        try:
+            for output in outputs:
+                self._futures.append(send(self._producer, output))
+        except kafka.errors.KafkaError:
+            # After a refusal the client takes no more, and its error here does not say why.
+            self._flush(min(ANSWERS_SECONDS, self._left()))
+            raise
+        self._flush(self._left())
+        for future in self._futures:
             left = self._left()
             with contextlib.suppress(kafka.errors.KafkaError):
                 future.get(timeout=left)
-        failures = [future.exception for future in futures if future.exception is not None]
-        if not all(future.is_done for future in futures):
+        failures = [f.exception for f in self._futures if f.exception is not None]
+        if not all(future.is_done for future in self._futures):
             raise Late("outputs are not acknowledged in time")
         if failures:
             # Other records of a refused record's batch fail with another error than its own.
             raise next(filter(refusal_of, failures), failures[0])
 
-    def send_alone(self, output: Sendable) -> None:
-        """Sends one output and waits for its acknowledgement: a refusal can only be its own."""
-        send(self._producer, output).get(timeout=self._left())
+    def blame(self, error: Exception) -> tuple[Blame, Refusal | None]:
+        """Which outputs were refused, and why the first was, after `send` raised `error`."""
+        cause = self._manager.last_error
+        return blame(self._futures, cause), refusal_of(error) or refusal_of(cause)
 
     def commit(self, offsets: Mapping[TopicPartition, OffsetAndMetadata], proof: Any) -> None:
         """Adds the offsets, with the group metadata to commit them with, and commits."""
@@ -143,6 +155,11 @@ class Transaction:
         ending = self._manager.begin_commit()
         self.commit_asked = True
         self._wait(ending)
+
+    def _flush(self, seconds: float) -> None:
+        # Of a batch that was split the client says that it failed; of others the futures say more.
+        with contextlib.suppress(kafka.errors.KafkaError):
+            self._producer.flush(timeout=seconds)
 
     def _wait(self, result: Any) -> None:
         """Waits for a transactional request, which the client alone would do without limit."""

@@ -16,6 +16,7 @@ import structlog
 from kafka.serializer import Serializer
 
 from worker.errors import Fatal, Transient
+from worker.kafka.produce.refusals import SizeMemory, foretold
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,17 +36,8 @@ LINGER_MS = 5
 MAX_REQUEST_BYTES = 134_217_728
 """The client refuses larger records, before compression, while the broker limits the compressed
 batch: so it must be far above what a topic takes, or a dead letter cannot be written."""
-OVERHEAD_BYTES = 256
-"""Upper bound of what a record batch adds around one record's key, value and headers."""
 
 _NULL_KEY = b"\x00null"
-_REFUSALS: dict[type[Exception], Refusal] = {
-    kafka.errors.MessageSizeTooLargeError: "too_large",
-    kafka.errors.RecordListTooLargeError: "too_large",
-    kafka.errors.InvalidTimestampError: "timestamp",
-    kafka.errors.InvalidRecordError: "invalid",
-    kafka.errors.PolicyViolationError: "invalid",
-}
 _HOPELESS = (
     kafka.errors.AuthorizationError,
     kafka.errors.SaslAuthenticationFailedError,
@@ -113,6 +105,7 @@ class Writer:
         self.outage_limit = outage_limit
         self._stopping = stopping
         self._prepare = prepare
+        self._sizes = SizeMemory(compression=compression)
         smallest = min(topic.max_message_bytes for topic in topics.values())
         self._options: dict[str, Any] = {
             "acks": "all",
@@ -134,6 +127,12 @@ class Writer:
         self.producer: KafkaProducer | None = None
         self.succeeded()
         self._open()
+
+    @property
+    def last_error(self) -> BaseException | None:
+        """The error that made the producer useless; the client's later errors do not say it."""
+        manager = getattr(self.producer, "_transaction_manager", None)
+        return getattr(manager, "last_error", None)
 
     def succeeded(self) -> None:
         """The broker has acknowledged something, or is asked for the first time: no outage yet."""
@@ -161,14 +160,19 @@ class Writer:
             end(producer, timeout=timeout, force=force)
 
     def foretold(self, output: Sendable) -> Refusal | None:
-        """Why the topic's configuration is certain to refuse an output; None if it is not."""
+        """Why the topic is certain to refuse an output; None if it is not."""
+        if self._sizes.refuses(output):
+            return "too_large"
         return foretold(self._topics[output.topic], output)
 
     def oversized(self, output: Sendable) -> bool:
-        """Whether the broker may refuse it as too large: the limit is on the compressed batch."""
-        size = len(output.key or b"") + len(output.value or b"") + OVERHEAD_BYTES
-        size += sum(len(name) * 4 + len(value) + 16 for name, value in output.headers)
-        return size > self._topics[output.topic].max_message_bytes
+        """Whether the broker is to refuse it as too large, if the limit is what it was."""
+        return self._sizes.exceeds(output, self._topics[output.topic].max_message_bytes)
+
+    def refused(self, output: Sendable, refusal: Refusal) -> None:
+        """The topic refused the output: those that are at least as large are not tried for now."""
+        if refusal == "too_large":
+            self._sizes.refused(output)
 
     def check_outage(self) -> None:
         """Raises if there is no reason to wait any longer.
@@ -196,17 +200,6 @@ class Writer:
         self.producer = producer
 
 
-def foretold(topic: Topic, output: Sendable) -> Refusal | None:
-    """Why the topic's configuration is certain to refuse an output; None if it is not."""
-    if topic.compacted and output.key is None:
-        return "invalid"
-    if output.timestamp is None:
-        return None
-    age = int(time.time() * 1_000) - output.timestamp
-    outside = age > topic.earliest_ms or -age > topic.latest_ms
-    return "timestamp" if outside else None
-
-
 def send(producer: KafkaProducer, output: Sendable) -> Any:
     """Hands an output to a producer; returns its future."""
     key = output.key
@@ -220,11 +213,6 @@ def send(producer: KafkaProducer, output: Sendable) -> Any:
         partition=output.partition,
         timestamp_ms=output.timestamp,
     )
-
-
-def refusal_of(error: BaseException) -> Refusal | None:
-    """Why the broker refuses the record for good; None if the error is no such refusal."""
-    return next((name for kind, name in _REFUSALS.items() if isinstance(error, kind)), None)
 
 
 def require_hope(error: Exception) -> None:

@@ -56,7 +56,8 @@ class Desk:
             writer=writer, spans=span.Spans(writer=writer, topic="in"), standing=self.membership,
             replica_id="replica",
             limits=SpanLimits(
-                seconds=options.get("interval", 0.0), records=options.get("span_records", 1_000)
+                seconds=options.get("interval", 0.0), records=options.get("span_records", 1_000),
+                bytes=options.get("span_bytes", 1_000_000),
             ),
             replace=lambda refused, _: replace(refused, value=b"%d" % (1_000 + int(refused.value))),
             callbacks=Callbacks(
@@ -281,29 +282,91 @@ def test_a_refused_output_is_replaced_and_takes_no_innocent_with_it(desk):
     assert desk.broker.offsets == {0: 8}
 
 
-def test_an_innocent_of_the_refused_ones_batch_is_not_taken_for_it(desk, monkeypatch):
+@pytest.mark.parametrize("at_once", [False, True])
+def test_an_innocent_of_the_refused_ones_batch_is_not_taken_for_it(desk, at_once):
     desk.refuse(3)
-    desk.broker.innocent_first = True
-    alone = transaction.Transaction.send_alone
-
-    def without_batches(self, output):
-        desk.broker.innocent_first = False
-        alone(self, output)
-
-    monkeypatch.setattr(transaction.Transaction, "send_alone", without_batches)
+    desk.broker.innocent_first, desk.broker.at_once = True, at_once
     desk.send(1, 2, 3, 4)
     assert desk.taken(20) == [1, 2, 3, 4]
     assert desk.log == [1, 2, 1_003, 4]
 
 
-def test_a_refused_output_among_thousands_is_looked_for_in_small_spans(desk):
+@pytest.mark.parametrize("at_once", [False, True])
+def test_a_refused_output_among_thousands_is_found_by_halves(at_once):
+    desk = Desk(span_records=2_000)
     desk.refuse(1_500)
+    desk.broker.at_once = at_once
     desk.send(*range(1, 2_001))
-    committed = desk.taken(80)
-    assert committed == list(range(1, 2_001))
+    assert desk.taken(40) == list(range(1, 2_001))
     assert desk.log[1_499] == 2_500
-    assert len(desk.broker.producers) == 3, "one for the span, one for the search, one for good"
-    assert max(desk.broker.spans) <= span.CAREFUL_RECORDS, "or the search is too slow"
+    assert len(desk.broker.producers) <= 13, "one for each half that was refused"
+
+
+def test_outputs_refused_while_the_rest_of_their_span_is_sent_hold_nothing_up(desk):
+    desk.refuse(3, 400, 401, 990)
+    desk.broker.at_once = True
+    desk.send(*range(1, 2_001))
+    assert desk.taken(200) == list(range(1, 2_001))
+    assert {1_003, 1_400, 1_401, 1_990} <= set(desk.log)
+    assert not {3, 400, 401, 990} & set(desk.log)
+
+
+def test_a_span_holds_no_more_than_its_limits(desk):
+    desk = Desk(span_records=10, span_bytes=1_000_000)
+    desk.send(*range(1, 36))
+    desk.taken(10)
+    assert desk.broker.spans == [10, 10, 10, 5]
+
+
+def test_a_span_that_is_late_is_halved_until_it_is_in_time(monkeypatch):
+    desk, now = Desk(span_records=10_000, span_bytes=1), [0.0]
+    slow = desk.broker.producer
+
+    def at_1_kb_a_second(**options):
+        producer = slow(**options)
+        send = producer.send
+
+        def sends(topic, *, value, **more):
+            now[0] += (len(value) + 1) / 1_000
+            if now[0] - producer.began > transaction.DEADLINE:
+                raise KafkaTimeoutError("the deadline has passed")
+            return send(topic, value=value, **more)
+
+        def begins():
+            producer.began = now[0]
+            begin()
+
+        begin = producer.begin_transaction
+        producer.send, producer.begin_transaction = sends, begins
+        return producer
+
+    desk.broker.producer = at_1_kb_a_second
+    monkeypatch.setattr(span.time, "monotonic", lambda: now[0])
+    desk.sink._writer.discard(timeout=0)
+    desk.sink._writer._connection = SimpleNamespace(producer=at_1_kb_a_second)
+    desk.sink._writer.outage_limit = 1_000
+    desk.sink._spans._size = span.SpanSize(most=20_000)
+    desk.send(*range(10_000, 14_000))
+    assert desk.taken(40) == list(range(10_000, 14_000))
+    assert len(desk.broker.producers) < 8
+    assert max(desk.broker.spans) * 6 < 10_000
+
+
+def test_an_outage_whose_answers_stay_unknown_ends_the_process_too(monkeypatch):
+    desk, now = Desk(outage_limit=5), [0.0]
+    monkeypatch.setattr(transaction.time, "monotonic", lambda: now[0])
+    desk.broker.fails["commit"] = deque([HANGS] * 50)
+
+    def try_again(epoch):
+        desk.hold(Lease(0, epoch))
+        desk.send(epoch, epoch=epoch)
+        now[0] += 1
+        desk.taken()
+
+    for epoch in range(1, 6):
+        try_again(epoch)
+    with pytest.raises(Fatal, match="no output was acknowledged"):
+        try_again(6)
 
 
 def test_positions_are_committed_alone_and_never_go_back(desk):
