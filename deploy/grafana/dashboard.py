@@ -207,7 +207,8 @@ def overview() -> list[Line]:
             (12, lines(
                 "Dead letters by reason",
                 "Records that cannot be labelled, by what is wrong with them. Each reason: "
-                f"[worker/README.md]({DOCUMENTS}/worker/README.md#dead-letter).",
+                f"[worker/README.md]({DOCUMENTS}/worker/README.md#dead-letter). "
+                "Alert OutputsRefused.",
                 units.RecordsPerSecond,
                 Query(f"sum by (reason) ({rate('dead_letters_total')}) > 0", "{{reason}}"),
                 stacked=True,

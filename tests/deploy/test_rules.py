@@ -25,6 +25,7 @@ ALERTS = {
     "TargetDown", "Stalled", "GroupLagNoConsumers", "BacklogDrainSlow", "DeadLetterRatioHigh",
     "LatencyP99High", "OutOfMemory", "GpuIdleWithBacklog", "RebalanceStorm", "MixedModels",
     "PredictionDrift", "RecordsExpired", "BreakerOpen", "HangingTransaction",
+    "OutputsRefused",
 }  # fmt: skip
 # In the form of a setting: Kafka's, and a field of the output.
 NOT_SETTINGS = {("retention", "ms"), ("retention", "bytes"), ("model", "version")}

@@ -12,14 +12,13 @@ of the offsets that it commits. What an answer means here:
 from __future__ import annotations
 
 import time
-from collections import deque
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol, assert_never
 
 from worker.errors import Fatal
-from worker.kafka.produce.refusals import size_of
 from worker.kafka.produce.span import Aborted, Committed, Fenced, OutputRefused, Unknown
+from worker.kafka.produce.waiting import Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -81,91 +80,6 @@ class Callbacks:
     """Called with the error's name for every failed transaction."""
 
 
-class _Waiting:
-    """What waits for the next span."""
-
-    def __init__(self) -> None:
-        self.outputs: deque[Output] = deque()
-        self.sizes: deque[int] = deque()
-        self.bytes = 0
-        self.positions: dict[Lease, int] = {}
-        self._reached: dict[Lease, int] = {}
-        self._void_epoch = 0
-
-    def __len__(self) -> int:
-        return len(self.outputs) + len(self.positions)
-
-    def void(self, lease: Lease) -> bool:
-        """Whether the lease is from before the last rewind: its records are read again."""
-        return lease.epoch <= self._void_epoch
-
-    def leases(self) -> set[Lease]:
-        """The leases of everything that waits."""
-        return {output.record.lease for output in self.outputs} | self.positions.keys()
-
-    def add(self, output: Output) -> None:
-        """Takes in an output."""
-        size = size_of(output)
-        self.outputs.append(output)
-        self.sizes.append(size)
-        self.bytes += size
-
-    def replace(self, at: int, output: Output) -> None:
-        """Takes in an output in place of the one at an index."""
-        self.bytes += size_of(output) - self.sizes[at]
-        self.sizes[at] = size_of(output)
-        self.outputs[at] = output
-
-    def take_positions(self, positions: Mapping[Lease, int]) -> bool:
-        """Takes in the positions that are new; returns whether there are any."""
-        news = {
-            lease: offset
-            for lease, offset in positions.items()
-            if not self.void(lease) and offset > self._reached.get(lease, 0)
-        }
-        self.positions |= news
-        return bool(news)
-
-    def span(self, records: int) -> tuple[list[Output], dict[Lease, int]]:
-        """The next `records` outputs, and the offset to commit for each lease."""
-        outputs = list(islice(self.outputs, records))
-        reached = dict(self.positions)
-        for output in outputs:
-            record = output.record
-            reached[record.lease] = max(reached.get(record.lease, 0), record.offset + 1)
-        return outputs, reached
-
-    def committed(self, outputs: int, reached: Mapping[Lease, int]) -> None:
-        """The first `outputs` outputs, and these offsets, are committed."""
-        for _ in range(outputs):
-            self.outputs.popleft()
-            self.bytes -= self.sizes.popleft()
-        self._reached |= reached
-        self.positions = {
-            lease: at for lease, at in self.positions.items() if at > reached.get(lease, 0)
-        }
-
-    def forget(self, leases: AbstractSet[Lease]) -> None:
-        """Leases ended."""
-        kept = [output for output in self.outputs if output.record.lease not in leases]
-        self._clear()
-        for output in kept:
-            self.add(output)
-        self.positions = {lease: at for lease, at in self.positions.items() if lease not in leases}
-        self._reached = {lease: at for lease, at in self._reached.items() if lease not in leases}
-
-    def forget_all(self, epoch: int) -> None:
-        """Everything is read again; outputs of leases up to this epoch are void."""
-        self._void_epoch = max(self._void_epoch, epoch)
-        self._clear()
-        self.positions.clear()
-
-    def _clear(self) -> None:
-        self.outputs.clear()
-        self.sizes.clear()
-        self.bytes = 0
-
-
 class TransactionalSink:
     """Gathers outputs and commits them with their offsets, span by span.
 
@@ -197,10 +111,9 @@ class TransactionalSink:
         self._limits = limits
         self._replace = replace
         self._callbacks = callbacks
-        self._waiting = _Waiting()
+        self._waiting = Waiting()
         self._committed: list[Output] = []
         self._due_at: float | None = None
-        self._failing = False
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -252,7 +165,7 @@ class TransactionalSink:
     def _begin_waiting(self) -> None:
         if self._due_at is None:
             self._due_at = time.monotonic() + self._limits.seconds
-            if not self._failing:  # else an outage whose answers stay unknown would never end
+            if not self._spans.failing:  # else an outage whose answers stay unknown would never end
                 self._writer.succeeded()
 
     def _commit_span(self) -> None:
@@ -270,7 +183,6 @@ class TransactionalSink:
         outputs, reached = self._waiting.span(records)
         offsets = {lease.partition: offset for lease, offset in reached.items()}
         answer = self._spans.send(outputs, offsets, _GroupMember(self._standing, reached.keys()))
-        self._failing = not isinstance(answer, Committed)
         if isinstance(answer, Committed):
             self._callbacks.on_commit("ok")
             self._waiting.committed(len(outputs), reached)

@@ -112,6 +112,8 @@ class Spans:
         self._writer = writer
         self._topic = topic
         self._size = size or SpanSize()
+        self.failing = False
+        """Whether the last span was not committed."""
 
     def take(self, sizes: Iterable[int]) -> int:
         """How many of the outputs that wait, of these sizes in bytes, the next span may hold."""
@@ -133,6 +135,7 @@ class Spans:
             Fatal: Nothing can be written, or the outage limit has passed.
             Transient: The process is to stop while the broker is away.
         """
+        self.failing = True
         transaction: Transaction | None = None
         began = time.monotonic()
         try:
@@ -146,6 +149,7 @@ class Spans:
                 transaction.commit(self._structs(offsets), proof)
         except (kafka.errors.KafkaError, ValueError) as error:
             return self._failed(error, transaction, outputs, owner, time.monotonic() - began)
+        self.failing = False
         self._writer.succeeded()
         self._size.committed(len(outputs), seconds=time.monotonic() - began)
         return Committed()
