@@ -3,6 +3,7 @@
 import json
 import random
 import time
+import uuid
 from collections import Counter
 
 import pytest
@@ -143,21 +144,21 @@ def test_a_limit_that_falls_below_a_whole_batch_costs_no_label(kafka, worker, gu
 def test_a_slow_link_makes_smaller_spans_and_stops_nothing(proxied_kafka, tmp_path, guarantee):
     direct, proxy = proxied_kafka
     names = {
-        f"{role}_topic": create_topic(direct, f"{role}-slow-{guarantee}", 4)
+        f"{role}_topic": create_topic(direct, f"{role}-slow-{uuid.uuid4().hex[:8]}", 4)
         for role in ("input", "output", "dlq")
     }
-    messages = tweets(600, set(range(600)), headers=noise(20_000))
+    messages = tweets(400, set(range(400)), headers=noise(20_000))
     produce(direct, names["input_topic"], messages)
     process = WorkerProcess(
         directory=tmp_path, group=names["input_topic"], bootstrap=proxy.bootstrap_servers,
         delivery__guarantee=guarantee, kafka__replica_id="replica", kafka__compression="none",
         **names,
     )  # fmt: skip
-    proxy.narrow(400_000)  # 12 MB take 30 s: a span of 8 MiB could not be committed in time
+    proxy.narrow(600_000)  # the 8 MB take 14 s: one span of them could not be committed in time
     with process:
         process.start()
-        process.wait_processed(600, timeout=120)
+        process.wait_processed(400, timeout=60)
         assert process.metric("worker_commits_total", outcome="failed") <= 4
         proxy.narrow(1e9)
         assert process.stop() == 0
-    audit(direct, names, 600, (), once=guarantee == "exactly_once")
+    audit(direct, names, 400, (), once=guarantee == "exactly_once")

@@ -237,9 +237,11 @@ def test_while_a_refused_one_is_looked_for_only_what_was_moved_is_settled():
     assert job.broker.offsets == {0: 3}
 
 
-def test_what_is_refused_is_left_alone_and_the_rest_of_its_span_put_back():
+@pytest.mark.parametrize("at_once", [False, True])
+def test_what_is_refused_is_left_alone_and_the_rest_of_its_span_put_back(at_once):
     job = Job()
     job.refuse(3, 6, 7)
+    job.broker.at_once = at_once
     job.run()
     assert job.put_back() == [n for n in range(20) if n not in (3, 6, 7)]
     assert [n for topic, n in job.broker.log if topic == "dlq"] == [3, 6, 7]

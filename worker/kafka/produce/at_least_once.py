@@ -65,9 +65,7 @@ class Sink:
         """
         if not self._unacknowledged:
             self._writer.succeeded()
-        certain = self._writer.foretold(output)
-        if certain is not None:
-            output = self._replace(output, certain)
+        output = self._hopeful(output)
         if self._writer.oversized(output):
             self._settle_all()
             self._suspects = 1
@@ -96,6 +94,11 @@ class Sink:
     def close(self, *, timeout: float) -> None:
         """Closes the producer; what is not acknowledged by then is not waited for."""
         self._writer.discard(timeout=timeout)
+
+    def _hopeful(self, output: Output) -> Output:
+        """The output, or what to send instead of one that the topic is certain to refuse."""
+        certain = self._writer.foretold(output)
+        return output if certain is None else self._replace(output, certain)
 
     def _collect(self) -> None:
         queue = self._unacknowledged
@@ -157,6 +160,8 @@ class Sink:
                 self._writer.refused(outputs[at], refusal)
                 outputs[at] = self._replace(outputs[at], refusal)
         self._unsent.extendleft(reversed(outputs))
+        if refused:
+            self._unsent = deque(map(self._hopeful, self._unsent))
         if self._void:
             kept = [one for one in self._unsent if one.record.lease not in self._void]
             self._unsent = deque(kept)

@@ -200,6 +200,8 @@ class TransactionalSink:
                 for at, refusal in refused.items():
                     output = self._replace(self._waiting.outputs[at], refusal)
                     self._waiting.replace(at, output)
+                if refused:
+                    self._replace_what_is_certain()
             case Aborted():
                 self._writer.check_outage()
                 time.sleep(RETRY_PAUSE)
@@ -214,6 +216,13 @@ class TransactionalSink:
                 ) from error
             case _:
                 assert_never(failure)
+
+    def _replace_what_is_certain(self) -> None:
+        """What was refused may foretell that others that wait are refused."""
+        for at, output in enumerate(list(self._waiting.outputs)):
+            certain = self._writer.foretold(output)
+            if certain is not None:
+                self._waiting.replace(at, self._replace(output, certain))
 
     def _go_back(self) -> None:
         """The group's offsets will say whether the span was committed."""

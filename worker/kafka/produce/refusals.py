@@ -129,9 +129,11 @@ class SizeMemory:
         self._clock = clock
         self._refused: dict[str, tuple[int, float]] = {}
 
-    def refused(self, output: Sendable) -> None:
-        """The topic refused it as too large, when it was the only one of its batch."""
+    def refused(self, output: Sendable, *, limit: int) -> None:
+        """The topic, whose limit was `limit` bytes, refused it when it was alone in its batch."""
         size, known = self._batch_bytes(output), self._known(output.topic)
+        if size > limit:
+            size = limit + 1  # the limit is still in force
         self._refused[output.topic] = (size if known is None else min(size, known), self._clock())
 
     def refuses(self, output: Sendable) -> bool:

@@ -172,7 +172,8 @@ class Writer:
     def refused(self, output: Sendable, refusal: Refusal) -> None:
         """The topic refused the output: those that are at least as large are not tried for now."""
         if refusal == "too_large":
-            self._sizes.refused(output)
+            limit = self._topics[output.topic].max_message_bytes
+            self._sizes.refused(output, limit=limit)
 
     def check_outage(self) -> None:
         """Raises if there is no reason to wait any longer.

@@ -124,12 +124,19 @@ def test_what_is_as_large_as_a_refused_one_is_foretold_for_a_while():
     now = [0.0]
     memory = SizeMemory(compression="none", clock=lambda: now[0])
     assert not memory.refuses(Sent(value=b"x" * 10_000))
-    memory.refused(Sent(value=b"x" * 5_000))
+    memory.refused(Sent(value=b"x" * 5_000), limit=6_000)
     assert memory.refuses(Sent(value=b"x" * 5_000))
     assert memory.refuses(Sent(headers=[("h", b"x" * 6_000)]))
     assert not memory.refuses(Sent(value=b"x" * 4_999))
     assert not memory.refuses(Sent(value=b"x" * 5_000, topic="dlq")), "of another topic"
-    memory.refused(Sent(value=b"x" * 7_000))
+    memory.refused(Sent(value=b"x" * 7_000), limit=8_000)
     assert memory.refuses(Sent(value=b"x" * 5_000)), "the smallest counts"
     now[0] = REMEMBER_SECONDS
     assert not memory.refuses(Sent(value=b"x" * 9_000)), "the limit may have been raised"
+
+
+def test_an_output_above_the_limit_that_was_refused_shows_that_the_limit_is_in_force():
+    memory = SizeMemory(compression="none")
+    memory.refused(Sent(value=b"x" * 9_000), limit=5_000)
+    assert memory.refuses(Sent(value=b"x" * 5_000))
+    assert not memory.refuses(Sent(value=b"x" * 4_800))
