@@ -42,24 +42,19 @@ class Portion:
         self._append = fetcher._append  # noqa: SLF001
         fetcher._append = self._limited  # noqa: SLF001
         self._clock = clock
-        self._left = 0
+        self.left = 0
+        """Bytes that this poll may still take; 0 or less when it has all that it may."""
         self._until: float | None = None
 
     def allow(self, max_bytes: int) -> None:
         """The next poll returns records until they have so many bytes, at least one."""
-        self._left = max(1, max_bytes)
+        self.left = max(1, max_bytes)
         self._until = None
 
-    def took(self, size: int) -> None:
-        """A record of so many bytes was unpacked."""
-        self._left -= size
-        if size > LARGE and self._until is not None and self._clock() > self._until:
-            self._left = 0
-
-    @property
-    def used_up(self) -> bool:
-        """Whether this poll has all that it may take."""
-        return self._left <= 0
+    def look_at_the_time(self) -> None:
+        """Ends this poll if it has unpacked records for long."""
+        if self._until is not None and self._clock() > self._until:
+            self.left = 0
 
     def _limited(self, drained: Any, part: Any, max_records: int, update_offsets: bool) -> int:  # noqa: FBT001 - the client's
         if self._until is None:
@@ -68,7 +63,7 @@ class Portion:
             part.record_iterator = _Metered(part.record_iterator, self)
         taken: int = self._append(drained, part, max_records, update_offsets)
         # As many as were asked for: the client then asks no other partition.
-        return max_records if self.used_up else taken
+        return taken if self.left > 0 else max_records
 
 
 class _Metered:
@@ -85,12 +80,16 @@ class _Metered:
 
     def __next__(self) -> Any:
         portion = self._portion
-        if portion.used_up:
+        if portion.left <= 0:
             raise StopIteration
         record = next(self._records)
         key, value, headers = record.key, record.value, record.headers
-        size = (len(key) if key else 0) + (len(value) if value else 0)
+        size = len(value) if value else 0
+        if key:
+            size += len(key)
         if headers:
             size += record.serialized_header_size + HEADER_BYTES * len(headers)
-        portion.took(size)
+        portion.left -= size
+        if size > LARGE:
+            portion.look_at_the_time()
         return record

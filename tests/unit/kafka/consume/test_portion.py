@@ -98,13 +98,13 @@ def test_headers_count_with_what_they_take_in_memory():
 
 def test_a_poll_ends_when_unpacking_takes_long():
     desk = Desk((ZERO, plain(10, size=LARGE + 1)))
-    took = desk.portion.took
+    look = desk.portion.look_at_the_time
 
-    def slowly(size):
+    def slowly():
         desk.now += UNPACK_SECONDS / 3
-        took(size)
+        look()
 
-    desk.portion.took = slowly
+    desk.portion.look_at_the_time = slowly
     assert len(desk.poll(100 * BIG)) == 4
     assert len(desk.poll(100 * BIG)) == 4
     assert len(desk.poll(100 * BIG)) == 2
