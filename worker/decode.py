@@ -13,6 +13,7 @@ import orjson
 
 from worker.errors import Rejected
 from worker.records import Document, Record, Rejection, Tombstone
+from worker.spelled import compact, cut_out
 
 _ABSENT = object()
 
@@ -75,35 +76,21 @@ class Decoder:
             raise Rejected("invalid_unicode", "the text has a lone surrogate")
         identity = _find(data, self._id_path)
         if isinstance(identity, float | dict | list) or _is_odd(identity):
-            identity = self._exact(value)
+            identity = self._exact(value, identity)
         elif identity is _ABSENT:
             identity = None
         elif isinstance(identity, str) and _has_surrogate(identity):
             raise Rejected("invalid_unicode", "the id has a lone surrogate")
         return text, identity
 
-    def _exact(self, value: bytes) -> orjson.Fragment:
+    def _exact(self, value: bytes, identity: Any) -> orjson.Fragment:
         """The id's JSON with its numbers spelled as in the record: 1.10, or over 64 bits."""
         try:
-            data = json.loads(value, parse_int=_Number, parse_float=_Number)
-            return orjson.Fragment(orjson.dumps(_find(data, self._id_path), default=_Number.spell))
+            return compact(cut_out(value.decode(), self._id_path), identity)
         except (RecursionError, orjson.JSONEncodeError) as error:
             if "surrogate" in str(error) or "UTF-8" in str(error):
                 raise Rejected("invalid_unicode", "the id has a lone surrogate") from error
             raise Rejected("nested_too_deep", "the id is nested too deep") from error
-
-
-class _Number:
-    """A JSON number that keeps its spelling."""
-
-    def __init__(self, spelling: str) -> None:
-        self.fragment = orjson.Fragment(spelling)
-
-    @staticmethod
-    def spell(value: object) -> orjson.Fragment:
-        if isinstance(value, _Number):
-            return value.fragment
-        raise TypeError
 
 
 def _find(data: Any, path: list[str]) -> Any:

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
     from worker.errors import Reason
 
+HEADER_BYTES = 128
+"""Bytes that a header takes in memory beside its name and value: a record of 1 MiB may have 350,000
+headers of two empty strings."""
+
 Headers = tuple[tuple[str, bytes | None], ...]
 """Record headers in their order, duplicates kept. A value may be null."""
 
@@ -55,7 +59,7 @@ class Record:
         """Bytes of key, value and headers: what it holds in memory while in flight."""
         size = len(self.key or b"") + len(self.value or b"")
         for name, value in self.headers:
-            size += len(name) + len(value or b"")
+            size += HEADER_BYTES + len(name) + len(value or b"")
         return size
 
 

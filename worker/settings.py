@@ -130,7 +130,8 @@ class KafkaSettings(Group):
     metadata_max_age: Annotated[float, Ge(1), Le(3600), SECONDS] = 30.0
     """Time after which the Kafka clients refresh metadata: how soon added partitions are read."""
     fetch_max_bytes: Annotated[int, Ge(65_536), Le(268_435_456), BYTES] = 16_777_216
-    """Most bytes of one fetch: bounds what waits in the client's memory."""
+    """Most bytes of one fetch from one broker: bounds what waits in the client's memory, where
+    batches that a producer has compressed are still compressed."""
     commit_interval: Annotated[float, Ge(0.01), Le(60), SECONDS] = 0.1
     """Time between commits. A crash repeats records in flight or settled since the last commit."""
     delivery_timeout: Annotated[float, Ge(5), Le(600), SECONDS] = 120.0
@@ -251,7 +252,8 @@ class BatchSettings(Group):
     in_flight: Count | None = None
     """Most records that are read and not yet settled. Default: 8 micro-batches."""
     in_flight_bytes: Annotated[int, Ge(1_048_576), BYTES] = 67_108_864
-    """Bytes of keys, values and headers, read and not yet settled, at which reading pauses."""
+    """Bytes of keys, values and headers (128 more for each header), read and not yet settled, at
+    which reading pauses: at most one record beyond."""
 
 
 class BreakerSettings(Group):

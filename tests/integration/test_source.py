@@ -39,7 +39,7 @@ def received(source, count):
     records = []
 
     def enough():
-        records.extend(source.poll(timeout=0.05, max_records=100))
+        records.extend(source.poll(timeout=0.05, max_records=100, max_bytes=10**9))
         return len(records) >= count
 
     wait_until(enough, 60, f"{count} records")

@@ -6,6 +6,13 @@ import pytest
 
 from tests.tools.tables import ROOT, current, documents, holder, metric_families, tables
 from worker.errors import REASONS
+from worker.kafka.consume.group import FETCH_PARTITION_BYTES
+from worker.kafka.consume.portion import UNPACK_SECONDS
+from worker.records import HEADER_BYTES
+from worker.stages.assemble import TOKENIZE_AT_ONCE, TOKENIZE_BYTES
+from worker.stages.dispatch import DECODE_SECONDS
+from worker.stages.intake import MOST_AT_ONCE
+from worker.watchdog import POLL_DEADLINE
 
 
 @pytest.mark.parametrize("name", sorted(tables()))
@@ -67,3 +74,18 @@ def listed(name):
         folders = [*folders[: len(indent) // 2], entry]
         found.add("".join(folders))
     return found
+
+
+def test_the_guaranteed_maxima_are_those_of_the_code():
+    """What each is worth is in the tests of `portion`, `intake`, `assemble`, `prefix`, `group`."""
+    text = (ROOT / "worker/README.md").read_text(encoding="utf-8")
+    section = text.partition("### Guaranteed maxima")[2].partition("\n### ")[0]
+    for stated in (
+        f"and {HEADER_BYTES} for each header)",
+        f"{FETCH_PARTITION_BYTES >> 20} MiB for each owned partition",
+        f"{MOST_AT_ONCE:,} records; {UNPACK_SECONDS:g} s of unpacking",
+        f"one turn of the poll loop | {DECODE_SECONDS:g} s, and one record",
+        f"{TOKENIZE_AT_ONCE} texts and {TOKENIZE_BYTES >> 10} KiB of UTF-8",
+        f"A turn of the poll loop has {POLL_DEADLINE:.0f} s",
+    ):
+        assert stated in section, stated

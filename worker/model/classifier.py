@@ -16,6 +16,7 @@ from worker.model import tuning
 from worker.model.device import choose_device, choose_dtype, usable_cpus
 from worker.model.encoder import SequenceClassifier
 from worker.model.failures import InferenceError, explained
+from worker.model.prefix import PrefixTokenizer
 from worker.model.tokenizer import load_tokenizer
 from worker.model.weights import network
 
@@ -73,7 +74,9 @@ class TorchClassifier:
         self.dtype = torch.float32
         """Precision of the matrix products; `tuning.py` sets it."""
         self._needs_no_mask = isinstance(model, SequenceClassifier)
-        self._tokenizer = load_tokenizer(checkpoint)
+        self._tokenizer = PrefixTokenizer(
+            load_tokenizer(checkpoint), max_length=checkpoint.max_length
+        )
 
     @property
     def name(self) -> str:
@@ -98,12 +101,11 @@ class TorchClassifier:
     def tokenize(self, texts: Sequence[str]) -> list[tuple[Sequence[int], bool]]:
         """Token ids of each text with special tokens, and whether the text was truncated."""
         try:
-            encodings = self._tokenizer.encode_batch_fast(list(texts))
+            return self._tokenizer.encode(texts)
         except BaseException as error:
             if type(error).__name__ == "PanicException":  # of the Rust side; no Exception
                 raise InferenceError("other", "the tokenizer panicked") from error
             raise
-        return [(encoding.ids, bool(encoding.overflowing)) for encoding in encodings]
 
     def stage(self, rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
         """Token ids and attention mask, int64, shape (rows, longest row), in pinned memory on CUDA.

@@ -1,7 +1,7 @@
 """What each lease has accepted and settled. Owned by the poll thread.
 
 The accounts bound memory: at the limits nothing more is read, so no inbox can grow with the
-backlog or while the broker is away. Records are limited exactly, bytes up to what one poll returns.
+backlog or while the broker is away. Records are limited exactly, bytes to one record beyond.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections import deque
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -28,6 +28,16 @@ class Limits:
 
     records: int
     bytes: int
+
+
+class Room(NamedTuple):
+    """How much may be read now."""
+
+    records: int
+    bytes: int
+
+
+NO_ROOM = Room(0, 0)
 
 
 class Account:
@@ -102,14 +112,14 @@ class Accounts:
         """Records read but not settled."""
         return sum(account.in_flight for account in self._held.values())
 
-    def room(self, *, paused: bool) -> int:
-        """How many records may be read now; while paused, 0 until `RESUME_SHARE` is reached."""
+    def room(self, *, paused: bool) -> Room:
+        """How much may be read now; while paused, nothing until `RESUME_SHARE` is reached."""
         in_flight = self.in_flight
         held = sum(account.bytes_in_flight for account in self._held.values())
         share = RESUME_SHARE if paused else 1.0
         if in_flight >= self._limits.records * share or held >= self._limits.bytes * share:
-            return 0
-        return self._limits.records - in_flight
+            return NO_ROOM
+        return Room(self._limits.records - in_flight, self._limits.bytes - held)
 
     def accept(self, records: Iterable[Record]) -> None:
         """Records were read."""

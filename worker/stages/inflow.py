@@ -1,8 +1,10 @@
-"""How many records may be read now. Owned by the poll thread."""
+"""How much may be read now. Owned by the poll thread."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
+
+from worker.stages.accounts import NO_ROOM, Room
 
 if TYPE_CHECKING:
     from worker.metrics import Metrics
@@ -35,23 +37,23 @@ class Inflow:
         self._metrics = metrics
         self.paused = False
 
-    def regulate(self, source: Tap, *, reading: bool) -> int:
-        """Pauses or resumes the consumer; returns how many records may be read now.
+    def regulate(self, source: Tap, *, reading: bool) -> Room:
+        """Pauses or resumes the consumer; returns how much may be read now.
 
         Args:
             source: The consumer.
-            reading: False while draining: nothing more is read.
+            reading: False while draining, or while records wait to be decoded: nothing is read.
         """
-        room = self._accounts.room(paused=self.paused) if reading else 0
-        room = self._gate.room(in_flight=self._accounts.in_flight, most=room)
-        if self.paused != (room == 0):
-            self.paused = room == 0
+        room = self._accounts.room(paused=self.paused) if reading else NO_ROOM
+        records = self._gate.room(in_flight=self._accounts.in_flight, most=room.records)
+        if self.paused != (records == 0):
+            self.paused = records == 0
             self._metrics.paused(paused=self.paused)
             if self.paused:
                 source.pause()
             else:
                 source.resume()
-        return room
+        return room._replace(records=records)
 
     def took(self, records: int) -> None:
         """Records were read."""

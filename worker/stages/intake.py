@@ -14,6 +14,7 @@ import structlog
 from worker.errors import Transient
 from worker.messages import Drained, EndOffsets, Progress, Rewind, Writable
 from worker.stages.inbox import next_of
+from worker.stages.interval import Interval
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from worker.messages import ToPoll
     from worker.metrics import Metrics
     from worker.records import Lease, Record
-    from worker.stages.accounts import Accounts
+    from worker.stages.accounts import Accounts, Room
     from worker.stages.commit import Committer
     from worker.stages.dispatch import Dispatch
     from worker.stages.inflow import Inflow
@@ -37,7 +38,8 @@ PAUSED_SECONDS = 0.005
 MEASURE_SECONDS = 0.5
 """Pause between updates of the lag gauges: well below any scrape interval."""
 MOST_AT_ONCE = 1_000
-"""Records of one poll: at about 10 us each the loop turns often enough for its other duties."""
+"""Records of one poll: at about 10 us each the loop turns often enough for its other duties. Where
+they take longer, `portion.py` limits the time to unpack them, and `dispatch.py` that to decode."""
 
 
 class RecordSource(Protocol):
@@ -47,8 +49,10 @@ class RecordSource(Protocol):
     def leases(self) -> list[Lease]:
         """The leases held now."""
 
-    def poll(self, *, timeout: float, max_records: int) -> list[Record]:
+    def poll(self, *, timeout: float, max_records: int, max_bytes: int) -> list[Record]:
         """Records in each partition's order; waits up to `timeout` seconds for the first.
+
+        They have up to `max_bytes` bytes, with the last one perhaps more.
 
         Raises:
             Fatal: The source cannot be read any more.
@@ -180,8 +184,8 @@ class Intake:
         self._committer = committer
         self._lag = lag
         self._metrics = metrics
-        self._commits = _Interval(commit_interval, clock)
-        self._measures = _Interval(MEASURE_SECONDS, clock)
+        self._commits = Interval(commit_interval, clock)
+        self._measures = Interval(MEASURE_SECONDS, clock)
 
     def take_moved(self) -> bool:
         """Whether anything was settled since the last call, or nothing is in flight."""
@@ -202,11 +206,12 @@ class Intake:
         if self.reports.take_rewind():
             source.rewind()
             self._follow_assignment(source)
-        room = self._inflow.regulate(source, reading=reading)
+        room = self._inflow.regulate(source, reading=reading and not self._dispatch.behind)
         records = self._polled(source, room)
         self._follow_assignment(source)
         if records:
             self._hand_on(records)
+        self._dispatch.decode()
         if self._inflow.paused:
             self._lag.held_back()
         measures = self._measures.due()
@@ -214,6 +219,15 @@ class Intake:
             self._committer.commit(source, past_markers=measures)
         if measures and self._lag.measure(source):
             self._rebuild(source)
+
+    @property
+    def behind(self) -> bool:
+        """Whether records that were read wait to be decoded."""
+        return self._dispatch.behind
+
+    def hand_back(self) -> None:
+        """Forgets the records that wait to be decoded: they are neither labelled nor committed."""
+        self._dispatch.hand_back()
 
     def before_revocation(self, leases: Iterable[Lease]) -> dict[Lease, int]:
         """Offsets that the consumer has to commit before these leases end.
@@ -234,14 +248,16 @@ class Intake:
         if offsets:
             source.commit_now(offsets, timeout=timeout)
 
-    def _polled(self, source: RecordSource, room: int) -> list[Record]:
+    def _polled(self, source: RecordSource, room: Room) -> list[Record]:
         try:
-            if not room:
+            if not room.records:
                 # Fetched records stay in the client; poll() keeps the membership alive.
-                records = source.poll(timeout=0, max_records=1)
-                time.sleep(PAUSED_SECONDS)
+                records = source.poll(timeout=0, max_records=1, max_bytes=1)
+                if not self._dispatch.behind:
+                    time.sleep(PAUSED_SECONDS)
                 return records
-            return source.poll(timeout=POLL_SECONDS, max_records=min(room, MOST_AT_ONCE))
+            most = min(room.records, MOST_AT_ONCE)
+            return source.poll(timeout=POLL_SECONDS, max_records=most, max_bytes=room.bytes)
         except Transient as error:
             log.warning("poll_failed", error=str(error))
             return []
@@ -250,7 +266,7 @@ class Intake:
         self._inflow.took(len(records))
         self._accounts.accept(records)
         self._lag.accepted({record.lease for record in records})
-        self._dispatch.records(records)
+        self._dispatch.accept(records)
 
     def _follow_assignment(self, source: RecordSource) -> None:
         events = source.take_events()
@@ -272,20 +288,3 @@ class Intake:
             source.rebuild("records wait and none comes")
         except Transient as error:
             log.warning("rebuild_failed", error=str(error))
-
-
-class _Interval:
-    """Says when something is due again."""
-
-    def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
-        self._seconds = seconds
-        self._clock = clock
-        self._next = float("-inf")
-
-    def due(self, *, also: bool = False) -> bool:
-        """Whether the interval is over, or `also` is true; a new interval begins then."""
-        now = self._clock()
-        if now < self._next and not also:
-            return False
-        self._next = now + self._seconds
-        return True

@@ -70,6 +70,9 @@ class PollStage:
         try:
             while not shutdown.stopping:
                 self._turn(source, reading=True)
+            while self._intake.behind and not (shutdown.handing_back() or shutdown.aborting()):
+                self._turn(source, reading=False)
+            self._intake.hand_back()
             self._assemble(Drain(shutdown.hand_back_at))
             while not (reports.drained or shutdown.aborting()):
                 self._turn(source, reading=False)

@@ -65,6 +65,10 @@ class Shutdown:
         """Monotonic seconds at which a drain hands back what is not labelled yet."""
         return self._began + HAND_BACK_SHARE * self.deadline
 
+    def handing_back(self) -> bool:
+        """Whether that time has come."""
+        return self._clock() > self.hand_back_at
+
     def left(self) -> float:
         """Seconds that a drain has left for the last commit and for leaving the group."""
         spent = self._clock() - self._began

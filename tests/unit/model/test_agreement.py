@@ -144,6 +144,27 @@ def test_both_cut_the_texts_of_a_checkpoint_at_the_same_length(tmp_path, config,
     assert answer(lambda: read(path).max_length) == answer(of_trainer)
 
 
+@pytest.mark.heavy
+def test_both_give_the_model_the_same_tokens_of_texts_of_any_length(untrained):
+    """The worker tokenizes a prefix of a long text, the trainer all of it."""
+    trainer = classify.load(untrained, on=recipe.machine("cpu", "float32"))
+    worker = classifiers.load(path=untrained, device="cpu", dtype="float32", threads=1)
+    units = [
+        "happy ",
+        "i feel, so. ",
+        "!",
+        "今天\uff0c天",
+        "cried",
+        "\U0001f600",
+        "e\u0301",
+        "[MASK]",
+    ]
+    texts = [unit * (size // len(unit)) for unit in units for size in (50, 2_000, 40_000)]
+    tokens = [each.ids for each in trainer.tokenizer.encode_batch_fast(texts)]
+    assert [list(ids) for ids, _ in worker.tokenize(texts)] == tokens
+    assert max(map(len, tokens)) == worker.checkpoint.max_length
+
+
 # Scores.
 
 

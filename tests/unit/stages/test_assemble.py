@@ -11,7 +11,12 @@ from worker.batch import RECOVERY_SECONDS, RECOVERY_STEPS, Budget
 from worker.messages import Abort, Barrier, Documents, Drain, Ended, Finished, Staged
 from worker.metrics import Metrics
 from worker.records import Lease
-from worker.stages.assemble import Assembler, AssembleStage
+from worker.stages.assemble import (
+    TOKENIZE_AT_ONCE,
+    TOKENIZE_BYTES,
+    Assembler,
+    AssembleStage,
+)
 
 
 class Assembly:
@@ -147,6 +152,34 @@ def test_a_tokenizer_that_takes_nothing_rejects_nothing():
     with pytest.raises(ValueError, match="no"):
         assembly.step()
     assert assembly.rejected == []
+
+
+@pytest.mark.parametrize(
+    ("texts", "calls"),
+    [
+        (["x" * TOKENIZE_BYTES] * 3, [1, 1, 1]),
+        (["x" * (TOKENIZE_BYTES // 4)] * 9, [4, 4, 1]),
+        (["\U0001f600" * (TOKENIZE_BYTES // 16)] * 9, [4, 4, 1]),
+        (["x", "x" * (2 * TOKENIZE_BYTES), "x", "x"], [1, 1, 2]),
+        (["x"] * (2 * TOKENIZE_AT_ONCE + 1), [TOKENIZE_AT_ONCE, TOKENIZE_AT_ONCE, 1]),
+    ],
+    ids=["as long as a call", "a quarter each", "emoji", "one that is longer", "short ones"],
+)
+def test_a_call_of_the_tokenizer_is_limited_in_texts_and_in_bytes(texts, calls):
+    """256 texts of 250 kB were one call: it took 9 GB and 100 s for exclamation marks."""
+    found = []
+
+    class Counting(StubClassifier):
+        def tokenize(self, given):
+            found.append(len(given))
+            assert len(given) == 1 or sum(len(t.encode()) for t in given) <= TOKENIZE_BYTES
+            return [([3], False) for _ in given]
+
+    assembly = Assembly(Counting())
+    assembly.assembler.add([document(at, text=text) for at, text in enumerate(texts)])
+    while assembly.assembler.patience(0.0) == 0.0:
+        assembly.step()
+    assert found == calls
 
 
 class Stage(Assembly):

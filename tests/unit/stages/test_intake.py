@@ -22,15 +22,16 @@ from worker.messages import (
     Writable,
 )
 from worker.metrics import Metrics
-from worker.records import Lease
+from worker.records import HEADER_BYTES, Lease
 from worker.stages.accounts import Accounts, Limits
 from worker.stages.commit import ConsumerCommits, TransactionCommits
-from worker.stages.dispatch import Dispatch
+from worker.stages.dispatch import DECODE_SECONDS, Dispatch
 from worker.stages.inflow import Inflow
 from worker.stages.intake import MEASURE_SECONDS, Intake, Reports
 from worker.stages.lag import STALL_SECONDS, Lag
 
 LEASE = Lease(0, 1)
+DECODER = Decoder(format="json", text_field="text", id_field="id", max_bytes=1_000)
 NOW = 1_800_000_000.0
 """Unix time at which a test begins."""
 
@@ -44,8 +45,9 @@ class Source:
         self.commits, self.asked, self.busy, self.rebuilt = [], [], False, []
         self.rewinds = 0
 
-    def poll(self, *, timeout, max_records):
+    def poll(self, *, timeout, max_records, max_bytes):
         self.asked.append(max_records)
+        self.bytes_asked = max_bytes
         if self.paused or not self.batches:
             return []
         batch = self.batches.popleft()
@@ -114,10 +116,11 @@ class Desk:
             accounts=self.accounts,
             inflow=Inflow(accounts=self.accounts, gate=self, metrics=metrics),
             dispatch=Dispatch(
-                decoder=Decoder(format="json", text_field="text", id_field="id", max_bytes=1_000),
+                decoder=self,
                 assemble=self.sent.append,
                 publish=self.sent.append,
                 metrics=metrics,
+                clock=lambda: self.now,
             ),
             committer=self.commits,
             commit_interval=0.0,
@@ -126,6 +129,11 @@ class Desk:
             clock=lambda: self.now,
         )
         self.source = Source()
+        self.seconds_to_decode = 0.0
+
+    def decode(self, record):
+        self.now += self.seconds_to_decode
+        return DECODER.decode(record)
 
     def turn(self, *records, reading=True):
         if records:
@@ -198,6 +206,83 @@ def test_bytes_are_a_limit_too():
     desk.settle(2, 1, size=201)
     desk.turn()
     assert not desk.source.paused
+
+
+def test_no_more_bytes_are_asked_for_than_there_is_room():
+    desk = Desk(bytes=1_000)
+    desk.turn(record(1, b"x" * 199))  # and a byte of key
+    assert desk.source.bytes_asked == 1_000
+    desk.turn()
+    assert desk.source.bytes_asked == 800
+
+
+def test_headers_are_in_flight_with_what_they_take_in_memory():
+    desk = Desk(bytes=1_000 * HEADER_BYTES)
+    desk.turn(record(1, headers=[("", b"")] * 1_000))
+    desk.turn()
+    assert desk.source.paused
+
+
+@pytest.fixture
+def slow(desk):
+    """What takes longer to decode than a turn may: four records a turn."""
+    desk.seconds_to_decode = DECODE_SECONDS / 4
+    return desk
+
+
+def decoded(desk):
+    return [document.record.offset for m in desk.messages(Documents) for document in m.documents]
+
+
+def test_a_turn_decodes_for_a_while_and_the_next_one_goes_on(slow):
+    """A thousand records of 102 ms each were one turn, beyond the poll's deadline."""
+    slow.turn(*[record(offset) for offset in range(10)])
+    assert decoded(slow) == [0, 1, 2, 3]
+    (accepted,) = slow.messages(Accepted)
+    assert len(accepted.records) == slow.accounts.in_flight == 10
+    slow.turn(record(10))
+    assert slow.source.paused, "it goes on polling, and reads nothing"
+    assert decoded(slow) == list(range(8))
+    slow.turn()
+    assert decoded(slow) == list(range(10))
+    slow.settle(10, 10)
+    slow.turn()
+    assert not slow.source.paused
+    assert decoded(slow) == list(range(11))
+
+
+def test_a_record_that_alone_takes_longer_than_a_turn_is_decoded(desk):
+    desk.seconds_to_decode = 3 * DECODE_SECONDS
+    desk.turn(record(1), record(2))
+    desk.turn()
+    assert decoded(desk) == [1, 2]
+
+
+def test_what_is_not_decoded_when_its_lease_ends_is_void(slow):
+    other = Lease(1, 1)
+    slow.source.leases.append(other)
+    slow.turn(*[record(n) for n in range(6)], *[record(n, partition=1) for n in range(10, 12)])
+    slow.source.leases, slow.source.ended = [other], [LEASE]
+    slow.turn()
+    assert decoded(slow) == [0, 1, 2, 3, 10, 11]
+    assert slow.accounts.in_flight == 2
+
+
+def test_what_is_not_decoded_at_a_rewind_is_void(slow):
+    slow.turn(*[record(offset) for offset in range(6)])
+    slow.inbox.put(Rewind())
+    slow.turn()
+    assert decoded(slow) == [0, 1, 2, 3]
+    assert not slow.intake.behind
+    assert slow.accounts.in_flight == 0
+
+
+def test_what_a_drain_hands_back_is_never_decoded(slow):
+    slow.turn(*[record(offset) for offset in range(6)])
+    assert slow.intake.behind
+    slow.intake.hand_back()
+    slow.turn(reading=False)
+    assert decoded(slow) == [0, 1, 2, 3]
 
 
 def test_a_closed_gate_pauses_intake_and_one_that_is_ajar_lets_so_many_in(desk):

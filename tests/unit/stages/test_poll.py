@@ -1,6 +1,7 @@
 """The poll thread: when it joins the group, what a drain does, and when it leaves."""
 
 import threading
+import time
 from queue import SimpleQueue
 
 import pytest
@@ -27,6 +28,7 @@ class Intake:
         accounts = Accounts(limits=Limits(records=1, bytes=1))
         self.reports = Reports(inbox=inbox, accounts=accounts, lag=Lag())
         self.in_turn, self.turns, self.last_commits = in_turn, [], []
+        self.behind, self.handed_back = False, []
 
     def take_moved(self):
         return True
@@ -35,6 +37,10 @@ class Intake:
         self.reports.take()
         self.turns.append(reading)
         self.in_turn(len(self.turns))
+
+    def hand_back(self):
+        self.handed_back.append(self.behind)
+        self.behind = False
 
     def commit_last(self, source, *, timeout):
         self.last_commits.append(timeout)
@@ -48,9 +54,9 @@ class Source:
 
 
 class Desk:
-    def __init__(self, in_turn=lambda _: None, make_source=None):
+    def __init__(self, in_turn=lambda _: None, make_source=None, clock=time.monotonic):
         self.inbox, self.sent, self.source = SimpleQueue(), [], Source()
-        self.shutdown = Shutdown(deadline=100.0)
+        self.shutdown = Shutdown(deadline=100.0, clock=clock)
         self.intake = Intake(self.inbox, in_turn)
         self.health = Health(clock=lambda: 0.0)
         self.stage = PollStage(
@@ -75,6 +81,46 @@ def test_a_drain_is_waited_for_then_committed_and_the_group_left():
     assert drain == Drain(desk.shutdown.hand_back_at)
     assert len(desk.intake.last_commits) == 1
     assert desk.source.closed is True, "it leaves at once"
+
+
+def test_a_drain_waits_for_the_records_that_are_not_decoded_yet():
+    """The assemble thread is done once it has the drain: a text that came later would be lost."""
+
+    def turn(number):
+        if number == 1:
+            desk.intake.behind = True
+            desk.shutdown.drain()
+        if number == 3:
+            assert desk.sent == []
+            desk.intake.behind = False
+        if number == 4:
+            desk.inbox.put(Drained())
+
+    desk = Desk(turn)
+    desk.inbox.put(Writable())
+    desk.stage.run()
+    assert desk.intake.turns == [True, False, False, False, False]
+    assert desk.sent == [Drain(desk.shutdown.hand_back_at)]
+    assert desk.intake.handed_back == [False], "nothing was left"
+
+
+def test_a_drain_hands_back_what_it_has_no_time_to_decode():
+    now = [0.0]
+
+    def turn(number):
+        now[0] += 20.0
+        if number == 1:
+            desk.intake.behind = True
+            desk.shutdown.drain()
+        if number == 6:
+            desk.inbox.put(Drained())
+
+    desk = Desk(turn, clock=lambda: now[0])
+    desk.inbox.put(Writable())
+    desk.stage.run()
+    assert desk.intake.handed_back == [True]
+    assert desk.sent == [Drain(80.0)]
+    assert len(desk.intake.last_commits) == 1
 
 
 def test_an_abort_commits_nothing_and_keeps_the_partitions_for_a_restart():

@@ -23,6 +23,8 @@ log = structlog.get_logger(__name__)
 FETCH_WAIT_MS = 50
 """Longest time that the broker holds a fetch back: waiting for an empty partition delays a busy
 one. At the client's default of 500 ms a third of the throughput is left."""
+FETCH_PARTITION_BYTES = 1_048_576
+"""Most bytes of one partition in a fetch, or one batch of records if that is larger."""
 REQUEST_MS = 10_000
 """Longest wait for the group's coordinator: a revocation's commit delays a poll that long."""
 JOIN_SECONDS = 15.0
@@ -81,6 +83,7 @@ class Group:
             "request_timeout_ms": REQUEST_MS,
             "fetch_max_wait_ms": FETCH_WAIT_MS,
             "fetch_max_bytes": self.fetch_max_bytes,
+            "max_partition_fetch_bytes": FETCH_PARTITION_BYTES,
             "metrics_enabled": False,
         }
 

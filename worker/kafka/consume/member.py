@@ -15,6 +15,7 @@ from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener
 from kafka.coordinator.base import MemberState
 
 from worker.kafka.consume import positions
+from worker.kafka.consume.portion import Portion
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -56,6 +57,8 @@ class Member:
         before_revocation: Callable[[Iterable[Lease]], dict[Lease, int]],
     ) -> None:
         self.consumer = consumer
+        self.portion = Portion(consumer)
+        """How much each of its polls returns."""
         self._leases = leases
         self._membership = membership
         self._commits = commits

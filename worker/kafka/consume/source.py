@@ -77,8 +77,11 @@ class Source:
         """The partitions owned now."""
         return self._leases.all()
 
-    def poll(self, *, timeout: float, max_records: int) -> list[Record]:
+    def poll(self, *, timeout: float, max_records: int, max_bytes: int) -> list[Record]:
         """Records in each partition's order; waits up to `timeout` seconds for the first.
+
+        They have up to `max_bytes` bytes, with the last one perhaps more. What is beyond the limits
+        stays in the client, for the next poll.
 
         Raises:
             Fatal: The client cannot be polled again: a record it cannot read, or no permission.
@@ -91,6 +94,7 @@ class Source:
         self._positions.mend(member)
         if not member.settled_in:
             timeout = max(timeout, JOIN_POLL_SECONDS)
+        member.portion.allow(max_bytes)
         try:
             polled = member.consumer.poll(timeout_ms=int(timeout * 1_000), max_records=max_records)
         except GONE as gone:
@@ -216,7 +220,7 @@ class Source:
         )
 
     def _take_part(self, seconds: float) -> None:
-        self.poll(timeout=seconds, max_records=1)
+        self.poll(timeout=seconds, max_records=1, max_bytes=1)
 
     def _apply_pause(self) -> None:
         consumer = self._member.consumer

@@ -1,4 +1,4 @@
-"""A static member that leaves its group."""
+"""What the client is told of the group, and a static member that leaves it."""
 
 from types import SimpleNamespace
 
@@ -6,12 +6,18 @@ import pytest
 from kafka.errors import KafkaConnectionError
 
 from worker.errors import Refused, Transient
-from worker.kafka.consume.group import Group, leave_group
+from worker.kafka.consume.group import FETCH_PARTITION_BYTES, Group, leave_group
 
 GROUP = Group(
     topic="in", group_id="g", instance_id="g-0", assignment="range", session_timeout=10,
     heartbeat_interval=3, max_poll_interval=300, fetch_max_bytes=1 << 20,
 )  # fmt: skip
+
+
+def test_what_the_client_may_fetch_ahead_is_limited_for_a_broker_and_for_a_partition():
+    options = GROUP.options()
+    assert options["fetch_max_bytes"] == 1 << 20
+    assert options["max_partition_fetch_bytes"] == FETCH_PARTITION_BYTES
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,7 @@ class Consumer:
         self.at, self.raises = {}, []
         self.offsets = {int(name[1:]): offset for name, offset in offsets.items()}
         self._coordinator = Coordinator()
+        self._fetcher = SimpleNamespace(_append=None)
         self.state, self.member_id = MemberState.STABLE, "member"
         self.asked_for = lambda: None
 
@@ -127,7 +128,8 @@ class Desk:
 
     def poll(self):
         return [
-            (record.lease, record.offset) for record in self.source.poll(timeout=0, max_records=10)
+            (record.lease, record.offset)
+            for record in self.source.poll(timeout=0, max_records=10, max_bytes=10**9)
         ]
 
 

@@ -1,0 +1,95 @@
+"""How much of what the client has fetched one poll takes: the client limits it in records only.
+
+A thousand records of 256 KiB are 250 MB, and one record with as many headers as fit takes a third
+of a second to unpack. So the records are counted in bytes and in time while the client unpacks
+them, and what is beyond the limits stays in the client, for the next poll.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from worker.records import HEADER_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from kafka import KafkaConsumer
+
+UNPACK_SECONDS = 1.0
+"""Longest time that one poll unpacks records, one record more included: a turn of the poll loop
+may take 30 s."""
+LARGE = 16_384
+"""Bytes of a record after which the time is looked at: smaller ones take microseconds."""
+
+
+class Portion:
+    """Limits what each poll of a consumer returns, to one record beyond. Owned by the poll thread.
+
+    The client hands its fetched records to a poll partition by partition in `Fetcher._append`,
+    until it has as many as were asked for. That method is replaced for this one consumer.
+
+    Args:
+        consumer: Is limited as long as it lives.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self, consumer: KafkaConsumer, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        fetcher = consumer._fetcher  # noqa: SLF001 - the client has no other place for a limit
+        self._append = fetcher._append  # noqa: SLF001
+        fetcher._append = self._limited  # noqa: SLF001
+        self._clock = clock
+        self.left = 0
+        """Bytes that this poll may still take; 0 or less when it has all that it may."""
+        self._until: float | None = None
+
+    def allow(self, max_bytes: int) -> None:
+        """The next poll returns records until they have so many bytes, at least one."""
+        self.left = max(1, max_bytes)
+        self._until = None
+
+    def look_at_the_time(self) -> None:
+        """Ends this poll if it has unpacked records for long."""
+        if self._until is not None and self._clock() > self._until:
+            self.left = 0
+
+    def _limited(self, drained: Any, part: Any, max_records: int, update_offsets: bool) -> int:  # noqa: FBT001 - the client's
+        if self._until is None:
+            self._until = self._clock() + UNPACK_SECONDS
+        if part and not isinstance(part.record_iterator, _Metered):
+            part.record_iterator = _Metered(part.record_iterator, self)
+        taken: int = self._append(drained, part, max_records, update_offsets)
+        # As many as were asked for: the client then asks no other partition.
+        return taken if self.left > 0 else max_records
+
+
+class _Metered:
+    """A partition's records, as long as the poll may take more; they go on in the next poll."""
+
+    __slots__ = ("_portion", "_records")
+
+    def __init__(self, records: Iterator[Any], portion: Portion) -> None:
+        self._records = records
+        self._portion = portion
+
+    def __iter__(self) -> _Metered:
+        return self
+
+    def __next__(self) -> Any:
+        portion = self._portion
+        if portion.left <= 0:
+            raise StopIteration
+        record = next(self._records)
+        key, value, headers = record.key, record.value, record.headers
+        size = len(value) if value else 0
+        if key:
+            size += len(key)
+        if headers:
+            size += record.serialized_header_size + HEADER_BYTES * len(headers)
+        portion.left -= size
+        if size > LARGE:
+            portion.look_at_the_time()
+        return record

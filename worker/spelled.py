@@ -1,0 +1,107 @@
+"""A value inside a JSON text, spelled as it is there: 1.10 stays 1.10, and so does 2 to the 64th.
+
+Pure. The parsers turn numbers into Python's and forget how they were written, so the value is
+located in the text and cut out. The text around it is skipped, not parsed: that takes about as long
+as the first parse.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import cache
+from typing import Any
+
+import orjson
+
+_SPACE = r"[ \t\n\r]*+"
+_STRING = r'"(?:[^"\\]++|\\.)*+"'
+_SCALAR = r'[^ \t\n\r",\[\]{}]++'
+
+
+def _container(levels: int) -> str:
+    inner = f"|{_container(levels - 1)}" if levels else ""
+    return rf'[\[{{](?:[^"\[\]{{}}]++|{_STRING}{inner})*+[\]}}]'
+
+
+_VALUE = rf"(?:{_STRING}|{_SCALAR}|{_container(4)})"
+_MEMBER = re.compile(rf"{_SPACE}({_STRING}){_SPACE}:{_SPACE}(?:({_VALUE}){_SPACE},?)?")
+"""A name and its value, which may nest five levels deep; a deeper one matches as a name alone. All
+is possessive: the time grows with the length of the text, whatever it holds."""
+_COMMA = re.compile(rf"{_SPACE},?")
+
+
+@cache
+def _others(name: str) -> re.Pattern[str]:
+    """Members of another name, as many as follow one another; none whose name has an escape."""
+    key = rf'"(?!{re.escape(name)}")[^"\\]*+"'
+    return re.compile(rf"(?:{_SPACE}{key}{_SPACE}:{_SPACE}{_VALUE}{_SPACE},)*+")
+
+
+_scan = json.JSONDecoder().raw_decode
+"""The value at an index of a text, and where it ends. It is written in C."""
+
+
+def cut_out(text: str, path: list[str]) -> str:
+    """The JSON of the value at a path, as it stands in the text.
+
+    Args:
+        text: A valid JSON object.
+        path: Names that lead through objects to a value that is there. Of a name that occurs twice
+            the last occurrence counts, as for the parsers.
+
+    Raises:
+        RecursionError: It nests too deep for the standard library's parser.
+    """
+    at = text.index("{")
+    end = len(text)
+    for name in path:
+        at, end = _member(text, at, name)
+    return text[at:end]
+
+
+def compact(raw: str, value: Any) -> orjson.Fragment:
+    """A JSON value without white space, its numbers as they are spelled.
+
+    Args:
+        raw: The value's JSON.
+        value: What orjson or the standard library has made of it.
+
+    Raises:
+        RecursionError: It nests too deep for the standard library's parser.
+        orjson.JSONEncodeError: It nests too deep for orjson, or has a lone surrogate.
+    """
+    if not isinstance(value, dict | list | str):
+        return orjson.Fragment(raw)
+    try:
+        plain = orjson.dumps(value)
+        if plain == raw.encode():
+            return orjson.Fragment(plain)
+    except (orjson.JSONEncodeError, UnicodeEncodeError):
+        pass  # an integer over 64 bits is none for orjson; all else is raised again below
+    numbers = orjson.Fragment
+    return orjson.Fragment(orjson.dumps(json.loads(raw, parse_int=numbers, parse_float=numbers)))
+
+
+def _member(text: str, at: int, name: str) -> tuple[int, int]:
+    """Where the value of the last member of this name begins and ends, in the object at `at`."""
+    plain, others = f'"{name}"', _others(name)
+    found = (at, at)
+    at = _end(others, text, at + 1)
+    while (member := _MEMBER.match(text, at)) is not None:
+        begin, end = member.span(2)
+        at = member.end()
+        if begin < 0:
+            begin = at
+            _, end = _scan(text, begin)
+            at = _end(_COMMA, text, end)
+        key = member[1]
+        if key == plain or ("\\" in key and json.loads(key) == name):
+            found = (begin, end)
+        at = _end(others, text, at)
+    return found
+
+
+def _end(pattern: re.Pattern[str], text: str, at: int) -> int:
+    match = pattern.match(text, at)
+    return at if match is None else match.end()

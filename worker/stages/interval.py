@@ -1,0 +1,30 @@
+"""When something is due again. Owned by the thread that asks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Interval:
+    """Says when something is due again.
+
+    Args:
+        seconds: Between two times.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
+        self._seconds = seconds
+        self._clock = clock
+        self._next = float("-inf")
+
+    def due(self, *, also: bool = False) -> bool:
+        """Whether the interval is over, or `also` is true; a new interval begins then."""
+        now = self._clock()
+        if now < self._next and not also:
+            return False
+        self._next = now + self._seconds
+        return True
