@@ -19,6 +19,7 @@ from worker.kafka.produce.exactly_once import Callbacks, SpanLimits, Transaction
 from worker.kafka.produce.span import Spans
 from worker.kafka.produce.transaction import transactional_writer
 from worker.kafka.produce.writer import Writer
+from worker.last_resort import LAST_RESORT
 from worker.messages import Rewind
 from worker.pipeline import Pipeline
 from worker.stages.accounts import Accounts, Limits
@@ -37,7 +38,7 @@ from worker.stages.poll import PollStage
 from worker.stages.publish import Publisher, PublishStage
 from worker.stages.shutdown import Shutdown
 from worker.stages.watch import WatchStage
-from worker.watchdog import Watchdog, end_without_the_interpreter
+from worker.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,9 +85,7 @@ def wired(parts: Parts) -> Pipeline:
     shared = _Shared(
         inboxes=inboxes,
         shutdown=Shutdown(deadline=settings.drain.deadline),
-        watchdog=Watchdog(
-            model_deadline=settings.model.deadline, last_resort=end_without_the_interpreter
-        ),
+        watchdog=Watchdog(model_deadline=settings.model.deadline, last_resort=LAST_RESORT.put_off),
         gate=Gate(breaker=breaker, metrics=parts.metrics, health=parts.health),
         membership=Membership(),
     )

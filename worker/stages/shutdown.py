@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-import time
 from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
+from worker import awake
 from worker.errors import Transient
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Shutdown:
         clock: Monotonic seconds.
     """
 
-    def __init__(self, *, deadline: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, *, deadline: float, clock: Callable[[], float] = awake.now) -> None:
         self.deadline = deadline
         self._clock = clock
         self._began = 0.0

@@ -1,0 +1,105 @@
+"""Ends the process although none of its threads runs Python: a library may hang with the GIL.
+
+Only the system can do that, by a timer that the running process puts off. But a timer also runs out
+while the whole process is stopped, and then it must end nothing. So there are two, one after the
+other, and no Python is needed between them:
+
+    a timer ──runs out──► the C function `alarm` ──`GRACE` seconds──► SIGALRM ──► traceback, exit
+
+A process that was stopped runs again before its alarm: it calls the alarm off.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import faulthandler
+import signal
+
+GRACE = 30
+"""Seconds from the timer to the end: how long a process may take after a pause to run Python."""
+EXIT_HUNG = int(signal.SIGALRM)
+"""The exit code: the C function `_exit` is the signal's handler, which gets the signal's number."""
+
+_CLOCK_MONOTONIC = 1
+_SIGEV_THREAD = 2
+
+
+class _SigEvent(ctypes.Structure):
+    """`struct sigevent` of Linux, for a function that the C library calls on a thread."""
+
+    _fields_ = (
+        ("value", ctypes.c_void_p),
+        ("signo", ctypes.c_int),
+        ("notify", ctypes.c_int),
+        ("function", ctypes.c_void_p),
+        ("attributes", ctypes.c_void_p),
+        ("padding", ctypes.c_byte * 32),
+    )
+
+
+class _ITimerSpec(ctypes.Structure):
+    _fields_ = (
+        ("interval_s", ctypes.c_long),
+        ("interval_ns", ctypes.c_long),
+        ("value_s", ctypes.c_long),
+        ("value_ns", ctypes.c_long),
+    )
+
+
+class LastResort:
+    """The two timers of this process. Called by one thread at a time.
+
+    Where the C library lacks the timer (it is no Linux), the process has no last resort.
+    """
+
+    def __init__(self) -> None:
+        self._timer: ctypes.c_void_p | None = None
+        self._library: ctypes.CDLL | None = None
+
+    def put_off(self, seconds: float) -> None:
+        """The process ends after `seconds` and `GRACE` more, unless this is called again.
+
+        0 is no time at all: nothing ends the process any more.
+        """
+        if self._timer is None:
+            self._timer = self._made()
+        signal.alarm(0)
+        self._set(seconds)
+
+    def _made(self) -> ctypes.c_void_p | None:
+        library = self._library = _with_timers()
+        if library is None:
+            return None
+        # The order matters: faulthandler writes every thread's traceback, then calls the handler
+        # that it has found.
+        library.signal.argtypes = [ctypes.c_int, ctypes.c_void_p]
+        library.signal(signal.SIGALRM, _address(library, "_exit"))
+        faulthandler.register(signal.SIGALRM, all_threads=True, chain=True)
+        event = _SigEvent(value=GRACE, notify=_SIGEV_THREAD, function=_address(library, "alarm"))
+        timer = ctypes.c_void_p()
+        made = library.timer_create(_CLOCK_MONOTONIC, ctypes.byref(event), ctypes.byref(timer))
+        return timer if made == 0 else None
+
+    def _set(self, seconds: float) -> None:
+        if self._library is not None and self._timer is not None:
+            whole = int(seconds)
+            spec = _ITimerSpec(0, 0, whole, int((seconds - whole) * 1e9))
+            self._library.timer_settime(self._timer, 0, ctypes.byref(spec), None)
+
+
+LAST_RESORT = LastResort()
+"""The process's."""
+
+
+def _with_timers() -> ctypes.CDLL | None:
+    for name in (None, "librt.so.1"):  # the second before glibc 2.34
+        with contextlib.suppress(OSError, AttributeError):
+            library = ctypes.CDLL(name)
+            library.timer_create, library.timer_settime, library.alarm  # noqa: B018 - looked up
+            return library
+    return None
+
+
+def _address(library: ctypes.CDLL, name: str) -> int | None:
+    return ctypes.cast(getattr(library, name), ctypes.c_void_p).value
