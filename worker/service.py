@@ -26,10 +26,10 @@ from worker.errors import EXIT_DRAINED, EXIT_FAILED, EXIT_REFUSED, Fatal, Refuse
 from worker.kafka.cluster import access
 from worker.kafka.cluster.topics import TopicDesk
 from worker.laps import Laps
+from worker.last_resort import LAST_RESORT
 from worker.loading import Loading
 from worker.metrics import Metrics
 from worker.signals import DrainSignals, StoppedEarly
-from worker.last_resort import LAST_RESORT
 from worker.watchdog import end_at_once, limited
 from worker.wiring import Parts, wired
 

@@ -180,6 +180,25 @@ def test_a_model_slower_than_three_poll_intervals_keeps_its_partitions_and_its_m
     assert highest - before < 30 << 20
 
 
+@pytest.mark.slow
+def test_a_process_that_was_stopped_goes_on_where_it_was(kafka, worker):
+    process = worker(seconds_per_batch=0.5, batch__max_records=20, model__deadline=1)
+    send(process, tweets(400))
+    process.start()
+    process.wait_processed(40)
+    # Longer than every deadline of the worker: the poll loop's 30 s and its last resort's 30 more,
+    # and longer than the session of the group.
+    process.process.send_signal(signal.SIGSTOP)
+    time.sleep(65)
+    process.process.send_signal(signal.SIGCONT)
+    lives = [process.get("/livez") for _ in range(20) if not time.sleep(0.1)]
+    assert lives == [(200, "ok\n")] * 20
+    process.wait_processed(400)
+    assert process.stop() == 0
+    assert errors(process) == []
+    assert sorted({o["id"] for o in labelled(kafka, process)}) == list(range(400))
+
+
 # The input ---------------------------------------------------------------------------------
 
 
