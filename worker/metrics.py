@@ -235,7 +235,7 @@ class Metrics:
             self._truncated.inc(cut)
 
     def batch_taken(self, batch: MicroBatch, *, now: float) -> None:
-        """A micro-batch was formed, at `now` in seconds of the monotonic clock."""
+        """A micro-batch was formed, at `now` in seconds of `awake.now`."""
         rows, longest = len(batch.items), batch.padded_length
         real = sum(len(item.tokens) for item in batch.items)
         self._flushes.labels(batch.flushed).inc()
@@ -265,7 +265,7 @@ class Metrics:
         self._produce_errors.labels(error).inc()
 
     def outputs_acknowledged(self, outputs: list[Output], *, now: float, wall: float) -> None:
-        """The broker acknowledged these outputs; `now` is monotonic, `wall` is Unix time."""
+        """The broker acknowledged these outputs; `now` is of `awake.now`, `wall` is Unix time."""
         self._progress.set(wall)
         for output in outputs:
             self._produced.labels(output.topic).inc()

@@ -194,6 +194,7 @@ def _classify(parts: Parts, shared: _Shared) -> ClassifyStage:
         depth=parts.classifier.depth,
         assemble=inboxes.assemble.put,
         publish=inboxes.publish.put,
+        shutdown=shared.shutdown,
         metrics=parts.metrics,
     )
 

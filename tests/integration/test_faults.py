@@ -332,6 +332,19 @@ def counted(cluster, process):
         return None
 
 
+def test_a_drain_runs_no_batch_that_would_end_too_late(kafka, worker):
+    # The batch that runs when the signal comes, and the one that is ready: 2 * 5 s of 7.2.
+    process = worker(partitions=1, seconds_per_batch=5, batch__max_records=10, drain__deadline=12)
+    send(process, tweets(200))
+    process.start()
+    process.wait_processed(10)
+    assert process.stop() == 0
+    assert events(process, "records_handed_back")
+    outputs = labelled(kafka, process)
+    assert 10 < len(outputs) <= 30
+    assert done(kafka, process) == len(outputs)
+
+
 @pytest.mark.parametrize("signals", [1, 2])
 def test_a_signal_while_the_broker_is_away_ends_within_the_deadline(own_kafka, tmp_path, signals):
     cluster = own_kafka()

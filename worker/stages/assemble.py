@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, assert_never
 
 import structlog
 
+from worker import awake
 from worker.batch import Batcher, Budget, ElasticBudget
 from worker.messages import Abort, Barrier, Documents, Drain, Ended, Finished, Outcomes
 from worker.records import Document, Encoded, FlushReason, Lease, MicroBatch, Rejection
 from worker.stages.inbox import next_of
 from worker.stages.inference import CANARY, stage
+from worker.stages.pace import Pace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -61,6 +63,7 @@ class Assembler:
         self._batcher = Batcher(budget=budget)
         self._backlog: deque[Document] = deque()
         self._under_way = 0
+        self._pace = Pace()
         self._hand_back_at: float | None = None
 
     @property
@@ -72,9 +75,15 @@ class Assembler:
         """Takes documents in."""
         self._backlog.extend(documents)
 
-    def finished(self, batch: MicroBatch, *, out_of_memory: bool, now: float) -> None:
-        """The model finished one batch, or ran out of memory in it."""
+    def finished(
+        self, batch: MicroBatch, *, out_of_memory: bool, seconds: float | None, now: float
+    ) -> None:
+        """The model finished one batch, or ran out of memory in it, or had no time left for it."""
         self._under_way -= 1
+        if seconds is None:
+            self._hand_back()
+            return
+        self._pace.took(seconds)
         if not self._budget.ran(batch, out_of_memory=out_of_memory, at=now):
             return
         budget = self._batcher.budget = self._budget.now
@@ -91,18 +100,21 @@ class Assembler:
         self._batcher.discard(lambda item: item.document.record.lease in leases)
 
     def drain(self, hand_back_at: float) -> None:
-        """No more documents come; what is left at that time is handed back unlabelled."""
+        """No more documents come; what cannot be labelled by that time is handed back."""
         self._hand_back_at = hand_back_at
 
     def patience(self, now: float) -> float | None:
         """Seconds that `step` may wait for a message; None if only a message changes anything."""
         if self._backlog:
             return 0.0
+        until = self._hand_back_at
+        if until is not None and len(self._batcher):
+            return max(0.0, until - now)
         return None if self._under_way > self._classifier.depth else self._batcher.wait(now)
 
     def step(self, now: float) -> list[Staged]:
         """One step of the work: tokenizes some documents, returns the batches that are due."""
-        if self._hand_back_at is not None and now > self._hand_back_at:
+        if self._hand_back_at is not None and not self._in_time(now, self._hand_back_at):
             self._hand_back()
         if self._backlog:
             self._tokenize(now)
@@ -111,6 +123,12 @@ class Assembler:
             staged.append(self._stage(reason, now))
             self._under_way += 1
         return staged
+
+    def _in_time(self, now: float, until: float) -> bool:
+        """Whether a drain may still label something: now, or when what is under way is finished."""
+        if self._under_way and not self._pace.known:
+            return now <= until
+        return self._pace.fits(self._under_way + 1, now=now, until=until)
 
     def _due(self, now: float) -> FlushReason | None:
         depth = self._classifier.depth
@@ -197,13 +215,13 @@ class AssembleStage:
         """
         assembler = self._assembler
         while not assembler.done:
-            message = next_of(self._inbox, assembler.patience(time.monotonic()))
+            message = next_of(self._inbox, assembler.patience(awake.now()))
             while message is not None:
                 if isinstance(message, Abort):
                     return
                 self._handle(message)
                 message = next_of(self._inbox, 0.0)
-            for staged in assembler.step(time.monotonic()):
+            for staged in assembler.step(awake.now()):
                 self._classify(staged)
         self._classify(Barrier())
 
@@ -211,9 +229,10 @@ class AssembleStage:
         match message:
             case Documents(documents):
                 self._assembler.add(documents)
-            case Finished(batch, out_of_memory):
-                now = time.monotonic()
-                self._assembler.finished(batch, out_of_memory=out_of_memory, now=now)
+            case Finished(batch, out_of_memory, seconds):
+                self._assembler.finished(
+                    batch, out_of_memory=out_of_memory, seconds=seconds, now=awake.now()
+                )
             case Ended(leases):
                 self._assembler.void(leases)
             case Drain(hand_back_at):

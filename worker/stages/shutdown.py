@@ -18,8 +18,9 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 HAND_BACK_SHARE = 0.6
-"""Share of the drain deadline for which records that were read are still labelled. Those left after
-it are handed back: not published, not committed, and read again by the next owner."""
+"""Share of the drain deadline by which records that were read are labelled. Those of a batch that
+is likely to take longer are handed back: not published, not committed, and read again by the next
+owner."""
 CLOSE_SHARE = 0.15
 """Share of the drain deadline kept for the last commit and for leaving the group."""
 RETRY_SECONDS = 1.0
@@ -62,7 +63,7 @@ class Shutdown:
 
     @property
     def hand_back_at(self) -> float:
-        """Monotonic seconds at which a drain hands back what is not labelled yet."""
+        """When a drain hands back what is not labelled yet, in seconds of the clock."""
         return self._began + HAND_BACK_SHARE * self.deadline
 
     def left(self) -> float:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import kafka.errors
 import structlog
 
+from worker import awake
 from worker.errors import Fatal, Transient
 from worker.kafka.consume import poll_errors
 from worker.kafka.consume.commits import Commits
@@ -109,7 +110,7 @@ class Source:
             self._leases.follow(member.id)
         if self._paused:
             self._apply_pause()
-        now = time.monotonic()
+        now = awake.now()
         return [
             _record(raw, self._leases.record(partition.partition, raw.offset), now)
             for partition, batch in polled.items()
