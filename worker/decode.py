@@ -7,14 +7,18 @@ more reasons and accepts a lone surrogate outside the text.
 from __future__ import annotations
 
 import json
+import math
 from typing import Any, Literal, NoReturn
 
 import orjson
 
 from worker.errors import Rejected
+from worker.framing import unframed
 from worker.records import Document, Record, Rejection, Tombstone
 
 _ABSENT = object()
+_MOST_DIGITS = 1_000
+"""Of an integer that Python parses; it refuses more than 4,300, and takes quadratic time."""
 
 
 class Decoder:
@@ -60,10 +64,11 @@ class Decoder:
     def _parse(self, value: bytes) -> tuple[str, Any]:
         if not self._json:
             return _utf8(value), None
+        value, prefix = unframed(value)
         try:
             data = orjson.loads(value)
         except orjson.JSONDecodeError:
-            data = _second_look(value)
+            data = _second_look(value) if prefix is None else _behind(prefix, value)
         if not isinstance(data, dict):
             raise Rejected("not_an_object", f"the JSON value is {_kind(data)}, not an object")
         text = _find(data, self._text_path)
@@ -126,14 +131,30 @@ def _utf8(value: bytes) -> str:
 def _second_look(value: bytes) -> Any:
     text = _utf8(value)
     try:
-        return json.loads(text, parse_constant=_no_constant)
+        return json.loads(text, parse_constant=_no_constant, parse_int=_any_integer)
     except RecursionError as error:
         raise Rejected("nested_too_deep", "the JSON is nested too deep") from error
-    except ValueError as error:  # JSONDecodeError, and integers beyond Python's digit limit
-        if isinstance(error, json.JSONDecodeError):
-            where = f"{error.msg} at character {error.pos}"
-            raise Rejected("invalid_json", where) from error
-        raise Rejected("invalid_json", "a number has too many digits") from error
+    except json.JSONDecodeError as error:
+        raise Rejected("invalid_json", f"{error.msg} at character {error.pos}") from error
+
+
+def _behind(prefix: str, body: bytes) -> Any:
+    """The same behind a schema registry's prefix, where Avro and Protobuf are as likely as JSON."""
+    try:
+        return _second_look(body)
+    except Rejected as rejected:
+        if rejected.reason not in ("invalid_utf8", "invalid_json"):
+            raise
+        raise Rejected(
+            "invalid_json",
+            f"the value has a schema registry's prefix, {prefix}, and no JSON behind it: Avro or "
+            "Protobuf, perhaps, which the worker does not read",
+        ) from rejected
+
+
+def _any_integer(spelling: str) -> int | float:
+    """An integer; of one beyond Python's limit of digits, that it is a number."""
+    return int(spelling) if len(spelling) <= _MOST_DIGITS else math.inf
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -285,7 +285,7 @@ class DrainSettings(Group):
 
 class HttpSettings(Group):
     host: Annotated[str, MinLen(1)] = "0.0.0.0"  # noqa: S104 - a pod is scraped from outside; one address may be set
-    """Address on which /metrics, /livez and /readyz are served."""
+    """Address on which /metrics, /livez and /readyz are served; `::` is all of IPv6 and IPv4."""
     port: Annotated[int, Ge(0), Le(65_535)] = 8000
     """Port of the HTTP server; 0 takes a free one and logs it."""
 
