@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any, Literal, NoReturn
 
 import orjson
@@ -17,6 +18,7 @@ from worker.framing import unframed
 from worker.records import Document, Record, Rejection, Tombstone
 
 _ABSENT = object()
+_FIELD = re.compile(r"\\([.\\])|(\.)|(.)", re.DOTALL)
 _MOST_DIGITS = 1_000
 """Of an integer that Python parses; it refuses more than 4,300, and takes quadratic time."""
 
@@ -26,7 +28,7 @@ class Decoder:
 
     Args:
         format: `json` for an object with a text field, `text` for the value itself.
-        text_field: Path of the text in the object, with dots for nesting.
+        text_field: Path of the text in the object, as `path_of` reads it.
         id_field: Path of the value to copy to the output.
         max_bytes: Larger values are rejected without being parsed.
     """
@@ -40,8 +42,9 @@ class Decoder:
         max_bytes: int,
     ) -> None:
         self._json = format == "json"
-        self._text_path = text_field.split(".")
-        self._id_path = id_field.split(".")
+        self._text_field = text_field
+        self._text_path = path_of(text_field)
+        self._id_path = path_of(id_field)
         self._max_bytes = max_bytes
 
     def decode(self, record: Record) -> Document | Tombstone | Rejection:
@@ -73,7 +76,7 @@ class Decoder:
             raise Rejected("not_an_object", f"the JSON value is {_kind(data)}, not an object")
         text = _find(data, self._text_path)
         if text is _ABSENT:
-            raise Rejected("missing_text", f"there is no field {'.'.join(self._text_path)!r}")
+            raise Rejected("missing_text", f"there is no field {self._text_field!r}")
         if not isinstance(text, str):
             raise Rejected("text_not_string", f"the text is {_kind(text)}, not a string")
         if _has_surrogate(text):
@@ -109,6 +112,17 @@ class _Number:
         if isinstance(value, _Number):
             return value.fragment
         raise TypeError
+
+
+def path_of(field: str) -> list[str]:
+    r"""Names from the outermost object inwards: a dot parts them, `\.` is a dot in a name."""
+    names = [""]
+    for escaped, dot, other in _FIELD.findall(field):
+        if dot:
+            names.append("")
+        else:
+            names[-1] += escaped or other
+    return names
 
 
 def _find(data: Any, path: list[str]) -> Any:

@@ -202,9 +202,11 @@ class InputSettings(Group):
     format: Literal["json", "text"] = "json"
     """`json`: an object with a text field; `text`: the value is the text, in UTF-8."""
     text_field: Annotated[str, MinLen(1)] = "text"
-    """Path of the text in the object, with dots for nesting (`data.text`)."""
+    """Path of the text in the object, with dots for nesting (`data.text`); a dot in a field's name
+    is written `\\.`."""
     id_field: Annotated[str, MinLen(1)] = "id"
-    """Path of the value that is copied to the output as `id`; null where it is absent."""
+    """Path of the value that is copied to the output as `id`, written likewise; null where it is
+    absent."""
     max_bytes: Annotated[int, Ge(1), Le(67_108_864), BYTES] = 262_144
     """Largest value that is parsed. Larger ones become dead letters (`input_too_large`)."""
 

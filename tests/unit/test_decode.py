@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.support.fakes import record
-from worker.decode import Decoder
+from worker.decode import Decoder, path_of
 from worker.errors import REASONS
 from worker.records import Document, Rejection, Tombstone
 
@@ -142,6 +142,34 @@ def test_a_number_that_nobody_reads_may_have_any_number_of_digits(value, digits)
     document = decode(value.replace(b"%s", b"9" * digits))
     assert isinstance(document, Document), document
     assert (document.text, document.id) == ("hello", None)
+
+
+@pytest.mark.parametrize(
+    ("field", "names"),
+    [
+        ("text", ["text"]),
+        ("data.text", ["data", "text"]),
+        (r"data\.text", ["data.text"]),
+        (r"a\.b.c\.d", ["a.b", "c.d"]),
+        (r"a\\.b", ["a\\", "b"]),
+        (r"a\b", [r"a\b"]),
+        ("a..b", ["a", "", "b"]),
+        (".", ["", ""]),
+        ("a\\", ["a\\"]),
+        ("\n.\u00e9", ["\n", "\u00e9"]),
+    ],
+)
+def test_a_path_names_fields_with_dots_between_them_and_in_them(field, names):
+    assert path_of(field) == names
+
+
+def test_a_field_whose_name_has_a_dot_is_found():
+    value = b'{"user.text": "hello", "meta": {"a.id": 1.50}, "user": {"text": "other"}}'
+    document = decode(value, text_field=r"user\.text", id_field=r"meta.a\.id")
+    assert document.text == "hello"
+    assert echoed(document) == b"1.50"
+    assert decode(value, text_field="user.text").text == "other"
+    assert r"'no\\.text'" in decode(value, text_field=r"no\.text").message
 
 
 @pytest.mark.parametrize("digits", [999, 4_301, 50_000])

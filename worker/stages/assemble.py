@@ -64,6 +64,9 @@ class Assembler:
         self._backlog: deque[Document] = deque()
         self._under_way = 0
         self._pace = Pace()
+        # What a tokenizer makes of no text; some keep a token for the space.
+        self._wordless = {tuple(ids) for ids, _ in classifier.tokenize(["", " "])}
+        self._most_wordless = max(map(len, self._wordless))
         self._hand_back_at: float | None = None
 
     @property
@@ -147,6 +150,7 @@ class Assembler:
             items = self._encode(documents)
         except Exception:  # noqa: BLE001 - around a tokenizer call; each text is judged alone
             items = self._encode_one_by_one(documents)
+        items = self._with_words(items)
         self._batcher.add(items, now)
         self._metrics.tokenized(items)
         self._metrics.stage_ran("tokenize", time.perf_counter() - begin)
@@ -171,6 +175,20 @@ class Assembler:
             self._classifier.tokenize([CANARY])  # raises where the tokenizer itself is broken
             self._publish(Outcomes(failed))
         return items
+
+    def _with_words(self, items: list[Encoded]) -> list[Encoded]:
+        """Rejects texts of which the tokenizer leaves nothing: they would all get one score."""
+        message = "the tokenizer leaves no token of the text"
+        kept: list[Encoded] = []
+        rejected: list[Rejection] = []
+        for item in items:
+            if len(item.tokens) <= self._most_wordless and tuple(item.tokens) in self._wordless:
+                rejected.append(Rejection(item.document.record, "empty_text", message))
+            else:
+                kept.append(item)
+        if rejected:
+            self._publish(Outcomes(rejected))
+        return kept
 
     def _stage(self, reason: FlushReason, now: float) -> Staged:
         begin = time.perf_counter()

@@ -172,6 +172,40 @@ def test_a_text_that_the_tokenizer_cannot_take_is_rejected_alone():
     assert "secret" not in rejection.message
 
 
+class Stripping(StubClassifier):
+    """As BERT's: removes what is not visible, and puts special tokens around the rest."""
+
+    def tokenize(self, texts):
+        kept = ["".join(c for c in text if c.isalnum() or c == " ") for text in texts]
+        return [([101, *ids, 102] if ids != [0] else [101, 102], cut)
+                for ids, cut in super().tokenize(kept)]  # fmt: skip
+
+
+class Spacing(StubClassifier):
+    """As SentencePiece: a token for the space that begins a text, also where nothing follows."""
+
+    def tokenize(self, texts):
+        return [([1, 7, *(ids if ids != [0] else []), 2] if text else [1, 2], cut)
+                for text, (ids, cut) in zip(texts, super().tokenize([
+                    text.replace("\u200b", " ") for text in texts]), strict=True)]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("classifier", "wordless"),
+    [
+        (Stripping, ["\u200b\u200d", "\u00ad" * 300, "\u0301\u0302", "\ufe0f", "\u2060 \u200e"]),
+        (Spacing, ["\u200b", "\u200b \u200b"]),
+    ],
+)
+def test_texts_of_which_no_token_is_left_are_rejected_as_empty(classifier, wordless):
+    assembly = Assembly(classifier(), max_records=40)
+    texts = ["fine", *wordless, "good"]
+    assembly.assembler.add([document(n, text=text) for n, text in enumerate(texts)])
+    assert assembly.step() == [[0, len(texts) - 1]]
+    assert [r.record.offset for r in assembly.rejected] == list(range(1, len(texts) - 1))
+    assert {r.reason for r in assembly.rejected} == {"empty_text"}
+
+
 def test_a_tokenizer_that_takes_nothing_rejects_nothing():
     class Broken(StubClassifier):
         works = True
