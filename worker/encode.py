@@ -44,8 +44,9 @@ class Encoder:
         output_topic: Topic of labels and forwarded tombstones.
         dlq_topic: Topic of dead letters.
         output_partitions: Partitions of the output topic. A record without a key goes to its
-            own partition's number modulo this, so that a partition's order is kept; one with a
-            key goes where its key says.
+            own partition's number modulo this, so that a partition's order is kept.
+        by_key: Whether one with a key goes where its key says, and not to its own partition's
+            number too.
         labels: The checkpoint's labels, in the order of the scores.
         model_name: Name of the checkpoint, written with every label.
         model_version: Version of the checkpoint, likewise.
@@ -57,6 +58,7 @@ class Encoder:
         output_topic: str,
         dlq_topic: str,
         output_partitions: int,
+        by_key: bool = True,
         labels: tuple[str, ...],
         model_name: str,
         model_version: str,
@@ -64,6 +66,7 @@ class Encoder:
         self._output_topic = output_topic
         self._dlq_topic = dlq_topic
         self._partitions = output_partitions
+        self._by_key = by_key
         self._labels = labels
         self._model = {"name": model_name, "version": model_version}
 
@@ -168,7 +171,9 @@ class Encoder:
         )
 
     def _partition(self, record: Record) -> int | None:
-        return record.lease.partition % self._partitions if record.key is None else None
+        if self._by_key and record.key is not None:
+            return None
+        return record.lease.partition % self._partitions
 
 
 def _headers(record: Record) -> list[tuple[str, bytes]]:

@@ -28,7 +28,7 @@ from worker.kafka.cluster.topics import TopicDesk
 from worker.laps import Laps
 from worker.last_resort import LAST_RESORT
 from worker.loading import Loading
-from worker.metrics import Metrics
+from worker.metrics import Buckets, Metrics
 from worker.signals import DrainSignals, StoppedEarly
 from worker.watchdog import end_at_once, limited
 from worker.wiring import Parts, wired
@@ -120,6 +120,9 @@ def _serve(settings: Settings, loading: Loading[_Loaded], signals: DrainSignals)
         dlq_topic=settings.dlq.topic,
         version=version("emotion-stream"),
         registry=registry,
+        buckets=Buckets(
+            processing=settings.metrics.processing_bounds, record=settings.metrics.record_bounds
+        ),
     )
     deadline = settings.model.deadline
     health = Health(clock=awake.now, patience=max(STUCK, deadline + SETTLING))

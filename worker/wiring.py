@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from worker.batch import Budget
-from worker.connect import connection, identity
+from worker.connect import connection, identity, start
 from worker.decode import Decoder
 from worker.encode import Encoder
 from worker.kafka.cluster.hanging import TransactionWatch
@@ -146,6 +146,8 @@ def _poll(parts: Parts, shared: _Shared) -> PollStage:
         heartbeat_interval=kafka.heartbeat_interval,
         max_poll_interval=kafka.max_poll_interval,
         fetch_max_bytes=kafka.fetch_max_bytes,
+        start=start(settings, parts.topics),
+        rack=kafka.client_rack,
     )
     return PollStage(
         intake=intake,
@@ -206,6 +208,7 @@ def _publish(parts: Parts, shared: _Shared) -> PublishStage:
             output_topic=topics.output.name,
             dlq_topic=topics.dlq.name,
             output_partitions=topics.output.partitions,
+            by_key=parts.settings.output.partition == "key",
             labels=classifier.labels,
             model_name=classifier.name,
             model_version=classifier.version,

@@ -20,11 +20,12 @@ DEAD_LETTER = Draft202012Validator(messages()["$defs"]["dead_letter_headers"])
 HEADERS = (("a", b"1"), ("b", None), ("a", b"2"), ("", b""), ("caf\u00e9", b"\xff\0"))
 
 
-def encoder(*, partitions=4):
+def encoder(*, partitions=4, by_key=True):
     return Encoder(
         output_topic="emotions",
         dlq_topic="tweets.dlq",
         output_partitions=partitions,
+        by_key=by_key,
         labels=LABELS,
         model_name="emotion-minilm",
         model_version="3f2a9c1b7d04",
@@ -85,6 +86,24 @@ def test_every_label_keeps_the_published_schema(
     assert value["score"] == max(value["scores"].values()) == value["scores"][value["label"]]
     assert sum(value["scores"].values()) == pytest.approx(1, abs=3e-6)
     assert value["source"]["offset"] == offset
+
+
+@pytest.mark.parametrize(
+    ("by_key", "key", "expected"),
+    [
+        (True, b"k", None),
+        (True, b"", None),
+        (True, None, 2),
+        (False, b"k", 6),
+        (False, b"", 6),
+        (False, None, 6),
+    ],
+)
+def test_a_label_goes_where_its_key_says_or_to_its_records_partition(by_key, key, expected):
+    made = encoder(partitions=8 if not by_key else 4, by_key=by_key)
+    assert made.encode(classified(partition=6, key=key)).partition == expected
+    assert made.encode(Tombstone(record(partition=6, key=key))).partition == expected
+    assert made.encode(rejected(partition=6, key=key)).partition is None
 
 
 ABOUT_THE_VALUE = [

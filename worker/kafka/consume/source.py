@@ -68,7 +68,11 @@ class Source:
         self._leases = Leases(membership)
         self._commits = Commits(topic=group.topic, on_commit=on_commit)
         self._positions = Positions(
-            topic=group.topic, leases=self._leases, membership=membership, on_expired=on_expired
+            topic=group.topic,
+            leases=self._leases,
+            membership=membership,
+            start=group.start,
+            on_expired=on_expired,
         )
         self._paused = False
         self._member = self._joining()
