@@ -135,6 +135,6 @@ def _resolved(host: str) -> tuple[socket.AddressFamily, str]:
     """The family and the address of a host; IPv4 where it has both."""
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     found = socket.getaddrinfo(bare, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    families = {family: address[0] for family, *_, address in reversed(found)}
+    families: dict[int, str] = {family: str(address[0]) for family, *_, address in reversed(found)}
     family = socket.AF_INET if socket.AF_INET in families else socket.AF_INET6
-    return family, str(families[family])
+    return family, families[family]

@@ -179,7 +179,9 @@ def _env_lines(kind: type[BaseSettings]) -> tuple[list[str], dict[str, str], dic
         raise Wrong(f".env: cannot be read: {error.strerror}") from error
     logging.getLogger("dotenv.main").setLevel(logging.ERROR)  # the lines below name it
     prefix = str(kind.model_config["env_prefix"]).lower()
-    lines, spelled, literal = [], {}, {}
+    lines: list[str] = []
+    spelled: dict[str, str] = {}
+    literal: dict[str, str] = {}
     for each in parse_stream(io.StringIO(content)):
         number = each.original.line + _blank_lines_before(each.original.string)
         if each.error:

@@ -66,7 +66,6 @@ class Assembler:
         self._pace = Pace()
         # What a tokenizer makes of no text; some keep a token for the space.
         self._wordless = {tuple(ids) for ids, _ in classifier.tokenize(["", " "])}
-        self._most_wordless = max(map(len, self._wordless))
         self._hand_back_at: float | None = None
 
     @property
@@ -179,10 +178,11 @@ class Assembler:
     def _with_words(self, items: list[Encoded]) -> list[Encoded]:
         """Rejects texts of which the tokenizer leaves nothing: they would all get one score."""
         message = "the tokenizer leaves no token of the text"
+        most = max(map(len, self._wordless))
         kept: list[Encoded] = []
         rejected: list[Rejection] = []
         for item in items:
-            if len(item.tokens) <= self._most_wordless and tuple(item.tokens) in self._wordless:
+            if len(item.tokens) <= most and tuple(item.tokens) in self._wordless:
                 rejected.append(Rejection(item.document.record, "empty_text", message))
             else:
                 kept.append(item)

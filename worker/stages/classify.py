@@ -60,7 +60,6 @@ class ClassifyStage:
         self._clock = clock
         self._pace = Pace()
         self._launched: deque[Launched] = deque()
-        self._free_since = 0.0
 
     def run(self) -> None:
         """Runs until the barrier, or an abort.
@@ -96,15 +95,12 @@ class ClassifyStage:
             self._assemble(Finished(staged.batch, out_of_memory=False, seconds=None))
             return
         if not self._launched:
-            self._free_since = now
+            self._pace.begins(now)
         self._launched.append(self._inference.launch(staged))
 
     def _finish(self, launched: Launched) -> None:
         outcomes = self._inference.finish(launched)
-        now = self._clock()
-        seconds = now - self._free_since
-        self._free_since = now
-        self._pace.took(seconds)
+        seconds = self._pace.ended(self._clock())
         self._metrics.model_ran(seconds)
         self._assemble(Finished(launched.batch, self._inference.ran_out, seconds))
         self._publish(Outcomes(outcomes))

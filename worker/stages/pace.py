@@ -17,11 +17,22 @@ class Pace:
 
     def __init__(self) -> None:
         self._recent: deque[float] = deque(maxlen=RECENT)
+        self._since = 0.0
 
     @property
     def known(self) -> bool:
         """Whether any batch has finished yet."""
         return bool(self._recent)
+
+    def begins(self, now: float) -> None:
+        """A batch begins on an idle model."""
+        self._since = now
+
+    def ended(self, now: float) -> float:
+        """A batch ended, and the next one begins if there is one; returns its seconds."""
+        seconds, self._since = now - self._since, now
+        self.took(seconds)
+        return seconds
 
     def took(self, seconds: float) -> None:
         """A batch took so many seconds."""

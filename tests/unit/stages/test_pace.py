@@ -22,6 +22,16 @@ def test_a_batch_that_was_slow_once_is_forgotten():
     assert pace.fits(1, now=0.0, until=15.0)
 
 
+def test_batches_that_follow_each_other_are_timed_from_end_to_end():
+    pace = Pace()
+    pace.begins(10.0)
+    assert [pace.ended(now) for now in (13.0, 14.0, 19.0)] == [3.0, 1.0, 5.0]
+    pace.begins(100.0)
+    assert pace.ended(101.0) == 1.0
+    assert pace.fits(1, now=0.0, until=5.0)
+    assert not pace.fits(1, now=0.1, until=5.0)
+
+
 def test_before_any_has_finished_one_is_tried_in_time():
     pace = Pace()
     assert not pace.known
