@@ -153,7 +153,13 @@ def test_the_dashboard_is_that_of_the_file():
 )
 def test_keda_counts_the_lag_of_a_new_group_from_where_it_begins(start, policy):
     found = made(
-        merged(MINIMAL, {"keda": {"enabled": True}, "settings": {"input": {"start": start}}})
+        merged(
+            MINIMAL,
+            {
+                "keda": {"enabled": True, "recordsPerSecond": 100, "partitions": 8},
+                "settings": {"input": {"start": start}},
+            },
+        )
     )
     (scaled,) = of_kind(found, "ScaledObject")
     (trigger,) = scaled["spec"]["triggers"]
