@@ -56,30 +56,44 @@ class LastResort:
     def __init__(self) -> None:
         self._timer: ctypes.c_void_p | None = None
         self._library: ctypes.CDLL | None = None
+        self._listening = False
 
     def put_off(self, seconds: float) -> None:
         """The process ends after `seconds` and `GRACE` more, unless this is called again.
 
-        0 is no time at all: nothing ends the process any more.
+        To be called well within `GRACE`: a timer that has just run out may ask for its alarm a
+        moment after this call. 0 is no time at all: nothing ends the process any more.
         """
         if self._timer is None:
             self._timer = self._made()
-        signal.alarm(0)
         self._set(seconds)
+        signal.alarm(0)
+        if (seconds > 0) is not self._listening:
+            self._listen(on=seconds > 0)
 
     def _made(self) -> ctypes.c_void_p | None:
         library = self._library = _with_timers()
         if library is None:
             return None
-        # The order matters: faulthandler writes every thread's traceback, then calls the handler
-        # that it has found.
         library.signal.argtypes = [ctypes.c_int, ctypes.c_void_p]
-        library.signal(signal.SIGALRM, _address(library, "_exit"))
-        faulthandler.register(signal.SIGALRM, all_threads=True, chain=True)
         event = _SigEvent(value=GRACE, notify=_SIGEV_THREAD, function=_address(library, "alarm"))
         timer = ctypes.c_void_p()
         made = library.timer_create(_CLOCK_MONOTONIC, ctypes.byref(event), ctypes.byref(timer))
         return timer if made == 0 else None
+
+    def _listen(self, *, on: bool) -> None:
+        """Sets what an alarm does: ends the process, or nothing."""
+        if self._library is None or self._timer is None:
+            return
+        self._listening = on
+        if on:
+            # The order matters: faulthandler writes every thread's traceback, then calls the
+            # handler that it has found.
+            self._library.signal(signal.SIGALRM, _address(self._library, "_exit"))
+            faulthandler.register(signal.SIGALRM, all_threads=True, chain=True)
+        else:
+            faulthandler.unregister(signal.SIGALRM)
+            self._library.signal(signal.SIGALRM, int(signal.SIG_IGN))
 
     def _set(self, seconds: float) -> None:
         if self._library is not None and self._timer is not None:

@@ -31,8 +31,24 @@ last_resort.GRACE = 2
 last_resort.LAST_RESORT.put_off(0.2)
 print("armed", flush=True)
 sys.stdin.readline()
-last_resort.LAST_RESORT.put_off(60)
-time.sleep(2.5)
+for _ in range(25):
+    last_resort.LAST_RESORT.put_off({then})
+    time.sleep(0.1)
+print("alive")
+"""
+
+
+LATE_ALARM = """
+import signal, time
+from worker.last_resort import LAST_RESORT
+
+LAST_RESORT.put_off(60)
+LAST_RESORT.put_off(0)
+signal.setitimer(signal.ITIMER_REAL, 0.05)  # as a timer that ran out just before
+time.sleep(0.3)
+LAST_RESORT.put_off({then})
+signal.setitimer(signal.ITIMER_REAL, 0.05)
+time.sleep(0.3)
 print("alive")
 """
 
@@ -59,9 +75,14 @@ def test_a_library_that_keeps_the_interpreters_lock_cannot_keep_the_process(
     assert said in ended.stdout + ended.stderr
 
 
-def test_a_process_that_was_stopped_longer_than_its_last_resort_lives_on():
+@pytest.mark.parametrize("then", [60, 0])
+def test_a_process_that_was_stopped_longer_than_its_last_resort_lives_on(then):
     with subprocess.Popen(
-        program(IS_STOPPED), cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        program(IS_STOPPED.format(then=then)),
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     ) as stopped:
         assert stopped.stdout.readline() == "armed\n"
         os.kill(stopped.pid, signal.SIGSTOP)
@@ -72,3 +93,12 @@ def test_a_process_that_was_stopped_longer_than_its_last_resort_lives_on():
             os.kill(stopped.pid, signal.SIGCONT)
         said, _ = stopped.communicate("go on\n", timeout=50)
     assert (stopped.returncode, said) == (0, "alive\n")
+
+
+@pytest.mark.parametrize(("then", "code"), [(0, 0), (60, EXIT_HUNG)])
+def test_an_alarm_that_comes_after_all_is_called_off_ends_nothing(then, code):
+    ended = subprocess.run(
+        program(LATE_ALARM.format(then=then)), cwd=ROOT, timeout=50, capture_output=True,
+        check=False,
+    )  # fmt: skip
+    assert ended.returncode == code
