@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING
 
+from worker.errors import Refused
 from worker.kafka.cluster.clients import Connection
 from worker.kafka.cluster.security import Security
+from worker.kafka.consume.start import Start
 
 if TYPE_CHECKING:
     from worker.kafka.cluster.topics import TopicDesk, Topics
@@ -29,12 +32,36 @@ def checked(desk: TopicDesk, settings: Settings) -> Topics:
         Refused: One is missing or cannot serve, or a permission is missing.
         Transient: No broker answers.
     """
-    return desk.check(
+    topics = desk.check(
         input_topic=settings.input.topic,
         output_topic=settings.output.topic,
         dlq_topic=settings.dlq.topic,
         group=settings.kafka.group_id,
         transactional_id=identity(settings) if settings.transactional else None,
+    )
+    if settings.output.partition == "input":
+        _refuse_fewer(topics)
+    return topics
+
+
+def _refuse_fewer(topics: Topics) -> None:
+    needed, there = topics.input.partitions, topics.output.partitions
+    if there < needed:
+        raise Refused(
+            f"output.partition: input needs as many partitions as {topics.input.name} has "
+            f"({needed}); {topics.output.name} has {there}: add some to it, or set "
+            "output.partition=key"
+        )
+
+
+def start(settings: Settings, topics: Topics) -> Start:
+    """Where the group begins in a partition for which it has committed nothing."""
+    given = settings.input.start
+    named = given in ("earliest", "latest")
+    return Start(
+        latest=given == "latest",
+        time_ms=None if named else int(datetime.fromisoformat(given).timestamp() * 1_000),
+        partitions=topics.input.partitions,
     )
 
 

@@ -7,15 +7,21 @@ more reasons and accepts a lone surrogate outside the text.
 from __future__ import annotations
 
 import json
+import math
+import re
 from typing import Any, Literal, NoReturn
 
 import orjson
 
 from worker.errors import Rejected
+from worker.framing import unframed
 from worker.records import Document, Record, Rejection, Tombstone
 from worker.spelled import compact, cut_out
 
 _ABSENT = object()
+_FIELD = re.compile(r"\\([.\\])|(\.)|(.)", re.DOTALL)
+_MOST_DIGITS = 1_000
+"""Of an integer that Python parses; it refuses more than 4,300, and takes quadratic time."""
 
 
 class Decoder:
@@ -23,7 +29,7 @@ class Decoder:
 
     Args:
         format: `json` for an object with a text field, `text` for the value itself.
-        text_field: Path of the text in the object, with dots for nesting.
+        text_field: Path of the text in the object, as `path_of` reads it.
         id_field: Path of the value to copy to the output.
         max_bytes: Larger values are rejected without being parsed.
     """
@@ -37,8 +43,9 @@ class Decoder:
         max_bytes: int,
     ) -> None:
         self._json = format == "json"
-        self._text_path = text_field.split(".")
-        self._id_path = id_field.split(".")
+        self._text_field = text_field
+        self._text_path = path_of(text_field)
+        self._id_path = path_of(id_field)
         self._max_bytes = max_bytes
 
     def decode(self, record: Record) -> Document | Tombstone | Rejection:
@@ -61,15 +68,16 @@ class Decoder:
     def _parse(self, value: bytes) -> tuple[str, Any]:
         if not self._json:
             return _utf8(value), None
+        value, prefix = unframed(value)
         try:
             data = orjson.loads(value)
         except orjson.JSONDecodeError:
-            data = _second_look(value)
+            data = _second_look(value) if prefix is None else _behind(prefix, value)
         if not isinstance(data, dict):
             raise Rejected("not_an_object", f"the JSON value is {_kind(data)}, not an object")
         text = _find(data, self._text_path)
         if text is _ABSENT:
-            raise Rejected("missing_text", f"there is no field {'.'.join(self._text_path)!r}")
+            raise Rejected("missing_text", f"there is no field {self._text_field!r}")
         if not isinstance(text, str):
             raise Rejected("text_not_string", f"the text is {_kind(text)}, not a string")
         if _has_surrogate(text):
@@ -93,6 +101,17 @@ class Decoder:
             raise Rejected("nested_too_deep", "the id is nested too deep") from error
 
 
+def path_of(field: str) -> list[str]:
+    r"""Names from the outermost object inwards: a dot parts them, `\.` is a dot in a name."""
+    names = [""]
+    for escaped, dot, other in _FIELD.findall(field):
+        if dot:
+            names.append("")
+        else:
+            names[-1] += escaped or other
+    return names
+
+
 def _find(data: Any, path: list[str]) -> Any:
     for name in path:
         if not isinstance(data, dict) or name not in data:
@@ -113,14 +132,30 @@ def _utf8(value: bytes) -> str:
 def _second_look(value: bytes) -> Any:
     text = _utf8(value)
     try:
-        return json.loads(text, parse_constant=_no_constant)
+        return json.loads(text, parse_constant=_no_constant, parse_int=_any_integer)
     except RecursionError as error:
         raise Rejected("nested_too_deep", "the JSON is nested too deep") from error
-    except ValueError as error:  # JSONDecodeError, and integers beyond Python's digit limit
-        if isinstance(error, json.JSONDecodeError):
-            where = f"{error.msg} at character {error.pos}"
-            raise Rejected("invalid_json", where) from error
-        raise Rejected("invalid_json", "a number has too many digits") from error
+    except json.JSONDecodeError as error:
+        raise Rejected("invalid_json", f"{error.msg} at character {error.pos}") from error
+
+
+def _behind(prefix: str, body: bytes) -> Any:
+    """The same behind a schema registry's prefix, where Avro and Protobuf are as likely as JSON."""
+    try:
+        return _second_look(body)
+    except Rejected as rejected:
+        if rejected.reason not in ("invalid_utf8", "invalid_json"):
+            raise
+        raise Rejected(
+            "invalid_json",
+            f"the value has a schema registry's prefix, {prefix}, and no JSON behind it: Avro or "
+            "Protobuf, perhaps, which the worker does not read",
+        ) from rejected
+
+
+def _any_integer(spelling: str) -> int | float:
+    """An integer; of one beyond Python's limit of digits, that it is a number."""
+    return int(spelling) if len(spelling) <= _MOST_DIGITS else math.inf
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -15,6 +15,27 @@ if TYPE_CHECKING:
 TRUNCATED_VALUE_BYTES = 1_024
 """Bytes that a dead letter keeps of a value that is too large: enough to recognise the record."""
 
+_OF_THE_VALUE = frozenset(
+    {
+        # HTTP, AMQP, Azure, CloudEvents, Spring Cloud Stream, NServiceBus
+        *("content_type", "contenttype", "originalcontenttype", "nservicebus.contenttype"),
+        *("content_encoding", "contentencoding", "content_transfer_encoding"),
+        *("content_length", "contentlength"),
+        # Spring for Apache Kafka, Spring Integration: class of the value, of what it contains, and
+        # of its keys where it is a map. Those of the record's key begin with __key_.
+        *("__typeid__", "__contenttypeid__", "__keytypeid__"),
+        *("json__typeid__", "json__contenttypeid__", "json__keytypeid__"),
+        "spring.kafka.serialization.selector",
+        # Schema registries: Confluent, Cloudera, Google Pub/Sub
+        *("__value_schema_id", "value.schema.version.id"),
+        *("googclient_schemaname", "googclient_schemaencoding", "googclient_schemarevisionid"),
+        # CloudEvents
+        *("ce_datacontenttype", "ce_datacontentencoding", "ce_dataschema", "ce_schemaurl"),
+    }
+)
+"""Headers that say how a record's value is encoded, in lower case and with _ for -."""
+_OF_THE_VALUE_PREFIX = "apicurio.value."
+
 
 class Encoder:
     """Turns outcomes into outputs.
@@ -23,8 +44,9 @@ class Encoder:
         output_topic: Topic of labels and forwarded tombstones.
         dlq_topic: Topic of dead letters.
         output_partitions: Partitions of the output topic. A record without a key goes to its
-            own partition's number modulo this, so that a partition's order is kept; one with a
-            key goes where its key says.
+            own partition's number modulo this, so that a partition's order is kept.
+        by_key: Whether one with a key goes where its key says, and not to its own partition's
+            number too.
         labels: The checkpoint's labels, in the order of the scores.
         model_name: Name of the checkpoint, written with every label.
         model_version: Version of the checkpoint, likewise.
@@ -36,6 +58,7 @@ class Encoder:
         output_topic: str,
         dlq_topic: str,
         output_partitions: int,
+        by_key: bool = True,
         labels: tuple[str, ...],
         model_name: str,
         model_version: str,
@@ -43,6 +66,7 @@ class Encoder:
         self._output_topic = output_topic
         self._dlq_topic = dlq_topic
         self._partitions = output_partitions
+        self._by_key = by_key
         self._labels = labels
         self._model = {"name": model_name, "version": model_version}
 
@@ -66,7 +90,7 @@ class Encoder:
                 partition=self._partition(record),
                 key=record.key,
                 value=self._label(outcome, refused_timestamp=refused_timestamp),
-                headers=_headers(record),
+                headers=_passed_on(record),
                 timestamp=_event_time(record, refused=refused_timestamp),
                 label=prediction.label,
                 score=prediction.score,
@@ -79,7 +103,7 @@ class Encoder:
             partition=self._partition(record),
             key=record.key,
             value=None,
-            headers=_headers(record),
+            headers=_passed_on(record),
             timestamp=_event_time(record, refused=refused_timestamp),
         )
 
@@ -147,12 +171,25 @@ class Encoder:
         )
 
     def _partition(self, record: Record) -> int | None:
-        return record.lease.partition % self._partitions if record.key is None else None
+        if self._by_key and record.key is not None:
+            return None
+        return record.lease.partition % self._partitions
 
 
 def _headers(record: Record) -> list[tuple[str, bytes]]:
     # The client refuses a null header value; the wire contract makes it empty.
     return [(name, b"" if value is None else value) for name, value in record.headers]
+
+
+def _passed_on(record: Record) -> list[tuple[str, bytes]]:
+    """Those of a label or a tombstone: the value that some of them describe is not there."""
+    return [header for header in _headers(record) if not describes_value(header[0])]
+
+
+def describes_value(name: str) -> bool:
+    """Whether a header says how its record's value is encoded, or by which schema."""
+    plain = name.lower().replace("-", "_")
+    return plain in _OF_THE_VALUE or plain.startswith(_OF_THE_VALUE_PREFIX)
 
 
 def _event_time(record: Record, *, refused: bool) -> int | None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 from http import HTTPStatus
-from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Any
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import make_wsgi_app
 
 from worker.errors import Refused
+from worker.server import Server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -85,7 +84,7 @@ class Endpoints:
     """The HTTP server, on a thread of its own.
 
     Args:
-        host: Address to bind.
+        host: Address to bind, IPv4 or IPv6; `::` serves both.
         port: Port to bind; 0 takes a free one.
         registry: The metrics.
         health: The probes' answers.
@@ -115,9 +114,10 @@ class Endpoints:
             return [] if method == "HEAD" else body
 
         try:
-            self._server = make_server(host, port, answer, _Server, handler_class=_Handler)
+            self._server = Server(host, port, answer)
         except (OSError, OverflowError) as error:
-            raise Refused(f"http: {host}:{port} cannot be bound: {error}") from error
+            shown = f"[{host}]" if ":" in host and not host.startswith("[") else host
+            raise Refused(f"http: {shown}:{port} cannot be bound: {error}") from error
         self.port: int = self._server.server_port
         self._thread = threading.Thread(
             target=self._server.serve_forever,
@@ -135,21 +135,6 @@ class Endpoints:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
-
-
-class _Server(ThreadingMixIn, WSGIServer):
-    daemon_threads = True
-    request_queue_size = 128  # at 5, the default, a burst of connections holds a probe for seconds
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Logs nothing of a client that disconnects, or does not speak HTTP."""
-
-
-class _Handler(WSGIRequestHandler):
-    timeout = 10  # a client that connects and sends nothing must not keep a thread
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
-        """Logs nothing: probes come every few seconds, and would bury the worker's own lines."""
 
 
 def _plain(start: Callable[..., Any], status: HTTPStatus, text: str) -> Iterable[bytes]:

@@ -74,10 +74,12 @@ class Staged:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The model finished a micro-batch."""
+    """The model finished a micro-batch, or a drain had no time left for it."""
 
     batch: MicroBatch
     out_of_memory: bool
+    seconds: float | None
+    """What the batch took; None if it was not run, and its records are handed back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,8 @@ class Drain:
     """Nothing more is read."""
 
     hand_back_at: float
-    """Monotonic seconds at which what is left is handed back: neither labelled nor committed."""
+    """Seconds of `awake.now` by which records are labelled. What cannot be by then is handed back:
+    neither labelled nor committed."""
 
 
 @dataclass(frozen=True, slots=True)

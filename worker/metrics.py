@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import platform
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
@@ -22,13 +23,25 @@ if TYPE_CHECKING:
 _POWERS_OF_TWO = tuple(float(2**power) for power in range(17))
 _WAITS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 _STAGES = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
-_PROCESSING = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-_LATENCIES = (0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 900.0)
 _SCORES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 
 DRIFT_WINDOW = 1_000
 """Last predictions over which drift is measured. Fewer are noise: the share of a label among 1,000
 varies by 0.015."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Buckets:
+    """Upper bounds of the latencies' buckets, in seconds, rising."""
+
+    processing: tuple[float, ...] = (
+        *(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25),
+        *(0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
+    )
+    record: tuple[float, ...] = (
+        *(0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5),
+        *(5.0, 15.0, 60.0, 300.0, 900.0),
+    )
 
 
 class Metrics:
@@ -38,6 +51,7 @@ class Metrics:
         input_topic, output_topic, dlq_topic: The worker's topics.
         version: The program's version.
         registry: Takes the instruments.
+        buckets: Of the latencies.
     """
 
     def __init__(
@@ -48,7 +62,9 @@ class Metrics:
         dlq_topic: str,
         version: str,
         registry: CollectorRegistry,
+        buckets: Buckets | None = None,
     ) -> None:
+        buckets = buckets or Buckets()
         self._topic = input_topic
         self._shares: Mapping[str, float] = {}
         self._recent: collections.deque[str] = collections.deque(maxlen=DRIFT_WINDOW)
@@ -128,7 +144,7 @@ class Metrics:
         self._latency = histogram(
             "record_latency_seconds",
             "Time from a record's timestamp to its acknowledged output.",
-            _LATENCIES,
+            buckets.record,
         )
         self._skew = counter(
             "clock_skew_records_total", "Records whose timestamp was in the future."
@@ -136,7 +152,7 @@ class Metrics:
         self._processing = histogram(
             "processing_latency_seconds",
             "Time from the read of a record to its acknowledged output.",
-            _PROCESSING,
+            buckets.processing,
         )
         self._tokens = counter("tokens_total", "Tokens given to the model.", "kind")
         self._truncated = counter(
@@ -235,7 +251,7 @@ class Metrics:
             self._truncated.inc(cut)
 
     def batch_taken(self, batch: MicroBatch, *, now: float) -> None:
-        """A micro-batch was formed, at `now` in seconds of the monotonic clock."""
+        """A micro-batch was formed, at `now` in seconds of `awake.now`."""
         rows, longest = len(batch.items), batch.padded_length
         real = sum(len(item.tokens) for item in batch.items)
         self._flushes.labels(batch.flushed).inc()
@@ -265,7 +281,7 @@ class Metrics:
         self._produce_errors.labels(error).inc()
 
     def outputs_acknowledged(self, outputs: list[Output], *, now: float, wall: float) -> None:
-        """The broker acknowledged these outputs; `now` is monotonic, `wall` is Unix time."""
+        """The broker acknowledged these outputs; `now` is of `awake.now`, `wall` is Unix time."""
         self._progress.set(wall)
         for output in outputs:
             self._produced.labels(output.topic).inc()

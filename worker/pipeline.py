@@ -15,6 +15,7 @@ import time
 from queue import Empty, Queue
 from typing import TYPE_CHECKING, Protocol
 
+from worker import awake
 from worker.errors import Fatal
 from worker.messages import Abort
 
@@ -87,11 +88,11 @@ class Pipeline:
             None, or why the drain failed.
         """
         allowed = self._shutdown.deadline
-        deadline = time.monotonic() + allowed - self.last_words
+        deadline = awake.now() + allowed - self.last_words
         self._shutdown.drain()
         failure: BaseException | None = None
         while failure is None and any(thread.is_alive() for thread in self._threads):
-            if time.monotonic() > deadline:
+            if awake.now() > deadline:
                 failure = Fatal(
                     f"the drain missed its deadline of {allowed:g} s: what was not committed is "
                     "read again"

@@ -52,7 +52,7 @@ class Record:
     value: bytes | None
     headers: Headers
     fetched: float
-    """When the worker read it, in seconds of the monotonic clock."""
+    """When the worker read it, in seconds of `awake.now`."""
 
     @property
     def size(self) -> int:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 import structlog
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
+from worker import awake
 from worker.classifier import batching
 from worker.connect import checked, connection, identity
 from worker.endpoints import SETTLING, STUCK, Endpoints, Health
@@ -25,10 +26,11 @@ from worker.errors import EXIT_DRAINED, EXIT_FAILED, EXIT_REFUSED, Fatal, Refuse
 from worker.kafka.cluster import access
 from worker.kafka.cluster.topics import TopicDesk
 from worker.laps import Laps
+from worker.last_resort import LAST_RESORT
 from worker.loading import Loading
-from worker.metrics import Metrics
+from worker.metrics import Buckets, Metrics
 from worker.signals import DrainSignals, StoppedEarly
-from worker.watchdog import end_at_once, end_without_the_interpreter, limited, stand_down
+from worker.watchdog import end_at_once, limited
 from worker.wiring import Parts, wired
 
 if TYPE_CHECKING:
@@ -79,11 +81,12 @@ def serve(
     """
     in_time = functools.partial(_in_time, settings.model.load_deadline)
     loading = Loading(in_time(lambda: _loaded(settings, load)), look=in_time(look))
-    if signals is None:
-        with DrainSignals() as caught:
-            code = _code(settings, loading, caught)
-    else:
-        code = _code(settings, loading, signals)
+    with awake.now.ticking():
+        if signals is None:
+            with DrainSignals() as caught:
+                code = _code(settings, loading, caught)
+        else:
+            code = _code(settings, loading, signals)
     if loading.under_way:
         end_at_once(code)
     return code
@@ -117,9 +120,12 @@ def _serve(settings: Settings, loading: Loading[_Loaded], signals: DrainSignals)
         dlq_topic=settings.dlq.topic,
         version=version("emotion-stream"),
         registry=registry,
+        buckets=Buckets(
+            processing=settings.metrics.processing_bounds, record=settings.metrics.record_bounds
+        ),
     )
     deadline = settings.model.deadline
-    health = Health(clock=time.monotonic, patience=max(STUCK, deadline + SETTLING))
+    health = Health(clock=awake.now, patience=max(STUCK, deadline + SETTLING))
     endpoints = Endpoints(
         host=settings.http.host, port=settings.http.port, registry=registry, health=health
     )
@@ -168,7 +174,7 @@ def _serve(settings: Settings, loading: Loading[_Loaded], signals: DrainSignals)
         pipeline.start()
         return _run(pipeline, signals, health, settings)
     finally:
-        stand_down()
+        LAST_RESORT.put_off(0)  # no thread is left that could hang
         endpoints.close()
 
 
@@ -200,7 +206,7 @@ def _in_time(deadline: float, step: Callable[[], T]) -> Callable[[], T]:
         end_at_once(EXIT_FAILED)
 
     def limited_step() -> T:
-        with limited(deadline, late, last_resort=end_without_the_interpreter):
+        with limited(deadline, late, last_resort=LAST_RESORT.put_off):
             return step()
 
     return limited_step

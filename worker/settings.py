@@ -8,9 +8,13 @@ Unknown names and out-of-range values are refused at start, with one line for ea
 
 from __future__ import annotations
 
+import contextlib
+import math
 import re
 import socket
 from collections import Counter
+from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeVar
 
@@ -78,6 +82,32 @@ Servers = Annotated[str, AfterValidator(_addresses)]
 ReadableFile = Annotated[Path, AfterValidator(_readable), Wanted("a file that can be read")]
 
 
+def _start(given: str) -> str:
+    """`earliest`, `latest`, or a time, with its zone: without, it is another one elsewhere."""
+    with contextlib.suppress(ValueError):
+        if given in ("earliest", "latest") or datetime.fromisoformat(given).tzinfo is not None:
+            return given
+    raise ValueError("is none of earliest, latest and a time with its zone (2026-11-22T10:00:00Z)")
+
+
+_MOST_BUCKETS = 50
+
+
+def bounds(given: str) -> tuple[float, ...]:
+    """Numbers with commas between them."""
+    return tuple(float(each) for each in given.split(","))
+
+
+def _buckets(given: str) -> str:
+    """Upper bounds of a histogram's buckets; Prometheus stores a series for each."""
+    with contextlib.suppress(ValueError):
+        found = bounds(given)
+        rising = all(low < high for low, high in pairwise((0.0, *found)))
+        if rising and math.isfinite(found[-1]) and len(found) <= _MOST_BUCKETS:
+            return given
+    raise ValueError(f"is not up to {_MOST_BUCKETS} rising numbers of seconds, with commas")
+
+
 _TOPICS = ("input", "output", "dlq")
 
 S = TypeVar("S", bound="Settings")
@@ -98,6 +128,9 @@ class KafkaSettings(Group):
     """Identity of this replica, unique in the group: its static member id, and the end of its
     transactional id. Default: the host name, which in a StatefulSet is the pod name; with
     `at_least_once` a replica without it is a dynamic member, and can share a host with others."""
+    client_rack: Annotated[str, MinLen(1)] | None = None
+    """Rack, or zone, of this replica: brokers that choose by rack (`replica.selector.class`) let it
+    read from a replica there. It writes to the leaders all the same."""
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     """Protocol of the brokers: `SSL` is TLS, `SASL_PLAINTEXT` a login, `SASL_SSL` both."""
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None = None
@@ -203,9 +236,15 @@ class InputSettings(Group):
     format: Literal["json", "text"] = "json"
     """`json`: an object with a text field; `text`: the value is the text, in UTF-8."""
     text_field: Annotated[str, MinLen(1)] = "text"
-    """Path of the text in the object, with dots for nesting (`data.text`)."""
+    """Path of the text in the object, with dots for nesting (`data.text`); a dot in a field's name
+    is written `\\.`."""
     id_field: Annotated[str, MinLen(1)] = "id"
-    """Path of the value that is copied to the output as `id`; null where it is absent."""
+    """Path of the value that is copied to the output as `id`, written likewise; null where it is
+    absent."""
+    start: Annotated[str, AfterValidator(_start)] = "earliest"
+    """Where a group begins in a partition for which it has committed nothing: `earliest`, its first
+    record; `latest`, its end; or a time with its zone (`2026-11-22T10:00:00Z`), the first record of
+    that time or later. A partition that is added while the worker runs is read from its first."""
     max_bytes: Annotated[int, Ge(1), Le(67_108_864), BYTES] = 262_144
     """Largest value that is parsed. Larger ones become dead letters (`input_too_large`)."""
 
@@ -213,6 +252,10 @@ class InputSettings(Group):
 class OutputSettings(Group):
     topic: Name = "emotions"
     """Topic of the labels. It must exist; the worker never creates it."""
+    partition: Literal["key", "input"] = "key"
+    """Partition of a label: `key`, the one that Kafka's default partitioner gives the record's key;
+    `input`, the one with the number of the record's own partition, whatever partitioner its
+    producer has. `input` needs at least as many partitions as the input topic."""
 
 
 class DlqSettings(Group):
@@ -287,9 +330,31 @@ class DrainSettings(Group):
 
 class HttpSettings(Group):
     host: Annotated[str, MinLen(1)] = "0.0.0.0"  # noqa: S104 - a pod is scraped from outside; one address may be set
-    """Address on which /metrics, /livez and /readyz are served."""
+    """Address on which /metrics, /livez and /readyz are served; `::` is all of IPv6 and IPv4."""
     port: Annotated[int, Ge(0), Le(65_535)] = 8000
     """Port of the HTTP server; 0 takes a free one and logs it."""
+
+
+class MetricsSettings(Group):
+    processing_buckets: Annotated[str, AfterValidator(_buckets)] = (
+        "0.001,0.005,0.01,0.025,0.05,0.1,0.25,0.5,1,2.5,5,10,30,60"
+    )
+    """Buckets of `worker_processing_latency_seconds`: rising upper bounds, with commas. Its alert
+    needs some bounds around its limit."""
+    record_buckets: Annotated[str, AfterValidator(_buckets)] = (
+        "0.005,0.01,0.05,0.1,0.25,0.5,1,2.5,5,15,60,300,900"
+    )
+    """Buckets of `worker_record_latency_seconds`: rising upper bounds, with commas."""
+
+    @property
+    def processing_bounds(self) -> tuple[float, ...]:
+        """`processing_buckets` as numbers, in seconds."""
+        return bounds(self.processing_buckets)
+
+    @property
+    def record_bounds(self) -> tuple[float, ...]:
+        """`record_buckets` as numbers, in seconds."""
+        return bounds(self.record_buckets)
 
 
 class LogSettings(Group):
@@ -336,6 +401,8 @@ class Settings(Given):
     """Shutdown"""
     http: HttpSettings = HttpSettings()
     """Metrics and probes"""
+    metrics: MetricsSettings = MetricsSettings()
+    """Buckets of histograms"""
     log: LogSettings = LogSettings()
     """Logs"""
 

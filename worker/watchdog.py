@@ -7,13 +7,13 @@ such call, looks at the marks and ends the process: what was not committed is re
 from __future__ import annotations
 
 import contextlib
-import faulthandler
 import os
 import sys
 import threading
 import time
 from typing import TYPE_CHECKING, NoReturn
 
+from worker import awake
 from worker.errors import Fatal
 
 if TYPE_CHECKING:
@@ -25,9 +25,6 @@ turn has limits of its own: replacing the consumer about 11 s, a revocation's co
 LONGEST_STEP = 1.0
 """Most seconds that are counted between two looks. If the whole process was stopped (a suspended
 machine, SIGSTOP), its calls did not hang."""
-LAST_RESORT = 30.0
-"""Seconds past the longest deadline after which the process ends by itself, even if none of its
-threads runs Python any more because a library hangs while it holds the GIL."""
 
 
 class Call:
@@ -56,7 +53,7 @@ class Watchdog:
         model_deadline: Seconds that one call of the model may take.
         clock: Monotonic seconds.
         last_resort: Called again and again, with the seconds after which the process is to end by
-            itself unless it is called again.
+            itself unless it is called again: `LastResort.put_off`.
     """
 
     def __init__(
@@ -87,7 +84,7 @@ class Watchdog:
         self._looked = now
         if self._last_resort is not None and now - self._renewed >= LONGEST_STEP:
             self._renewed = now
-            self._last_resort(max(self.model.limit, self.poll.limit) + LAST_RESORT)
+            self._last_resort(max(self.model.limit, self.poll.limit))
         for call in (self.model, self.poll):
             spent = self._count(call, step)
             if spent > call.limit:
@@ -110,32 +107,31 @@ def limited(
     seconds: float,
     late: Callable[[], None],
     *,
-    last_resort: Callable[[float], None] | None = None,
+    last_resort: Callable[[float], None] = lambda _: None,
 ) -> Iterator[None]:
     """Calls `late`, on a thread of its own, if the block takes longer than `seconds`.
 
-    For the steps of a start, before a watchdog is asked. `last_resort` is as in `Watchdog`;
-    `stand_down` cancels it.
+    For the steps of a start, before a watchdog is asked. Seconds in which the whole process was
+    stopped do not count. `last_resort` is as in `Watchdog`; 0 calls it off.
     """
-    timer = threading.Timer(seconds, late)
-    timer.daemon = True
-    timer.start()
-    if last_resort is not None:
-        last_resort(seconds + LAST_RESORT)
+    over = threading.Event()
+
+    def watch() -> None:
+        end = awake.now() + seconds
+        while (left := end - awake.now()) > 0:
+            last_resort(left)
+            if over.wait(min(left, LONGEST_STEP)):
+                return
+        late()
+
+    thread = threading.Thread(target=watch, name="deadline", daemon=True)
+    thread.start()
     try:
         yield
     finally:
-        timer.cancel()
-
-
-def end_without_the_interpreter(seconds: float) -> None:
-    """Exits with 1 and a traceback of all threads after `seconds`, unless called again."""
-    faulthandler.dump_traceback_later(seconds, exit=True)
-
-
-def stand_down() -> None:
-    """Cancels `end_without_the_interpreter`: no thread is left that could hang."""
-    faulthandler.cancel_dump_traceback_later()
+        over.set()
+        thread.join()
+        last_resort(0)  # the worker may wait for a broker next, without limit
 
 
 def end_at_once(code: int) -> NoReturn:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from worker.batch import Budget
-from worker.connect import connection, identity
+from worker.connect import connection, identity, start
 from worker.decode import Decoder
 from worker.encode import Encoder
 from worker.kafka.cluster.hanging import TransactionWatch
@@ -20,6 +20,7 @@ from worker.kafka.produce.span import Spans
 from worker.kafka.produce.span_size import SPAN_BYTES
 from worker.kafka.produce.transaction import transactional_writer
 from worker.kafka.produce.writer import Writer
+from worker.last_resort import LAST_RESORT
 from worker.messages import Rewind
 from worker.pipeline import Pipeline
 from worker.stages.accounts import Accounts, Limits
@@ -38,7 +39,7 @@ from worker.stages.poll import PollStage
 from worker.stages.publish import Publisher, PublishStage
 from worker.stages.shutdown import Shutdown
 from worker.stages.watch import WatchStage
-from worker.watchdog import Watchdog, end_without_the_interpreter
+from worker.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,9 +86,7 @@ def wired(parts: Parts) -> Pipeline:
     shared = _Shared(
         inboxes=inboxes,
         shutdown=Shutdown(deadline=settings.drain.deadline),
-        watchdog=Watchdog(
-            model_deadline=settings.model.deadline, last_resort=end_without_the_interpreter
-        ),
+        watchdog=Watchdog(model_deadline=settings.model.deadline, last_resort=LAST_RESORT.put_off),
         gate=Gate(breaker=breaker, metrics=parts.metrics, health=parts.health),
         membership=Membership(),
     )
@@ -148,6 +147,8 @@ def _poll(parts: Parts, shared: _Shared) -> PollStage:
         heartbeat_interval=kafka.heartbeat_interval,
         max_poll_interval=kafka.max_poll_interval,
         fetch_max_bytes=kafka.fetch_max_bytes,
+        start=start(settings, parts.topics),
+        rack=kafka.client_rack,
     )
     return PollStage(
         intake=intake,
@@ -196,6 +197,7 @@ def _classify(parts: Parts, shared: _Shared) -> ClassifyStage:
         depth=parts.classifier.depth,
         assemble=inboxes.assemble.put,
         publish=inboxes.publish.put,
+        shutdown=shared.shutdown,
         metrics=parts.metrics,
     )
 
@@ -207,6 +209,7 @@ def _publish(parts: Parts, shared: _Shared) -> PublishStage:
             output_topic=topics.output.name,
             dlq_topic=topics.dlq.name,
             output_partitions=topics.output.partitions,
+            by_key=parts.settings.output.partition == "key",
             labels=classifier.labels,
             model_name=classifier.name,
             model_version=classifier.version,

@@ -146,6 +146,27 @@ def test_the_dashboard_is_that_of_the_file():
 # ---- Scaling ----------------------------------------------------------------------------------
 
 
+@needs_helm
+@pytest.mark.parametrize(
+    ("start", "policy"),
+    [("earliest", "earliest"), ("latest", "latest"), ("2026-11-22T10:00:00Z", "earliest")],
+)
+def test_keda_counts_the_lag_of_a_new_group_from_where_it_begins(start, policy):
+    found = made(
+        merged(
+            MINIMAL,
+            {
+                "keda": {"enabled": True, "recordsPerSecond": 100, "partitions": 8},
+                "settings": {"input": {"start": start}},
+            },
+        )
+    )
+    (scaled,) = of_kind(found, "ScaledObject")
+    (trigger,) = scaled["spec"]["triggers"]
+    assert trigger["metadata"]["offsetResetPolicy"] == policy
+    assert config(found)["WORKER_INPUT__START"] == start
+
+
 def test_keda_scales_on_the_lag_of_the_group():
     found = manifests("production-gpu")
     (scaled,) = of_kind(found, "ScaledObject")
@@ -162,7 +183,7 @@ def test_keda_scales_on_the_lag_of_the_group():
         "consumerGroup": said["WORKER_KAFKA__GROUP_ID"],
         "topic": said["WORKER_INPUT__TOPIC"],
         "lagThreshold": "120000",  # 2,000 records/s of a pod * 60 s
-        "offsetResetPolicy": "earliest",  # as worker/kafka/positions.py begins
+        "offsetResetPolicy": "earliest",  # as worker/kafka/consume/start.py begins
         "excludePersistentLag": "false",
         "tls": "enable",
         "sasl": "scram_sha512",

@@ -180,6 +180,25 @@ def test_a_model_slower_than_three_poll_intervals_keeps_its_partitions_and_its_m
     assert highest - before < 30 << 20
 
 
+@pytest.mark.slow
+def test_a_process_that_was_stopped_goes_on_where_it_was(kafka, worker):
+    process = worker(seconds_per_batch=0.5, batch__max_records=20, model__deadline=1)
+    send(process, tweets(400))
+    process.start()
+    process.wait_processed(40)
+    # Longer than every deadline of the worker: the poll loop's 30 s and its last resort's 30 more,
+    # and longer than the session of the group.
+    process.process.send_signal(signal.SIGSTOP)
+    time.sleep(65)
+    process.process.send_signal(signal.SIGCONT)
+    lives = [process.get("/livez") for _ in range(20) if not time.sleep(0.1)]
+    assert lives == [(200, "ok\n")] * 20
+    process.wait_processed(400)
+    assert process.stop() == 0
+    assert errors(process) == []
+    assert sorted({o["id"] for o in labelled(kafka, process)}) == list(range(400))
+
+
 # The input ---------------------------------------------------------------------------------
 
 
@@ -311,6 +330,19 @@ def counted(cluster, process):
         return done(cluster.bootstrap_servers, process), len(written)
     except KafkaError:
         return None
+
+
+def test_a_drain_runs_no_batch_that_would_end_too_late(kafka, worker):
+    # The batch that runs when the signal comes, and the one that is ready: 2 * 5 s of 7.2.
+    process = worker(partitions=1, seconds_per_batch=5, batch__max_records=10, drain__deadline=12)
+    send(process, tweets(200))
+    process.start()
+    process.wait_processed(10)
+    assert process.stop() == 0
+    assert events(process, "records_handed_back")
+    outputs = labelled(kafka, process)
+    assert 10 < len(outputs) <= 30
+    assert done(kafka, process) == len(outputs)
 
 
 @pytest.mark.parametrize("signals", [1, 2])

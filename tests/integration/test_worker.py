@@ -4,6 +4,7 @@ import json
 import random
 import signal
 import time
+import zlib
 
 import pytest
 
@@ -99,6 +100,67 @@ def test_every_record_becomes_one_output_like_it(kafka, worker):
             assert output.partition == metadata.partition
     assert_order_is_kept(outputs)
     assert_all_committed(kafka, process)
+
+
+@pytest.mark.parametrize("guarantee", ["at_least_once", "exactly_once"])
+def test_a_new_group_begins_at_the_end_and_reads_all_that_comes_then(kafka, worker, guarantee):
+    process = worker(input__start="latest", delivery__guarantee=guarantee)
+    name = process.topics["input_topic"]
+    old = [tweet(f"old {n}", n, partition=n % 3) for n in range(40)]  # none in partition 3
+    produce(kafka, name, old)
+    process.start()
+    assert process.get("/metrics")[0] == 200
+    wait_until(lambda: len(committed(kafka, name)) == 4, 60, "the ends are committed")
+    process.kill()  # before it has labelled anything
+    produce(kafka, name, [tweet(f"new {n}", n, partition=n % 4) for n in range(100, 140)])
+    process.start()
+    process.wait_processed(40)
+    assert process.stop() == 0
+    outputs = read_all(kafka, process.topics["output_topic"], "read_committed")
+    assert sorted(json.loads(o.value)["id"] for o in outputs) == list(range(100, 140))
+
+
+def test_a_new_group_begins_at_a_time(kafka, worker):
+    noon = 1_795_341_600_000
+    process = worker(input__start="2026-11-22T10:00:00Z")
+    name = process.topics["input_topic"]
+    sent = [
+        tweet(f"at {n}", n, partition=n % 4, timestamp=noon + n * 1_000) for n in range(-20, 20)
+    ]
+    produce(kafka, name, sent)
+    process.start()
+    process.wait_processed(20)
+    assert process.stop() == 0
+    outputs = read_all(kafka, process.topics["output_topic"])
+    assert sorted(json.loads(o.value)["id"] for o in outputs) == list(range(20))
+
+
+def test_with_partition_input_each_label_is_in_the_partition_of_its_record(kafka, worker):
+    process = worker(output__partition="input")
+    keys = [None, b"", *(b"key-%d" % number for number in range(80))]
+    sent = [
+        # As librdkafka chooses by default: CRC32 of the key.
+        tweet(f"of {key}", number, key=key, partition=zlib.crc32(key or b"%d" % number) % 4)
+        for number, key in enumerate(keys * 3)
+    ]
+    produce(kafka, process.topics["input_topic"], [*sent, Message(value=None, key=b"gone")])
+    process.start()
+    process.wait_processed(len(sent) + 1)
+    assert process.stop() == 0
+    outputs = [o for o in read_all(kafka, process.topics["output_topic"]) if o.value is not None]
+    assert len(outputs) == len(sent)
+    assert [o.partition for o in outputs] == [position(o)[0] for o in outputs]
+    assert_order_is_kept(outputs)
+
+
+def test_with_partition_input_fewer_partitions_are_refused(kafka, worker, topic):
+    process = worker(output__partition="input", output_topic=topic("out", partitions=3))
+    process.start(ready=False)
+    assert process.wait() == 2
+    line = process.events()[-1]["event"]
+    assert line.startswith("output.partition: input needs as many partitions as ")
+    assert "(4)" in line
+    assert "has 3: add some to it, or set output.partition=key" in line
 
 
 def assert_order_is_kept(outputs):

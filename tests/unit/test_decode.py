@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.support.fakes import record
-from worker.decode import Decoder
+from worker.decode import Decoder, path_of
 from worker.errors import REASONS
 from worker.records import Document, Rejection, Tombstone
 
@@ -41,7 +41,6 @@ REJECTED = {
         b'{"text": "a\nb"}',
         b'{"text": "a\\x"}',
         b'\xef\xbb\xbf{"text": "hello"}',
-        b'{"text": "hello", "n": ' + b"9" * 5_000 + b"}",
     ],
     "not_an_object": [b"null", b"[]", b'[{"text": "hello"}]', b'"hello"', b"12", b"1.5", b"true"],
     "nested_too_deep": [
@@ -127,6 +126,59 @@ def test_the_size_limit_is_the_last_size_that_passes():
     assert decode(value, max_bytes=len(value) - 1).reason == "input_too_large"
     assert isinstance(decode(b"hello", form="text", max_bytes=5), Document)
     assert decode(b"hello", form="text", max_bytes=4).reason == "input_too_large"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b'{"text": "hello", "n": %s}',
+        b'{"text": "hello", "n": -%s}',
+        b'{"text": "hello", "n": [{"m": %s}]}',
+        rb'{"text": "hello", "n": "\ud800", "m": %s}',
+    ],
+)
+@pytest.mark.parametrize("digits", [999, 4_301, 5_000, 200_000])
+def test_a_number_that_nobody_reads_may_have_any_number_of_digits(value, digits):
+    document = decode(value.replace(b"%s", b"9" * digits))
+    assert isinstance(document, Document), document
+    assert (document.text, document.id) == ("hello", None)
+
+
+@pytest.mark.parametrize(
+    ("field", "names"),
+    [
+        ("text", ["text"]),
+        ("data.text", ["data", "text"]),
+        (r"data\.text", ["data.text"]),
+        (r"a\.b.c\.d", ["a.b", "c.d"]),
+        (r"a\\.b", ["a\\", "b"]),
+        (r"a\b", [r"a\b"]),
+        ("a..b", ["a", "", "b"]),
+        (".", ["", ""]),
+        ("a\\", ["a\\"]),
+        ("\n.\u00e9", ["\n", "\u00e9"]),
+    ],
+)
+def test_a_path_names_fields_with_dots_between_them_and_in_them(field, names):
+    assert path_of(field) == names
+
+
+def test_a_field_whose_name_has_a_dot_is_found():
+    value = b'{"user.text": "hello", "meta": {"a.id": 1.50}, "user": {"text": "other"}}'
+    document = decode(value, text_field=r"user\.text", id_field=r"meta.a\.id")
+    assert document.text == "hello"
+    assert echoed(document) == b"1.50"
+    assert decode(value, text_field="user.text").text == "other"
+    assert r"'no\\.text'" in decode(value, text_field=r"no\.text").message
+
+
+@pytest.mark.parametrize("digits", [999, 4_301, 50_000])
+def test_an_id_may_have_any_number_of_digits(digits):
+    assert echoed(decode(b'{"text": "hello", "id": %s}' % (b"9" * digits))) == b"9" * digits
+
+
+def test_a_text_that_is_a_number_of_many_digits_is_still_no_text():
+    assert decode(b'{"text": %s}' % (b"9" * 5_000)).reason == "text_not_string"
 
 
 def test_a_value_that_is_too_large_is_not_even_parsed():

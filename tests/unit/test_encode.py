@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from tests.support.fakes import record
-from worker.encode import TRUNCATED_VALUE_BYTES, Encoder
+from worker.encode import TRUNCATED_VALUE_BYTES, Encoder, describes_value
 from worker.errors import REASONS
 from worker.records import Classified, Document, Prediction, Rejection, Tombstone
 from worker.schema import messages
@@ -20,11 +20,12 @@ DEAD_LETTER = Draft202012Validator(messages()["$defs"]["dead_letter_headers"])
 HEADERS = (("a", b"1"), ("b", None), ("a", b"2"), ("", b""), ("caf\u00e9", b"\xff\0"))
 
 
-def encoder(*, partitions=4):
+def encoder(*, partitions=4, by_key=True):
     return Encoder(
         output_topic="emotions",
         dlq_topic="tweets.dlq",
         output_partitions=partitions,
+        by_key=by_key,
         labels=LABELS,
         model_name="emotion-minilm",
         model_version="3f2a9c1b7d04",
@@ -85,6 +86,55 @@ def test_every_label_keeps_the_published_schema(
     assert value["score"] == max(value["scores"].values()) == value["scores"][value["label"]]
     assert sum(value["scores"].values()) == pytest.approx(1, abs=3e-6)
     assert value["source"]["offset"] == offset
+
+
+@pytest.mark.parametrize(
+    ("by_key", "key", "expected"),
+    [
+        (True, b"k", None),
+        (True, b"", None),
+        (True, None, 2),
+        (False, b"k", 6),
+        (False, b"", 6),
+        (False, None, 6),
+    ],
+)
+def test_a_label_goes_where_its_key_says_or_to_its_records_partition(by_key, key, expected):
+    made = encoder(partitions=8 if not by_key else 4, by_key=by_key)
+    assert made.encode(classified(partition=6, key=key)).partition == expected
+    assert made.encode(Tombstone(record(partition=6, key=key))).partition == expected
+    assert made.encode(rejected(partition=6, key=key)).partition is None
+
+
+ABOUT_THE_VALUE = [
+    *("content-type", "Content-Type", "CONTENT_TYPE", "contentType", "content-encoding"),
+    *("Content-Length", "__TypeId__", "__typeid__", "__ContentTypeId__", "__KeyTypeId__"),
+    *("__value_schema_id", "value.schema.version.id", "spring.kafka.serialization.selector"),
+    *("apicurio.value.globalId", "apicurio.value.encoding", "Apicurio.Value.X"),
+    *("ce_datacontenttype", "ce_dataschema", "ce-dataschema", "googclient_schemaencoding"),
+]
+ABOUT_OTHER_THINGS = [
+    *("", "trace", "x-content-type", "content-type-x", "content-language", "traceparent"),
+    *("__key_schema_id", "__Key_TypeId__", "__Key_ContentTypeId__", "apicurio.key.globalId"),
+    *("key.schema.version.id", "spring.kafka.key.serialization.selector", "ce_type", "ce_id"),
+    *("ce_specversion", "__TypeId", "apicurio", "dlq.redriven", "caf\u00e9"),
+]
+
+
+@pytest.mark.parametrize("name", ABOUT_THE_VALUE)
+def test_a_header_that_describes_the_value_is_not_passed_to_another_value(name):
+    headers = [("a", b"1"), (name, b"avro/binary"), ("b", None), (name, None)]
+    label = encoder().encode(classified(headers=headers))
+    tombstone = encoder().encode(Tombstone(record(value=None, headers=headers)))
+    assert label.headers == tombstone.headers == [("a", b"1"), ("b", b"")]
+    letter = encoder().encode(rejected(headers=headers))
+    assert letter.headers[:4] == [("a", b"1"), (name, b"avro/binary"), ("b", b""), (name, b"")]
+
+
+@pytest.mark.parametrize("name", ABOUT_OTHER_THINGS)
+def test_every_other_header_is_passed_on(name):
+    assert not describes_value(name)
+    assert encoder().encode(classified(headers=[(name, b"1")])).headers == [(name, b"1")]
 
 
 def test_an_id_that_is_ready_made_json_is_written_as_it_is():

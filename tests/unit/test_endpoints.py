@@ -9,6 +9,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.parser import text_string_to_metric_families
 
+from worker.awake import AwakeClock
 from worker.endpoints import BROKER_SILENCE, STUCK, Endpoints, Health
 from worker.errors import Refused
 
@@ -144,6 +145,18 @@ def test_a_poll_loop_that_hangs_ends_the_life(server):
     status, body = server.ask("/livez")
     assert status == 503
     assert "125 s" in body
+
+
+@pytest.mark.parametrize("pause", [97, 3_600])
+def test_a_pause_of_the_whole_process_is_no_reason_to_restart(server, pause):
+    raw = server.clock
+    clock = AwakeClock(raw)
+    with clock.ticking():
+        health = Health(clock=clock, loop_turned=clock(), moved=clock(), broker_heard=clock())
+        health.model_ready = True
+        raw.now += pause
+        assert health.live() is None
+        assert health.ready() is None
 
 
 @pytest.mark.parametrize("path", ["/", "/healthz", "/metrics/", "/livez/x", "/LIVEZ", "/%00"])

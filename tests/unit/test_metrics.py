@@ -8,8 +8,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.fakes import encoded, record
 from worker.errors import REASONS
-from worker.metrics import DRIFT_WINDOW, Metrics
+from worker.metrics import DRIFT_WINDOW, Buckets, Metrics
 from worker.records import Lease, MicroBatch, Output
+from worker.settings import MetricsSettings
 
 LABELS = ("sadness", "joy", "love")
 WALL = 1_700_000_000.0
@@ -53,6 +54,27 @@ NAMES = {
     "worker_topic_partitions": "gauge",
     "worker_truncated_records_total": "counter",
 }
+
+
+def test_the_bounds_of_the_latencies_are_those_that_are_given_and_else_those_of_the_settings():
+    assert Buckets() == Buckets(
+        processing=MetricsSettings().processing_bounds, record=MetricsSettings().record_bounds
+    )
+    registry = CollectorRegistry()
+    Metrics(
+        input_topic="i", output_topic="o", dlq_topic="d", version="0", registry=registry,
+        buckets=Buckets(processing=(0.5, 2.0), record=(1.0,)),
+    )  # fmt: skip
+    found = {
+        (sample.name, sample.labels["le"])
+        for family in text_string_to_metric_families(generate_latest(registry).decode())
+        for sample in family.samples
+        if sample.name.endswith("latency_seconds_bucket")
+    }
+    assert found == {
+        *(("worker_processing_latency_seconds_bucket", le) for le in ("0.5", "2.0", "+Inf")),
+        *(("worker_record_latency_seconds_bucket", le) for le in ("1.0", "+Inf")),
+    }
 
 
 class Counted:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from .tree import Setting
+
+
+_SINGLE_QUOTED = re.compile(r"\s*(export\s+)?('[^']+'|[^=#\s]+)[^\S\r\n]*=[^\S\r\n]*'")
+"""A line of `.env` up to the quote before its value."""
 
 
 def read(
@@ -111,12 +116,12 @@ class _Variables:
 
 def _env_file(names: _Variables, folder: str | None) -> tuple[Place | None, list[str]]:
     try:
-        lines, spelled = _env_lines(names.kind)
+        lines, spelled, literal = _env_lines(names.kind)
     except Wrong as error:
         return None, [str(error)]
-    place, problems = names.place(
-        DotEnvSettingsSource(names.kind), lambda key: f".env: {spelled.get(key, key.upper())}"
-    )
+    source = DotEnvSettingsSource(names.kind)
+    source.env_vars = {**source.env_vars, **literal}
+    place, problems = names.place(source, lambda key: f".env: {spelled.get(key, key.upper())}")
     if folder and folder.lower() in spelled:
         problems.append(
             f".env: {spelled[folder.lower()]}: is read from the environment alone: set it there"
@@ -145,22 +150,23 @@ def _secrets(
     return place, [*lines, *problems]
 
 
-def _env_lines(kind: type[BaseSettings]) -> tuple[list[str], dict[str, str]]:
+def _env_lines(kind: type[BaseSettings]) -> tuple[list[str], dict[str, str], dict[str, str]]:
     """Reads `.env` for what python-dotenv passes over.
 
-    That is a line that it cannot read: the worker would read a topic that nobody named. No value is
-    repeated: it may be a password.
+    That is a line that it cannot read: the worker would read a topic that nobody named. And that a
+    value in single quotes is meant as it is, as in a shell: python-dotenv replaces `${NAME}` there
+    too. No value is repeated: it may be a password.
 
     Returns:
-        A line for each line of the file that cannot be read, and the names in it as the user wrote
-        them, by their lower-case form.
+        A line for each line of the file that cannot be read; the names in it as the user wrote
+        them, by their lower-case form; and the values in single quotes, likewise.
 
     Raises:
         Wrong: The file is there and cannot be read.
     """
     path = Path(str(kind.model_config["env_file"]))
     if not os.path.lexists(path):
-        return [], {}
+        return [], {}, {}
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode) or stat.S_ISFIFO(mode):
@@ -173,7 +179,9 @@ def _env_lines(kind: type[BaseSettings]) -> tuple[list[str], dict[str, str]]:
         raise Wrong(f".env: cannot be read: {error.strerror}") from error
     logging.getLogger("dotenv.main").setLevel(logging.ERROR)  # the lines below name it
     prefix = str(kind.model_config["env_prefix"]).lower()
-    lines, spelled = [], {}
+    lines: list[str] = []
+    spelled: dict[str, str] = {}
+    literal: dict[str, str] = {}
     for each in parse_stream(io.StringIO(content)):
         number = each.original.line + _blank_lines_before(each.original.string)
         if each.error:
@@ -185,7 +193,10 @@ def _env_lines(kind: type[BaseSettings]) -> tuple[list[str], dict[str, str]]:
             if each.value is None:
                 lines.append(f".env: {each.key}: a value is missing (line {number})")
             spelled[each.key.lower()] = each.key
-    return lines, spelled
+            literal.pop(each.key.lower(), None)  # the last line of a name counts
+            if each.value is not None and _SINGLE_QUOTED.match(each.original.string):
+                literal[each.key.lower()] = each.value
+    return lines, spelled, literal
 
 
 def _blank_lines_before(text: str) -> int:

@@ -12,6 +12,7 @@ Pure: no Kafka, no clock.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
@@ -33,6 +34,9 @@ _REQUIRED = frozenset(
 )
 _OURS = _REQUIRED | {"dlq.truncated"}
 _FIRST = "dlq.reason"
+_DECIMAL = re.compile(rb"-?[0-9]+")
+_MOST_DIGITS = 19
+"""Of an integer of 64 bits. No record is put back as often as a number of so many digits says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,12 +153,12 @@ def origin_of(letter: Record) -> Origin | None:
             topic=ours["dlq.topic"].decode(),
             partition=_natural(ours["dlq.partition"]),
             offset=_natural(ours["dlq.offset"]),
-            timestamp=int(ours["dlq.timestamp"]),
+            timestamp=_integer(ours["dlq.timestamp"]),
             truncated="dlq.truncated" in ours,
             redriven=max((_count(value) for name, value in own if name == REDRIVEN), default=0),
             headers=[(name, value) for name, value in own if name != REDRIVEN],
         )
-    except ValueError:  # of int() and decode()
+    except ValueError:  # of _integer() and decode()
         return None
 
 
@@ -209,11 +213,22 @@ def _leave(letter: Record, fate: Fate, origin: Origin | None) -> Move:
 
 
 def _natural(text: bytes) -> int:
-    number = int(text)
+    number = _integer(text)
     if number < 0:
         raise ValueError(text)
     return number
 
 
+def _integer(text: bytes) -> int:
+    """An integer as a worker writes it, of 64 bits: `int` takes more, and at most 4,300 digits."""
+    if len(text) > _MOST_DIGITS + 1 or not _DECIMAL.fullmatch(text):
+        raise ValueError(text[:_MOST_DIGITS])
+    number = int(text)
+    if not -(2**63) <= number < 2**63:
+        raise ValueError(text)
+    return number
+
+
 def _count(text: bytes) -> int:
-    return int(text) if text.isdigit() else 0
+    """How many times a record was put back; 0 where the header is not from a redrive."""
+    return int(text) if len(text) < _MOST_DIGITS and text.isdigit() else 0

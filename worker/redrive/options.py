@@ -21,6 +21,7 @@ from worker.settings import (
     DrainSettings,
     HttpSettings,
     LogSettings,
+    MetricsSettings,
     ModelSettings,
     OutputSettings,
     Settings,
@@ -76,6 +77,7 @@ class RedriveSettings(Settings):
     delivery: CliSuppress[DeliverySettings] = DeliverySettings()
     drain: CliSuppress[DrainSettings] = DrainSettings()
     http: CliSuppress[HttpSettings] = HttpSettings()
+    metrics: CliSuppress[MetricsSettings] = MetricsSettings()
     log: CliSuppress[LogSettings] = LogSettings()
 
     reason: tuple[Reason, ...] = ()

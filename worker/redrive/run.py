@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from worker import logs
+from worker import awake, logs
 from worker.connect import connection
 from worker.errors import (
     EXIT_DRAINED,
@@ -40,7 +40,7 @@ def redrive(chosen: RedriveSettings) -> int:
     """
     logs.configure(format=chosen.log.format, level="error")
     try:
-        with Stop() as stop, ExitStack() as closing:
+        with Stop() as stop, awake.now.ticking(), ExitStack() as closing:
             return _redrive(chosen, stop, closing)
     except StoppedEarly:
         _tell("interrupted before anything was put back")

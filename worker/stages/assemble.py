@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, assert_never
 
 import structlog
 
+from worker import awake
 from worker.batch import Batcher, Budget, ElasticBudget
 from worker.messages import Abort, Barrier, Documents, Drain, Ended, Finished, Outcomes
 from worker.records import Document, Encoded, FlushReason, Lease, MicroBatch, Rejection
 from worker.stages.inbox import next_of
 from worker.stages.inference import CANARY, stage
+from worker.stages.pace import Pace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -64,6 +66,9 @@ class Assembler:
         self._batcher = Batcher(budget=budget)
         self._backlog: deque[Document] = deque()
         self._under_way = 0
+        self._pace = Pace()
+        # What a tokenizer makes of no text; some keep a token for the space.
+        self._wordless = {tuple(ids) for ids, _ in classifier.tokenize(["", " "])}
         self._hand_back_at: float | None = None
 
     @property
@@ -75,9 +80,15 @@ class Assembler:
         """Takes documents in."""
         self._backlog.extend(documents)
 
-    def finished(self, batch: MicroBatch, *, out_of_memory: bool, now: float) -> None:
-        """The model finished one batch, or ran out of memory in it."""
+    def finished(
+        self, batch: MicroBatch, *, out_of_memory: bool, seconds: float | None, now: float
+    ) -> None:
+        """The model finished one batch, or ran out of memory in it, or had no time left for it."""
         self._under_way -= 1
+        if seconds is None:
+            self._hand_back()
+            return
+        self._pace.took(seconds)
         if not self._budget.ran(batch, out_of_memory=out_of_memory, at=now):
             return
         budget = self._batcher.budget = self._budget.now
@@ -94,18 +105,21 @@ class Assembler:
         self._batcher.discard(lambda item: item.document.record.lease in leases)
 
     def drain(self, hand_back_at: float) -> None:
-        """No more documents come; what is left at that time is handed back unlabelled."""
+        """No more documents come; what cannot be labelled by that time is handed back."""
         self._hand_back_at = hand_back_at
 
     def patience(self, now: float) -> float | None:
         """Seconds that `step` may wait for a message; None if only a message changes anything."""
         if self._backlog:
             return 0.0
+        until = self._hand_back_at
+        if until is not None and len(self._batcher):
+            return max(0.0, until - now)
         return None if self._under_way > self._classifier.depth else self._batcher.wait(now)
 
     def step(self, now: float) -> list[Staged]:
         """One step of the work: tokenizes some documents, returns the batches that are due."""
-        if self._hand_back_at is not None and now > self._hand_back_at:
+        if self._hand_back_at is not None and not self._in_time(now, self._hand_back_at):
             self._hand_back()
         if self._backlog:
             self._tokenize(now)
@@ -114,6 +128,12 @@ class Assembler:
             staged.append(self._stage(reason, now))
             self._under_way += 1
         return staged
+
+    def _in_time(self, now: float, until: float) -> bool:
+        """Whether a drain may still label something: now, or when what is under way is finished."""
+        if self._under_way and not self._pace.known:
+            return now <= until
+        return self._pace.fits(self._under_way + 1, now=now, until=until)
 
     def _due(self, now: float) -> FlushReason | None:
         depth = self._classifier.depth
@@ -131,6 +151,7 @@ class Assembler:
             items = self._encode(documents)
         except Exception:  # noqa: BLE001 - around a tokenizer call; each text is judged alone
             items = self._encode_one_by_one(documents)
+        items = self._with_words(items)
         self._batcher.add(items, now)
         self._metrics.tokenized(items)
         self._metrics.stage_ran("tokenize", time.perf_counter() - begin)
@@ -166,6 +187,21 @@ class Assembler:
             self._classifier.tokenize([CANARY])  # raises where the tokenizer itself is broken
             self._publish(Outcomes(failed))
         return items
+
+    def _with_words(self, items: list[Encoded]) -> list[Encoded]:
+        """Rejects texts of which the tokenizer leaves nothing: they would all get one score."""
+        message = "the tokenizer leaves no token of the text"
+        most = max(map(len, self._wordless))
+        kept: list[Encoded] = []
+        rejected: list[Rejection] = []
+        for item in items:
+            if len(item.tokens) <= most and tuple(item.tokens) in self._wordless:
+                rejected.append(Rejection(item.document.record, "empty_text", message))
+            else:
+                kept.append(item)
+        if rejected:
+            self._publish(Outcomes(rejected))
+        return kept
 
     def _stage(self, reason: FlushReason, now: float) -> Staged:
         begin = time.perf_counter()
@@ -210,13 +246,13 @@ class AssembleStage:
         """
         assembler = self._assembler
         while not assembler.done:
-            message = next_of(self._inbox, assembler.patience(time.monotonic()))
+            message = next_of(self._inbox, assembler.patience(awake.now()))
             while message is not None:
                 if isinstance(message, Abort):
                     return
                 self._handle(message)
                 message = next_of(self._inbox, 0.0)
-            for staged in assembler.step(time.monotonic()):
+            for staged in assembler.step(awake.now()):
                 self._classify(staged)
         self._classify(Barrier())
 
@@ -224,9 +260,10 @@ class AssembleStage:
         match message:
             case Documents(documents):
                 self._assembler.add(documents)
-            case Finished(batch, out_of_memory):
-                now = time.monotonic()
-                self._assembler.finished(batch, out_of_memory=out_of_memory, now=now)
+            case Finished(batch, out_of_memory, seconds):
+                self._assembler.finished(
+                    batch, out_of_memory=out_of_memory, seconds=seconds, now=awake.now()
+                )
             case Ended(leases):
                 self._assembler.void(leases)
             case Drain(hand_back_at):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from typing import TYPE_CHECKING, assert_never
 
+import structlog
+
+from worker import awake
 from worker.messages import Abort, Barrier, Finished, Outcomes, Staged
 from worker.stages.inbox import next_of
+from worker.stages.pace import Pace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,6 +19,9 @@ if TYPE_CHECKING:
     from worker.messages import ToAssemble, ToClassify, ToPublish
     from worker.metrics import Metrics
     from worker.stages.inference import Inference, Launched
+    from worker.stages.shutdown import Shutdown
+
+log = structlog.get_logger(__name__)
 
 
 class ClassifyStage:
@@ -27,7 +33,9 @@ class ClassifyStage:
         depth: How many may be launched before the first one is finished.
         assemble: Takes a `Finished` for every batch.
         publish: Takes the outcomes.
+        shutdown: Says by when a drain hands back what is not launched.
         metrics: Counts the model's time.
+        clock: Monotonic seconds.
     """
 
     def __init__(
@@ -38,16 +46,20 @@ class ClassifyStage:
         depth: int,
         assemble: Callable[[ToAssemble], None],
         publish: Callable[[ToPublish], None],
+        shutdown: Shutdown,
         metrics: Metrics,
+        clock: Callable[[], float] = awake.now,
     ) -> None:
         self._inbox = inbox
         self._inference = inference
         self._depth = depth
         self._assemble = assemble
         self._publish = publish
+        self._shutdown = shutdown
         self._metrics = metrics
+        self._clock = clock
+        self._pace = Pace()
         self._launched: deque[Launched] = deque()
-        self._free_since = 0.0
 
     def run(self) -> None:
         """Runs until the barrier, or an abort.
@@ -75,14 +87,20 @@ class ClassifyStage:
         self._publish(Barrier())
 
     def _launch(self, staged: Staged) -> None:
+        now = self._clock()
+        if self._shutdown.stopping and not self._pace.fits(
+            len(self._launched) + 1, now=now, until=self._shutdown.hand_back_at
+        ):
+            log.info("records_handed_back", records=len(staged.batch.items))
+            self._assemble(Finished(staged.batch, out_of_memory=False, seconds=None))
+            return
         if not self._launched:
-            self._free_since = time.perf_counter()
+            self._pace.begins(now)
         self._launched.append(self._inference.launch(staged))
 
     def _finish(self, launched: Launched) -> None:
         outcomes = self._inference.finish(launched)
-        now = time.perf_counter()
-        self._metrics.model_ran(now - self._free_since)
-        self._free_since = now
-        self._assemble(Finished(launched.batch, self._inference.ran_out))
+        seconds = self._pace.ended(self._clock())
+        self._metrics.model_ran(seconds)
+        self._assemble(Finished(launched.batch, self._inference.ran_out, seconds))
         self._publish(Outcomes(outcomes))

@@ -5,6 +5,10 @@ Imports no torch. Owned by the classify thread.
 A batch that fails is halved until the one record that breaks it is alone, in at most
 2·log2(batch) + 2 calls. That record is rejected only if a known-good text passes right after;
 otherwise the device itself has failed, and dead-lettering would empty the topic.
+
+A row whose scores are not finite is only suspected: another row of its batch may have caused that.
+The suspected rows are halved in the same way, so each of them takes two calls at most, and a
+known-good text for each that is rejected.
 """
 
 from __future__ import annotations
@@ -153,21 +157,32 @@ class Inference:
                 f"the model returned scores of shape {scores.shape} for {len(items)} texts "
                 f"and {len(self._labels)} labels"
             )
-        finite = np.isfinite(scores).all(axis=1)
-        if not finite.all():
-            self._require_health(ValueError("scores that are not finite"))
+        finite = np.isfinite(scores).all(axis=1).tolist()
+        suspects = tuple(item for item, good in zip(items, finite, strict=True) if not good)
+        judged = iter(self._judge(suspects, alone=len(items) == 1))
         best = scores.argmax(axis=1)
         outcomes: list[Outcome] = []
         for item, row, label, good in zip(
-            items, scores.tolist(), best.tolist(), finite.tolist(), strict=True
+            items, scores.tolist(), best.tolist(), finite, strict=True
         ):
             if good:
                 prediction = Prediction(self._labels[label], row[label], tuple(row))
                 outcomes.append(Classified(item.document, prediction))
             else:
-                message = "the model's scores for this text are not finite"
-                outcomes.append(Rejection(item.document.record, "model_failed", message))
+                outcomes.append(next(judged))
         return outcomes
+
+    def _judge(self, suspects: tuple[Encoded, ...], *, alone: bool) -> list[Outcome]:
+        """Outcomes of rows whose scores were not finite, which were run `alone` or among others."""
+        if not suspects:
+            return []
+        if alone:
+            self._require_health(ValueError("scores that are not finite"))
+            message = "the model's scores for this text are not finite"
+            return [Rejection(suspects[0].document.record, "model_failed", message)]
+        half = len(suspects) // 2
+        parts = [part for part in (suspects[:half], suspects[half:]) if part]
+        return [outcome for part in parts for outcome in self._attempt(part)[0]]
 
     def _require_health(self, error: Exception) -> None:
         """Checks with a known-good text that the model still works.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Protocol
 
+from worker import awake
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -51,7 +53,7 @@ class Lag:
         *,
         accounts: Accounts,
         metrics: Metrics,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = awake.now,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._accounts = accounts

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
+from worker import awake
 from worker.messages import Drain
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class PollStage:
         reports, shutdown = self._intake.reports, self._shutdown
         while not (reports.writable or shutdown.stopping):
             reports.take(timeout=WAIT_SECONDS)
-            self._health.loop_turned = time.monotonic()
+            self._health.loop_turned = awake.now()
         source = shutdown.reached(self._new_source)
         if source is None:
             self._assemble(Drain(shutdown.hand_back_at))
@@ -83,12 +83,12 @@ class PollStage:
             source.close(timeout=shutdown.left() if shutdown.stopping else 1.0, leave=drained)
 
     def _new_source(self) -> RecordSource:
-        self._health.loop_turned = time.monotonic()  # waiting for a broker is no hang
+        self._health.loop_turned = awake.now()  # waiting for a broker is no hang
         return self._make_source()
 
     def _turn(self, source: RecordSource, *, reading: bool) -> None:
         health, watchdog = self._health, self._watchdog
-        health.loop_turned = now = time.monotonic()
+        health.loop_turned = now = awake.now()
         calls, self._model_calls = self._model_calls, watchdog.model.returned
         moved = self._intake.take_moved() or calls != self._model_calls
         if moved or health.moved is None or health.broker_silent():

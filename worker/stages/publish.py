@@ -12,6 +12,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING, Protocol, assert_never, runtime_checkable
 
+from worker import awake
 from worker.errors import Fatal
 from worker.messages import (
     Abort,
@@ -139,7 +140,7 @@ class Publisher:
         acknowledged = sink.take_acknowledged(following=in_flight - len(self._outcomes))
         if not acknowledged:
             return
-        now, wall = time.monotonic(), time.time()
+        now, wall = awake.now(), time.time()
         touched: dict[Lease, Ledger[Outcome]] = {}
         for output in acknowledged:
             record = output.record

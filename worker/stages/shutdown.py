@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-import time
 from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
+from worker import awake
 from worker.errors import Transient
 
 if TYPE_CHECKING:
@@ -18,8 +18,9 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 HAND_BACK_SHARE = 0.6
-"""Share of the drain deadline for which records that were read are still labelled. Those left after
-it are handed back: not published, not committed, and read again by the next owner."""
+"""Share of the drain deadline by which records that were read are labelled. Those of a batch that
+is likely to take longer are handed back: not published, not committed, and read again by the next
+owner."""
 CLOSE_SHARE = 0.15
 """Share of the drain deadline kept for the last commit and for leaving the group."""
 RETRY_SECONDS = 1.0
@@ -34,7 +35,7 @@ class Shutdown:
         clock: Monotonic seconds.
     """
 
-    def __init__(self, *, deadline: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, *, deadline: float, clock: Callable[[], float] = awake.now) -> None:
         self.deadline = deadline
         self._clock = clock
         self._began = 0.0
@@ -62,7 +63,7 @@ class Shutdown:
 
     @property
     def hand_back_at(self) -> float:
-        """Monotonic seconds at which a drain hands back what is not labelled yet."""
+        """When a drain hands back what is not labelled yet, in seconds of the clock."""
         return self._began + HAND_BACK_SHARE * self.deadline
 
     def handing_back(self) -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
+from worker import awake
 from worker.errors import Fatal, Transient
 from worker.messages import EndOffsets
 
@@ -73,14 +74,14 @@ class WatchStage:
         Raises:
             Fatal: A topic is gone, or no broker has answered for too long.
         """
-        heard = time.monotonic()
+        heard = awake.now()
         while not self._shutdown.stopping:
             try:
                 ends = self._cluster.look()
             except Transient as error:
                 self._metrics.broker_reachable(reachable=False)
                 log.warning("broker_away", error=str(error))
-                silent = time.monotonic() - heard
+                silent = awake.now() - heard
                 if silent > self._outage_limit:
                     raise Fatal(
                         f"no broker has answered for {silent:.0f} s (kafka.outage_limit): nothing "
@@ -90,5 +91,5 @@ class WatchStage:
                 self._poll(EndOffsets(ends, time.time()))
                 self._metrics.device_memory(self._device_memory())
                 self._metrics.broker_reachable(reachable=True)
-                self._health.broker_heard = heard = time.monotonic()
+                self._health.broker_heard = heard = awake.now()
             self._shutdown.wait(WATCH_SECONDS)

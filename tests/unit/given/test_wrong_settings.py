@@ -325,6 +325,29 @@ def test_lines_of_the_env_file_that_mean_something_elsewhere_are_none_of_ours(tm
     assert settings.load([]).http.port == 81
 
 
+@pytest.mark.parametrize(
+    ("line", "password"),
+    [
+        ("WORKER_KAFKA__SASL_PASSWORD='pa${HOME}ss'", "pa${HOME}ss"),
+        ("WORKER_KAFKA__SASL_PASSWORD = '${NOT_SET:-x}' # it", "${NOT_SET:-x}"),
+        ("export worker_kafka__sasl_password='$${HOME}'", "$${HOME}"),
+        ("'WORKER_KAFKA__SASL_PASSWORD'='${HOME}'", "${HOME}"),
+        (r"WORKER_KAFKA__SASL_PASSWORD='it\'s ${HOME}'", "it's ${HOME}"),
+        ("WORKER_KAFKA__SASL_PASSWORD='a'\nWORKER_KAFKA__SASL_PASSWORD=${HOME}", "/home"),
+        ("WORKER_KAFKA__SASL_PASSWORD=${HOME}\nWORKER_KAFKA__SASL_PASSWORD='${HOME}'", "${HOME}"),
+        ('WORKER_KAFKA__SASL_PASSWORD="pa${HOME}ss"', "pa/homess"),
+        ("WORKER_KAFKA__SASL_PASSWORD=pa${HOME}ss", "pa/homess"),
+    ],
+)
+def test_a_value_in_single_quotes_is_meant_as_it_is(monkeypatch, tmp_path, line, password):
+    monkeypatch.setenv("HOME", "/home")
+    (tmp_path / ".env").write_text(
+        f"{line}\nWORKER_KAFKA__SECURITY_PROTOCOL=SASL_SSL\nWORKER_KAFKA__SASL_MECHANISM=PLAIN\n"
+        "WORKER_KAFKA__SASL_USERNAME=u\n"
+    )
+    assert settings.load([]).kafka.sasl_password.get_secret_value() == password
+
+
 @pytest.mark.parametrize(("kind", "line"), [
     ("pipe", ".env: is a pipe; a file of NAME=value lines is read"),
     ("dangling", ".env: cannot be read: No such file or directory"),

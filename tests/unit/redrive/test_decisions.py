@@ -97,6 +97,13 @@ def test_the_count_goes_up_each_time_around():
         ([b"many"], b"1"),
         ([b"-2"], b"1"),
         ([b""], b"1"),
+        ([b"9" * 17], b"1" + b"0" * 17),
+        ([b"9" * 19], b"1"),
+        ([b"9" * 4_301], b"1"),
+        ([b"1" * 1_000_000], b"1"),
+        ([b"4", b"9" * 5_000], b"5"),
+        ([b"1_0"], b"1"),
+        ("\u0663".encode().splitlines(), b"1"),
     ],
 )
 def test_one_count_is_left_of_several_and_nonsense_counts_as_none(counts, expected):
@@ -147,6 +154,11 @@ def test_without_one_of_our_headers_it_is_not_ours(missing):
         ("dlq.partition", b"x"),
         ("dlq.offset", b""),
         ("dlq.timestamp", b"now"),
+        ("dlq.timestamp", b"9" * 19),
+        ("dlq.timestamp", b"9" * 5_000),
+        ("dlq.offset", b"1_0"),
+        ("dlq.offset", b" 7 "),
+        ("dlq.partition", b"1" * 4_301),
         ("dlq.reason", b"\xff"),
     ],
 )

@@ -7,6 +7,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from tests.support.fakes import StubClassifier, document
+from worker import awake
 from worker.batch import RECOVERY_SECONDS, RECOVERY_STEPS, Budget
 from worker.messages import Abort, Barrier, Documents, Drain, Ended, Finished, Staged
 from worker.metrics import Metrics
@@ -40,9 +41,9 @@ class Assembly:
         self.under_way.extend(batches)
         return [[item.document.record.offset for item in batch.items] for batch in batches]
 
-    def finish(self, *, out_of_memory=False, now=0.0):
+    def finish(self, *, out_of_memory=False, seconds=0.0, now=0.0):
         batch = self.under_way.popleft()
-        self.assembler.finished(batch, out_of_memory=out_of_memory, now=now)
+        self.assembler.finished(batch, out_of_memory=out_of_memory, seconds=seconds, now=now)
 
 
 @pytest.fixture
@@ -96,6 +97,46 @@ def test_what_a_drain_cannot_finish_is_handed_back(assembly):
     assert assembly.assembler.done
 
 
+@pytest.mark.parametrize(
+    ("seconds", "begins", "given"),
+    [
+        (0.01, 0.0, True),  # a usual model
+        (4.0, 0.0, True),  # one under way and this one: 8 s
+        (4.0, 8.0, False),  # the end would be at 16 s
+        (10.0, 0.0, False),
+        (3_600.0, 0.0, False),
+    ],
+)
+def test_a_drain_gives_no_batch_to_the_model_that_would_end_too_late(
+    assembly, seconds, begins, given
+):
+    assembly.assembler.add(documents(*range(20)))
+    assert len(assembly.step()) == 2
+    assembly.finish(seconds=seconds)
+    assembly.assembler.drain(hand_back_at=15.0)
+    assert len(assembly.step(now=begins)) == given
+    assert assembly.assembler.done is not given
+
+
+def test_a_drain_that_waits_for_a_slow_batch_wakes_up_to_hand_the_rest_back(assembly):
+    assembly.assembler.add(documents(*range(20)))
+    assembly.step()
+    assembly.assembler.drain(hand_back_at=15.0)
+    assert assembly.step(now=1.0) == []
+    assert assembly.assembler.patience(1.0) == 14.0
+    assert not assembly.assembler.done
+    assembly.step(now=15.1)
+    assert assembly.assembler.done
+
+
+def test_when_the_model_has_no_time_for_one_batch_the_rest_is_handed_back_too(assembly):
+    assembly.assembler.add(documents(*range(20)))
+    assembly.step()
+    assembly.assembler.drain(hand_back_at=15.0)
+    assembly.finish(seconds=None)
+    assert assembly.assembler.done
+
+
 def test_after_an_out_of_memory_error_batches_are_half_as_large_and_slowly_grow_again():
     assembly = Assembly(max_records=64)
     assembly.assembler.add(documents(*range(3_000)))
@@ -134,6 +175,40 @@ def test_a_text_that_the_tokenizer_cannot_take_is_rejected_alone():
     (rejection,) = assembly.rejected
     assert (rejection.record.offset, rejection.reason) == (1, "model_failed")
     assert "secret" not in rejection.message
+
+
+class Stripping(StubClassifier):
+    """As BERT's: removes what is not visible, and puts special tokens around the rest."""
+
+    def tokenize(self, texts):
+        kept = ["".join(c for c in text if c.isalnum() or c == " ") for text in texts]
+        return [([101, *ids, 102] if ids != [0] else [101, 102], cut)
+                for ids, cut in super().tokenize(kept)]  # fmt: skip
+
+
+class Spacing(StubClassifier):
+    """As SentencePiece: a token for the space that begins a text, also where nothing follows."""
+
+    def tokenize(self, texts):
+        return [([1, 7, *(ids if ids != [0] else []), 2] if text else [1, 2], cut)
+                for text, (ids, cut) in zip(texts, super().tokenize([
+                    text.replace("\u200b", " ") for text in texts]), strict=True)]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("classifier", "wordless"),
+    [
+        (Stripping, ["\u200b\u200d", "\u00ad" * 300, "\u0301\u0302", "\ufe0f", "\u2060 \u200e"]),
+        (Spacing, ["\u200b", "\u200b \u200b"]),
+    ],
+)
+def test_texts_of_which_no_token_is_left_are_rejected_as_empty(classifier, wordless):
+    assembly = Assembly(classifier(), max_records=40)
+    texts = ["fine", *wordless, "good"]
+    assembly.assembler.add([document(n, text=text) for n, text in enumerate(texts)])
+    assert assembly.step() == [[0, len(texts) - 1]]
+    assert [r.record.offset for r in assembly.rejected] == list(range(1, len(texts) - 1))
+    assert {r.reason for r in assembly.rejected} == {"empty_text"}
 
 
 def test_a_tokenizer_that_takes_nothing_rejects_nothing():
@@ -193,14 +268,14 @@ class Stage(Assembly):
         def classify(message):
             sent.append(message)
             if isinstance(message, Staged):
-                inbox.put(Finished(message.batch, out_of_memory=False))
+                inbox.put(Finished(message.batch, out_of_memory=False, seconds=0.0))
 
         AssembleStage(inbox=inbox, assembler=self.assembler, classify=classify).run()
         return sent
 
 
 def test_a_drain_stages_all_that_is_left_and_ends_with_the_barrier():
-    *staged, barrier = Stage().run(Documents(documents(*range(10))), Drain(float("inf")))
+    *staged, barrier = Stage().run(Documents(documents(*range(10))), Drain(awake.now() + 1_000))
     assert barrier == Barrier()
     offsets = [item.document.record.offset for each in staged for item in each.batch.items]
     assert sorted(offsets) == list(range(10))
@@ -213,7 +288,7 @@ def test_a_drain_past_its_share_hands_back_what_is_not_staged():
 def test_documents_of_leases_that_ended_are_not_staged():
     old, new = documents(1, 2), documents(3, epoch=2)
     messages = [Documents(old), Ended(frozenset([Lease(0, 1)])), Documents(new)]
-    (staged, barrier) = Stage().run(*messages, Drain(float("inf")))
+    (staged, barrier) = Stage().run(*messages, Drain(awake.now() + 1_000))
     assert [item.document.record.offset for item in staged.batch.items] == [3]
     assert barrier == Barrier()
 

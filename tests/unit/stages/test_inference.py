@@ -176,13 +176,85 @@ def test_a_bad_record_alone_is_rejected(classifier):
     assert rejected(outcomes) == [0]
 
 
-def test_scores_that_are_not_finite_are_that_records_failure_without_a_search():
+def test_a_text_whose_scores_are_not_finite_alone_either_is_rejected_after_a_known_good_one():
     texts = texts_with({5: NOT_FINITE, 9: NOT_FINITE}, count=16)
     outcomes, calls, errors = classify(StubClassifier(), texts)
     assert rejected(outcomes) == [5, 9]
-    assert calls == 2  # the batch, and the canary
+    assert calls == 5  # the batch, each alone, and the canary after each
     assert errors == []
     assert "not finite" in outcomes[5].message
+    assert_all_in_order(outcomes, texts)
+
+
+class Poisoned(StubClassifier):
+    """A marked row spoils the scores of every row in its batch, as padding with NaN does."""
+
+    def scores(self, launched):
+        scores = super().scores(launched)
+        if not np.isfinite(scores).all():
+            scores[:] = np.nan
+        return scores
+
+
+@pytest.mark.parametrize("bad", [0, 1, 31, 32, 63])
+def test_a_row_that_spoils_its_whole_batch_is_found_in_a_few_calls(bad):
+    texts = texts_with({bad: NOT_FINITE}, count=64)
+    outcomes, calls, _ = classify(Poisoned(), texts)
+    assert rejected(outcomes) == [bad]
+    assert_all_in_order(outcomes, texts)
+    assert calls <= 2 * math.log2(64) + 2
+
+
+def test_scores_that_were_not_finite_once_cost_no_record():
+    class Once(StubClassifier):
+        def scores(self, launched):
+            scores = super().scores(launched)
+            if len(launched) > 1:
+                scores[1::2] = np.inf
+            return scores
+
+    texts = texts_with({}, count=37)
+    outcomes, _, errors = classify(Once(), texts)
+    assert rejected(outcomes) == []
+    assert_all_in_order(outcomes, texts)
+    assert errors == []
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 64, 100])
+@pytest.mark.parametrize("classifier", [StubClassifier, Poisoned])
+def test_a_batch_full_of_such_rows_takes_three_calls_for_each_at_most(classifier, count):
+    texts = texts_with(dict.fromkeys(range(count), NOT_FINITE), count=count)
+    outcomes, calls, _ = classify(classifier(), texts)
+    assert rejected(outcomes) == list(range(count))
+    assert_all_in_order(outcomes, texts)
+    assert calls <= 3 * count  # two of halving, and the canary
+
+
+def test_each_row_that_is_blamed_for_its_scores_was_alone_and_followed_by_the_canary():
+    class Watched(StubClassifier):
+        rows = ()
+
+        def launch(self, staged):
+            self.rows = [*self.rows, staged]
+            return staged
+
+    classifier = Watched()
+    canary = [list(classifier.tokenize([CANARY])[0][0])]
+    classify(classifier, texts_with({2: NOT_FINITE, 3: NOT_FINITE, 6: NOT_FINITE}, count=8))
+    assert classifier.rows.count(canary) == 3
+    for before, after in pairwise(classifier.rows):
+        if after == canary:
+            assert len(before) == 1
+
+
+def test_a_model_whose_scores_stop_being_finite_during_the_search_ends_the_process():
+    class Dying(StubClassifier):
+        def scores(self, launched):
+            scores = super().scores(launched)
+            return scores if self.calls < 3 else np.full_like(scores, np.nan)
+
+    with pytest.raises(Fatal, match="not finite, not even for a known-good text"):
+        classify(Dying(), texts_with({3: NOT_FINITE}, count=16))
 
 
 @pytest.mark.parametrize("classifier", [StubClassifier, FailingStage, FailingLaunch])

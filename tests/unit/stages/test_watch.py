@@ -3,6 +3,8 @@
 import pytest
 from prometheus_client import CollectorRegistry
 
+from worker import awake
+from worker.awake import AwakeClock
 from worker.endpoints import Health
 from worker.errors import Fatal, Transient
 from worker.messages import EndOffsets
@@ -66,6 +68,25 @@ def test_a_broker_that_is_away_is_shown_and_its_return_too():
 def test_a_broker_that_stays_away_ends_the_worker():
     with pytest.raises(Fatal, match=r"no broker has answered .*kafka\.outage_limit"):
         watched(Transient("no broker answers"), {0: 1}, outage_limit=0.0)
+
+
+def test_a_pause_of_the_whole_process_is_no_silence_of_the_broker(monkeypatch):
+    class Raw:
+        now = 100.0
+
+        def __call__(self):
+            return self.now
+
+    raw, away = Raw(), Transient("no broker answers")
+    clock = AwakeClock(raw)
+    monkeypatch.setattr(awake, "now", clock)
+
+    def stopped_meanwhile(_shutdown, _seconds):
+        raw.now += 3_600
+
+    monkeypatch.setattr(Shutdown, "wait", stopped_meanwhile)
+    with clock.ticking():
+        assert watched({0: 1}, away, away, outage_limit=60.0)[1] == 0
 
 
 def test_a_topic_that_is_gone_ends_the_worker():

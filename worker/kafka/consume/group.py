@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import kafka.errors
@@ -14,6 +14,7 @@ from kafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAs
 
 from worker.errors import WorkerError
 from worker.kafka.consume.assignor import Assignor
+from worker.kafka.consume.start import Start
 
 if TYPE_CHECKING:
     from worker.kafka.cluster.clients import Connection
@@ -59,6 +60,10 @@ class Group:
     """Time without a poll after which the member leaves."""
     fetch_max_bytes: int
     """Most bytes of one fetch."""
+    start: Start = field(default_factory=Start)
+    """Where it begins in a partition for which it has committed nothing."""
+    rack: str | None = None
+    """Rack of this member: brokers that have a replica there may serve its fetches."""
 
     @property
     def join_limit(self) -> float:
@@ -84,6 +89,7 @@ class Group:
             "fetch_max_wait_ms": FETCH_WAIT_MS,
             "fetch_max_bytes": self.fetch_max_bytes,
             "max_partition_fetch_bytes": FETCH_PARTITION_BYTES,
+            "client_rack": self.rack or "",
             "metrics_enabled": False,
         }
 

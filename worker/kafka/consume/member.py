@@ -6,7 +6,6 @@ while the poll thread waits inside `poll` or `close`, so the two never overlap.
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import kafka.errors
@@ -14,6 +13,7 @@ import structlog
 from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener
 from kafka.coordinator.base import MemberState
 
+from worker import awake
 from worker.kafka.consume import positions
 from worker.kafka.consume.portion import Portion
 
@@ -85,7 +85,7 @@ class Member:
         if self.settled_in:
             self._outside_since = None
             return 0.0
-        now = time.monotonic()
+        now = awake.now()
         if self._outside_since is None:
             self._outside_since = now
         return now - self._outside_since
@@ -93,7 +93,7 @@ class Member:
     def retry_join(self) -> None:
         """Its successor is being made: if that fails, this member has the same time again."""
         if self._outside_since is not None:
-            self._outside_since = time.monotonic()
+            self._outside_since = awake.now()
 
     def close(self, *, timeout: float) -> None:
         """Leaves the group, unless it is a static member, within about `timeout` seconds."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from worker.kafka.consume.leases import Leases
     from worker.kafka.consume.member import Member
     from worker.kafka.consume.membership import Membership
+    from worker.kafka.consume.start import Start
     from worker.records import Lease
 
 log = structlog.get_logger(__name__)
@@ -38,6 +39,7 @@ class Positions:
         topic: The input topic.
         leases: What is owned; leases whose position moves back begin anew.
         membership: Says whether a transaction is open.
+        start: Where the group begins.
         on_expired: Called with how many offsets retention has deleted before they were read.
     """
 
@@ -47,9 +49,11 @@ class Positions:
         topic: str,
         leases: Leases,
         membership: Membership,
+        start: Start,
         on_expired: Callable[[int], None],
     ) -> None:
         self._topic = topic
+        self._start = start
         self._leases = leases
         self._membership = membership
         self._on_expired = on_expired
@@ -83,7 +87,7 @@ class Positions:
         if not self._membership.wait_until_quiet(STALE_SECONDS):
             return  # a transaction of ended leases may be moving the committed offsets
         try:
-            go_back(member.consumer, self._topic, stale, timeout=STALE_SECONDS)
+            go_back(member.consumer, self._topic, stale, start=self._start, timeout=STALE_SECONDS)
         except Transient as error:
             log.warning("committed_offsets_awaited", error=str(error))
         else:
@@ -95,7 +99,10 @@ class Positions:
         Raises:
             Transient: The broker is away; nothing was moved.
         """
-        self._begin_anew(member, start_again(member.consumer, gone, on_expired=self._on_expired))
+        partitions = start_again(
+            member.consumer, gone, start=self._start, on_expired=self._on_expired
+        )
+        self._begin_anew(member, partitions)
 
     def _begin_anew(self, member: Member, partitions: Iterable[int]) -> None:
         owned = [lease.partition for lease in self._leases.of(partitions)]
@@ -103,9 +110,16 @@ class Positions:
 
 
 def go_back(
-    consumer: KafkaConsumer, topic: str, partitions: Iterable[int], *, timeout: float
+    consumer: KafkaConsumer,
+    topic: str,
+    partitions: Iterable[int],
+    *,
+    start: Start,
+    timeout: float,
 ) -> None:
     """Moves positions to the group's committed offsets; each may take `timeout` seconds.
+
+    Where there is none, to the group's start.
 
     Raises:
         Transient: Not all committed offsets are known; nothing was moved.
@@ -121,10 +135,11 @@ def go_back(
         }
     except kafka.errors.KafkaError as error:
         raise Transient(f"committed offsets are not known: {type(error).__name__}") from error
+    begun = [partition for partition, offset in committed.items() if offset is None]
+    if begun:
+        start.seek(consumer, begun)
     for partition, offset in committed.items():
-        if offset is None:
-            consumer.seek_to_beginning(partition)
-        else:
+        if offset is not None:
             consumer.seek(partition, offset)
     log.info("went_back", to={partition.partition: at for partition, at in committed.items()})
 
@@ -159,13 +174,20 @@ def go_back_before_the_cut(
 
 
 def start_again(
-    consumer: KafkaConsumer, gone: Exception, *, on_expired: Callable[[int], None]
+    consumer: KafkaConsumer,
+    gone: Exception,
+    *,
+    start: Start,
+    on_expired: Callable[[int], None],
 ) -> list[int]:
     """Goes to the earliest record that exists, and logs what was lost on the way.
+
+    A group that has committed nothing goes to its start.
 
     Args:
         consumer: It raised `gone`, one of `GONE`.
         gone: Names the partitions.
+        start: Where the group begins.
         on_expired: Called with how many offsets retention has deleted before they were read.
 
     Returns:
@@ -176,7 +198,7 @@ def start_again(
     """
     (positions,) = gone.args
     if isinstance(gone, kafka.errors.NoOffsetForPartitionError):
-        consumer.seek_to_beginning(*positions)  # a group that has committed nothing
+        start.seek(consumer, positions)
         return []
     try:
         starts = consumer.beginning_offsets(list(positions), timeout_ms=int(START_SECONDS * 1_000))

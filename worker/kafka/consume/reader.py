@@ -6,13 +6,13 @@ committed offsets are the group's.
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 import kafka.errors
 import structlog
 from kafka import TopicPartition
 
+from worker import awake
 from worker.errors import Fatal, Transient
 from worker.kafka.consume import poll_errors
 from worker.records import Lease, Record
@@ -73,7 +73,7 @@ class BoundedReader:
         self._outage_limit = outage_limit
         self._positions: dict[int, int] = {}
         self._ends: dict[int, int] = {}
-        self._progress = self._replaced = time.monotonic()
+        self._progress = self._replaced = awake.now()
         self._consumer = self._connected()
 
     def committed(self) -> dict[int, int]:
@@ -104,7 +104,7 @@ class BoundedReader:
         """Begins to read each partition, from its start to its end."""
         self._ends = {number: end for number, end in ends.items() if starts[number] < end}
         self._positions = {number: starts[number] for number in self._ends}
-        self._progress = time.monotonic()
+        self._progress = awake.now()
         self._assign(self._ends)
 
     @property
@@ -170,7 +170,7 @@ class BoundedReader:
             self._positions[number] = max(self._positions[number], min(position, end))
             if position >= end:
                 self._consumer.pause(partition)
-        now = time.monotonic()
+        now = awake.now()
         if moved or self.done:
             self._progress = self._replaced = now
         elif now - self._progress > self._outage_limit:

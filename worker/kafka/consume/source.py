@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import kafka.errors
 import structlog
 
+from worker import awake
 from worker.errors import Fatal, Transient
 from worker.kafka.consume import poll_errors
 from worker.kafka.consume.commits import Commits
@@ -67,7 +68,11 @@ class Source:
         self._leases = Leases(membership)
         self._commits = Commits(topic=group.topic, on_commit=on_commit)
         self._positions = Positions(
-            topic=group.topic, leases=self._leases, membership=membership, on_expired=on_expired
+            topic=group.topic,
+            leases=self._leases,
+            membership=membership,
+            start=group.start,
+            on_expired=on_expired,
         )
         self._paused = False
         self._member = self._joining()
@@ -113,7 +118,7 @@ class Source:
             self._leases.follow(member.id)
         if self._paused:
             self._apply_pause()
-        now = time.monotonic()
+        now = awake.now()
         return [
             _record(raw, self._leases.record(partition.partition, raw.offset), now)
             for partition, batch in polled.items()

@@ -15,6 +15,7 @@ import kafka.errors
 import structlog
 from kafka.serializer import Serializer
 
+from worker import awake
 from worker.errors import Fatal, Transient
 from worker.kafka.produce.refusals import SizeMemory, foretold
 
@@ -136,7 +137,7 @@ class Writer:
 
     def succeeded(self) -> None:
         """The broker has acknowledged something, or is asked for the first time: no outage yet."""
-        self._last_good = time.monotonic()
+        self._last_good = awake.now()
 
     def ready(self) -> KafkaProducer:
         """A producer that is fit for use. Blocks while the broker is away.
@@ -184,7 +185,7 @@ class Writer:
         """
         if self._stopping():
             raise Transient("the process stops while outputs wait for the broker")
-        away = time.monotonic() - self._last_good
+        away = awake.now() - self._last_good
         if away > self.outage_limit:
             raise Fatal(
                 f"no output was acknowledged for {away:.0f} s (kafka.outage_limit): nothing "

@@ -39,7 +39,7 @@ The worker refuses the same settings when it starts; here they do not get as far
 {{- $problems = append $problems (printf "settings.kafka.replica_id: %d replicas cannot share one identity; without it, exactly_once takes the pods' names" $most) -}}
 {{- end -}}
 
-{{- if regexMatch "^(127[.]|localhost$|::1$)" (.Values.settings.http.host | default "") -}}
+{{- if regexMatch "^(127[.]|localhost$|\\[?::1\\]?$)" (.Values.settings.http.host | default "") -}}
 {{- $problems = append $problems (printf "settings.http.host: nobody outside the pod reaches %s, the kubelet's probes included" .Values.settings.http.host) -}}
 {{- end -}}
 

@@ -1,5 +1,6 @@
 """What the client is told of the group, and a static member that leaves it."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -41,3 +42,8 @@ def test_it_leaves_by_its_member_id_so_that_a_successor_stays():
     leave_group(SimpleNamespace(admin=lambda: admin), GROUP, "member-1")
     ((group, (member,)),) = removed
     assert (group, member.member_id, member.group_instance_id) == ("g", "member-1", "g-0")
+
+
+@pytest.mark.parametrize(("rack", "told"), [("eu-west-1a", "eu-west-1a"), (None, "")])
+def test_brokers_are_told_the_rack_from_which_to_read(rack, told):
+    assert replace(GROUP, rack=rack).options()["client_rack"] == told

@@ -14,6 +14,7 @@ from worker.kafka.consume import positions
 from worker.kafka.consume.group import Group
 from worker.kafka.consume.membership import Membership
 from worker.kafka.consume.source import Source
+from worker.kafka.consume.start import Start
 from worker.records import Lease
 
 ZERO, ONE = TopicPartition("in", 0), TopicPartition("in", 1)
@@ -190,7 +191,7 @@ def test_an_answer_that_came_too_late_is_forgotten(moment):
     if moment == "assigned":
         desk.assign(ZERO)
     else:
-        positions.go_back(desk.consumer, "in", [0], timeout=1)
+        positions.go_back(desk.consumer, "in", [0], start=Start(), timeout=1)
     assert coordinator.ask(ZERO) == "too late"
     assert len(coordinator.asked) == 2
 

@@ -17,6 +17,8 @@ from kafka.errors import (  # noqa: E402 - importing the client warns on Python 
 )
 
 from tests.support.fakes import record  # noqa: E402
+from worker import awake  # noqa: E402
+from worker.awake import AwakeClock  # noqa: E402
 from worker.errors import Fatal  # noqa: E402
 from worker.kafka.cluster.topics import Topic  # noqa: E402
 from worker.kafka.produce.at_least_once import Sink  # noqa: E402
@@ -209,6 +211,24 @@ def test_no_permission_ends_the_process_and_refuses_nothing(sink, broker):
     with pytest.raises(Fatal, match="outputs cannot be written: TopicAuthorizationFailedError"):
         drained(sink)
     assert broker.log == []
+
+
+def test_a_pause_of_the_whole_process_is_no_outage(broker, monkeypatch):
+    class Raw:
+        now = 100.0
+
+        def __call__(self):
+            return self.now
+
+    raw = Raw()
+    clock = AwakeClock(raw)
+    monkeypatch.setattr(awake, "now", clock)
+    with clock.ticking():
+        sink = make_sink(broker)
+        broker.holding = True
+        sink.send(output(1))
+        raw.now += 3_600
+        assert sink.take_acknowledged(following=0) == []
 
 
 def test_an_outage_beyond_the_limit_ends_the_process(broker, monkeypatch):
