@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from worker.kafka.cluster.clients import Connection
+from worker.kafka.cluster.features import Use
 from worker.kafka.cluster.security import Security
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ def checked(desk: TopicDesk, settings: Settings) -> Topics:
     """This worker's topics.
 
     Raises:
-        Refused: One is missing or cannot serve, or a permission is missing.
+        Refused: One is missing or cannot serve, or a permission is missing, or the brokers lack
+            what the settings need.
         Transient: No broker answers.
     """
     return desk.check(
@@ -35,6 +37,12 @@ def checked(desk: TopicDesk, settings: Settings) -> Topics:
         dlq_topic=settings.dlq.topic,
         group=settings.kafka.group_id,
         transactional_id=identity(settings) if settings.transactional else None,
+        use=Use(
+            transactions="delivery.guarantee=exactly_once" if settings.transactional else None,
+            instead="use delivery.guarantee=at_least_once",
+            static_member=settings.static_member,
+            compression=settings.kafka.compression,
+        ),
     )
 
 

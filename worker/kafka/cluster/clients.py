@@ -11,6 +11,7 @@ from kafka.net.compat import KafkaNetClient
 from kafka.protocol.admin import DescribeGroupsRequest
 
 from worker.errors import Transient
+from worker.kafka.cluster import features
 from worker.kafka.cluster.examine import examine
 from worker.kafka.cluster.security import Security
 
@@ -44,7 +45,6 @@ class Connection:
             "reconnect_backoff_max_ms": 1_000,
             "bootstrap_timeout_ms": int(self.patience * 1_000),
             "metadata_max_age_ms": int(self.metadata_max_age * 1_000),
-            "kafka_client": _client,
         }
 
     def admin(self) -> KafkaAdminClient:
@@ -68,7 +68,11 @@ class Connection:
             Refused: A broker refuses this client for good.
             Transient: No broker answers.
         """
-        return _reach(KafkaConsumer, self, examine=examine, **options)
+        consumer = _reach(KafkaConsumer, self, examine=examine, **options)
+        if not _offers(consumer._client, features.OFFSET_FOR_LEADER_EPOCH):  # noqa: SLF001
+            # After a change of leaders the client would ask for ever, and fetch nothing meanwhile.
+            consumer._cluster.leader_epoch_for_partition = lambda _: -1  # noqa: SLF001
+        return consumer
 
     def producer(self, **options: Any) -> KafkaProducer:
         """A producer.
@@ -77,7 +81,14 @@ class Connection:
             Refused: A broker refuses this client for good.
             Transient: No broker answers.
         """
-        return _reach(KafkaProducer, self, **options)
+        producer = _reach(KafkaProducer, self, **options)
+        if "transactional_id" in options or _offers(producer._sender._client, features.IDEMPOTENCE):  # noqa: SLF001
+            return producer
+        producer._sender.force_close()  # noqa: SLF001 - it asks for what there is not
+        producer.close(timeout=1.0)
+        # One request at a time: a second one could overtake the first that is repeated.
+        plain = {"enable_idempotence": False, "max_in_flight_requests_per_connection": 1}
+        return _reach(KafkaProducer, self, **options | plain)
 
     def no_answer(self, seen: list[str]) -> str:
         """The line for a cluster that does not answer.
@@ -123,9 +134,26 @@ def _client(**options: Any) -> KafkaNetClient:
     return client
 
 
+def _offers(client: KafkaNetClient, need: features.Need) -> bool:
+    return features.offered(client._manager.broker_version_data.api_versions, need)  # noqa: SLF001
+
+
 def _reach(kind: Any, connection: Connection, *, examine: bool = True, **options: Any) -> Any:
+    made: list[KafkaNetClient] = []
+
+    def network(**options: Any) -> KafkaNetClient:
+        made.append(_client(**options))
+        return made[-1]
+
     try:
-        return kind(**connection.common(), **options)
-    except (kafka.errors.KafkaTimeoutError, kafka.errors.KafkaConnectionError) as error:
+        return kind(**connection.common() | {"kafka_client": network}, **options)
+    except BaseException as error:
+        # A constructor that fails leaves its thread and its descriptors behind.
+        for client in made:
+            client.close()
+        if not isinstance(
+            error, kafka.errors.KafkaTimeoutError | kafka.errors.KafkaConnectionError
+        ):
+            raise
         seen = connection.examine() if examine else []
         raise Transient(connection.no_answer(seen)) from error

@@ -1,0 +1,133 @@
+"""A client that cannot be made leaves nothing behind: a worker waits for its brokers for days."""
+
+import gc
+import socket
+import struct
+import threading
+from pathlib import Path
+
+import kafka.errors
+import pytest
+from kafka.protocol.metadata import ApiVersionsResponse
+from kafka.protocol.sasl import SaslAuthenticateResponse, SaslHandshakeResponse
+
+from worker.errors import Transient
+from worker.kafka.cluster.clients import Connection
+from worker.kafka.cluster.security import Security
+
+KINDS = ("admin", "consumer", "producer")
+FAILURES = 5
+
+
+class Broker:
+    """Listens, and answers with what `answer` gives for an api key and a version; None: silence."""
+
+    def __init__(self, answer):
+        self._answer = answer
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.servers = f"127.0.0.1:{self._server.getsockname()[1]}"
+        self._links = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        while True:
+            try:
+                link, _ = self._server.accept()
+            except OSError:
+                return
+            self._links.append(link)
+            threading.Thread(target=self._serve, args=(link,), daemon=True).start()
+
+    def _serve(self, link):
+        stream = link.makefile("rb")
+        try:
+            while head := stream.read(4):
+                frame = stream.read(int.from_bytes(head))
+                api, version, correlation = struct.unpack_from(">hhi", frame)
+                answer = self._answer(api, version)
+                if answer is None:
+                    continue
+                answer.with_header(correlation_id=correlation)
+                link.sendall(answer.encode(header=True, framed=True))
+        except OSError:
+            pass
+        finally:
+            stream.close()
+            link.close()
+
+    def close(self):
+        self._server.shutdown(socket.SHUT_RDWR)
+        self._server.close()
+
+
+def silent(_api, _version):
+    return None
+
+
+def api_versions(version, *keys):
+    key = ApiVersionsResponse.ApiVersion
+    return ApiVersionsResponse(
+        version=version, error_code=0,
+        api_keys=[key(api_key=api, min_version=0, max_version=most) for api, most in keys],
+        throttle_time_ms=0,
+    )  # fmt: skip
+
+
+def without_metadata(api, version):
+    return api_versions(version, (18, 4)) if api == 18 else None
+
+
+def suspicious(api, version):
+    """Refuses every password."""
+    if api == 18:
+        return api_versions(version, (3, 12), (17, 1), (18, 4), (36, 2))
+    if api == 17:
+        return SaslHandshakeResponse(version=version, error_code=0, mechanisms=["PLAIN"])
+    return SaslAuthenticateResponse(
+        version=version, error_code=58, error_message="no", auth_bytes=b"", session_lifetime_ms=0
+    )
+
+
+def closed_port():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return f"127.0.0.1:{server.getsockname()[1]}"
+
+
+def held():
+    gc.collect()
+    return threading.active_count(), len(list(Path("/proc/self/fd").iterdir()))
+
+
+def make(connection, kind):
+    return getattr(connection, kind)()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("trouble", ["closed port", "silence", "wrong password", "no Metadata"])
+def test_clients_that_cannot_be_made_leave_no_thread_and_no_descriptor(
+    kind, trouble, monkeypatch, caplog
+):
+    caplog.set_level("CRITICAL", "kafka")  # else pytest keeps the errors that it logs, and sockets
+    answers = {"silence": silent, "wrong password": suspicious, "no Metadata": without_metadata}
+    broker = Broker(answers[trouble]) if trouble in answers else None
+    password = Security(protocol="SASL_PLAINTEXT", mechanism="PLAIN", username="a", password="b")
+    connection = Connection(
+        bootstrap_servers=broker.servers if broker else closed_port(),
+        client_id="test",
+        patience=0.1,
+        security=password if trouble == "wrong password" else Security(),
+    )
+    # It asks on connections of its own, which it closes; here it would only take seconds.
+    monkeypatch.setattr(Connection, "examine", lambda _: [])
+    before = 0, 0
+    for attempt in range(FAILURES + 1):
+        with pytest.raises((Transient, kafka.errors.KafkaError)):
+            make(connection, kind)
+        if attempt == 0:  # what the first one imports and the broker's thread stay
+            before = held()
+    after = held()
+    if broker:
+        broker.close()
+    # The broker here may notice late that a client is gone.
+    assert after[0] - before[0] < FAILURES
+    assert after[1] - before[1] < FAILURES
