@@ -7,7 +7,7 @@ beyond that, as such a broker does.
 import pytest
 from kafka.protocol.broker_version_data import BROKER_API_VERSIONS
 
-from tests.support.proxy import Api
+from tests.support.proxy import Api, Proxy
 from tests.support.scene import Scene
 
 TRANSACTIONS = (
@@ -56,3 +56,21 @@ def test_every_record_is_labelled_once(scene, broker, guarantee):
         assert worker.stop() == 0
     assert scene.verdict().exactly_once
     assert not scene.proxy.beyond
+
+
+def test_reading_goes_on_after_a_change_of_leaders_that_cannot_be_asked_about(own_kafka, tmp_path):
+    """The client would ask where the old leader's log ended, again and again, and fetch nothing."""
+    with Proxy() as proxy:
+        broker = own_kafka(properties=proxy.broker_properties)
+        proxy.offer({Api.OFFSET_FOR_LEADER_EPOCH: None})
+        scene = Scene(broker.bootstrap_servers, proxy, tmp_path, partitions=1)
+        scene.feed(100)
+        with scene.worker().start() as worker:
+            scene.wait_all_committed(worker)
+            broker.restart(1)  # a new leader epoch
+            scene.feed(100)
+            scene.wait_all_committed(worker)
+            assert not [e for e in worker.events() if e.get("event") == "consumer_rebuilt"]
+            assert worker.stop() == 0
+        assert scene.verdict().exactly_once
+        assert not proxy.beyond

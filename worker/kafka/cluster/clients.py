@@ -12,8 +12,15 @@ from kafka.protocol.admin import DescribeGroupsRequest
 
 from worker.errors import Transient
 from worker.kafka.cluster import features
-from worker.kafka.cluster.examine import examine
+from worker.kafka.cluster.examine import Found, examine
 from worker.kafka.cluster.security import Security
+
+_UNREACHED = (
+    kafka.errors.KafkaConnectionError,
+    kafka.errors.KafkaTimeoutError,
+    kafka.errors.RequestTimedOutError,
+    kafka.errors.NodeNotReadyError,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,13 +109,39 @@ class Connection:
             + (f" ({'; '.join(seen)})" if seen else "")
         )
 
-    def examine(self) -> list[str]:
-        """A line for each broker that cannot be asked whether it serves this client.
+    def trouble(self, error: kafka.errors.KafkaError) -> str:
+        """The line for a question that failed; takes seconds where brokers cannot be reached.
+
+        Raises:
+            Refused: A broker refuses this client for good.
+        """
+        if isinstance(error, _UNREACHED):
+            found = self.examine()
+            if found.advertised:
+                return misplaced(found.advertised)
+            if len(found.away) == len(self.servers):
+                return self.no_answer(found.away)
+        return f"the cluster does not answer: {type(error).__name__}"
+
+    def examine(self) -> Found:
+        """Which brokers cannot be asked whether they serve this client.
 
         Raises:
             Refused: A broker refuses this client for good.
         """
         return examine(servers=self.servers, client_id=self.client_id, security=self.security)
+
+
+def misplaced(advertised: list[str]) -> str:
+    """The line for brokers that say that they are where this client does not reach them.
+
+    Args:
+        advertised: Each address with the cause.
+    """
+    return (
+        f"brokers cannot be reached at the addresses that they advertise ({'; '.join(advertised)}):"
+        " if they are up, set advertised.listeners of each to an address that its clients reach"
+    )
 
 
 class _Admin(KafkaAdminClient):  # type: ignore[misc]
@@ -155,5 +188,5 @@ def _reach(kind: Any, connection: Connection, *, examine: bool = True, **options
             error, kafka.errors.KafkaTimeoutError | kafka.errors.KafkaConnectionError
         ):
             raise
-        seen = connection.examine() if examine else []
+        seen = connection.examine().away if examine else []
         raise Transient(connection.no_answer(seen)) from error

@@ -41,8 +41,9 @@ class Desk:
         """The admin client's answer.
 
         Raises:
-            Transient: No broker answers.
-            Refused: The brokers do not know the question, and will not: see `offers`.
+            Transient: No broker answers; the line says what is known of the cause.
+            Refused: The brokers do not know the question, and will not (see `offers`); or a broker
+                refuses this client for good.
             kafka.errors.AuthorizationError: This client may not ask.
         """
         try:
@@ -57,7 +58,7 @@ class Desk:
             raise Refused(f"these brokers are too old for what the worker asks: {what}") from error
         except kafka.errors.KafkaError as error:
             self.close()
-            raise Transient(f"the cluster does not answer: {type(error).__name__}") from error
+            raise Transient(self._connection.trouble(error)) from error
 
     def offers(self) -> features.Offers:
         """What the brokers offer of Kafka's protocol.
