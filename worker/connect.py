@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from worker.kafka.cluster.clients import Connection
 from worker.kafka.cluster.features import Use
 from worker.kafka.cluster.security import Security
+from worker.kafka.produce.transaction import TRANSACTION_TIMEOUT
 
 if TYPE_CHECKING:
     from worker.kafka.cluster.topics import TopicDesk, Topics
@@ -42,6 +43,8 @@ def checked(desk: TopicDesk, settings: Settings) -> Topics:
             instead="use delivery.guarantee=at_least_once",
             static_member=settings.static_member,
             compression=settings.kafka.compression,
+            session_timeout=settings.kafka.session_timeout,
+            transaction_timeout=TRANSACTION_TIMEOUT if settings.transactional else 0.0,
         ),
     )
 

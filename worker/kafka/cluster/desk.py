@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING, TypeVar
 
@@ -129,7 +130,11 @@ class Desk:
         except kafka.errors.AuthorizationError:
             return {}
         found = answer.get("broker", {}).get(number, {})
-        return {name: float(found[name]["value"]) for name in names if name in found}
+        numbers = {}
+        for name in names:
+            with contextlib.suppress(KeyError, TypeError, ValueError):  # other brokers' answers
+                numbers[name] = float(found[name]["value"])
+        return numbers
 
     def _offsets(self, topic: str, partitions: int, spec: OffsetSpec | int) -> dict[int, int]:
         wanted = {TopicPartition(topic, number): spec for number in range(partitions)}

@@ -117,6 +117,10 @@ class Use:
     """Whether the worker is a static member of its group."""
     compression: str = "none"
     """Codec of what is produced."""
+    session_timeout: float | None = None
+    """Of a member of the group, in seconds; None: there is no member."""
+    transaction_timeout: float = 0.0
+    """In seconds."""
 
     def lacks(self, offers: Offers) -> Iterator[tuple[str, str]]:
         """What the brokers lack and the worker can do without: the request, and what goes with it.

@@ -15,7 +15,7 @@ import structlog
 from kafka.admin import ConfigResource, ConfigResourceType
 
 from worker.errors import Fatal, Refused, Transient
-from worker.kafka.cluster import access, features
+from worker.kafka.cluster import access, features, limits
 from worker.kafka.cluster.desk import Desk
 
 if TYPE_CHECKING:
@@ -95,10 +95,12 @@ class TopicDesk(Desk):
         """
         self._served(use)
         names = {"input": input_topic, "output": output_topic, "dlq": dlq_topic}
-        return Topics(**self._permitted(names, _NEEDS, group, transactional_id))
+        topics = self._permitted(names, _NEEDS, group, transactional_id)
+        self._in_limits(use, group)
+        return Topics(**topics)
 
     def check_redrive(
-        self, *, input_topic: str, dlq_topic: str, group: str, preview: bool
+        self, *, input_topic: str, dlq_topic: str, group: str, preview: bool, use: features.Use
     ) -> tuple[Topic, Topic]:
         """Describes the two topics of a redrive and refuses what cannot work.
 
@@ -107,18 +109,18 @@ class TopicDesk(Desk):
             dlq_topic: Where they are.
             group: Name of the redrive's group, which is its transactional id too.
             preview: Nothing is to be written.
+            use: What is asked of the brokers.
 
         Raises:
             Refused: A topic does not exist or cannot be used, with the command that mends it; or
                 a permission is missing; or a broker refuses this client, or cannot serve it.
             Transient: No broker answers.
         """
-        transactions, instead = "redrive", "redrive is of no use there, but for --dry-run"
-        use = features.Use(transactions=None if preview else transactions, instead=instead)
         self._served(use)
         names = {"input": input_topic, "dlq": dlq_topic}
         needs, name = (_PREVIEW_NEEDS, None) if preview else (_REDRIVE_NEEDS, group)
         topics = self._permitted(names, needs, group, name)
+        self._in_limits(use, group)
         return topics["input"], topics["dlq"]
 
     def verify(self, topics: Topics) -> Topics:
@@ -176,6 +178,19 @@ class TopicDesk(Desk):
                 self._logged.add(lack)
                 log.warning("brokers_lack", what=lack, without=without)
 
+    def _in_limits(self, use: features.Use, group: str) -> None:
+        """Refuses timeouts that the brokers do not allow."""
+        allowed = self.broker_limits(*limits.NAMES)
+        seconds = use.session_timeout
+        if seconds is not None:
+            fits = limits.session_fits(seconds, allowed)
+            if fits is None:
+                fits = self.ask(lambda admin: access.takes_session(admin, group, seconds))
+            if not fits:
+                raise Refused(limits.session_refused(seconds, allowed))
+        if not limits.transaction_fits(use.transaction_timeout, allowed):
+            raise Refused(limits.transaction_refused(use.transaction_timeout, allowed))
+
     def _known(self, need: features.Need) -> bool:
         return features.offered(self.offers(), need)
 
@@ -195,8 +210,10 @@ class TopicDesk(Desk):
                 f"there is no topic for {', '.join(missing)}; the worker never creates topics: "
                 + " && ".join(commands)
             )
-        limits = self._configured(list(names.values()))
-        topics = {role: _topic(found[name], limits.get(name, {})) for role, name in names.items()}
+        configured = self._configured(list(names.values()))
+        topics = {
+            role: _topic(found[name], configured.get(name, {})) for role, name in names.items()
+        }
         if topics["dlq"].compacted:
             raise Refused(
                 f"dlq.topic {names['dlq']} is compacted, which deletes all but one dead letter of "
