@@ -8,11 +8,12 @@ from pathlib import Path
 
 import kafka.errors
 import pytest
-from kafka.protocol.metadata import ApiVersionsResponse
+from kafka.protocol.metadata import ApiVersionsResponse, MetadataResponse
 from kafka.protocol.sasl import SaslAuthenticateResponse, SaslHandshakeResponse
 
 from tests.support.kafka_helpers import wait_until
-from worker.errors import Transient
+from worker.errors import Refused, Transient
+from worker.kafka.cluster import examine, talk
 from worker.kafka.cluster.clients import Connection
 from worker.kafka.cluster.examine import Found
 from worker.kafka.cluster.security import Security
@@ -66,6 +67,22 @@ def silent(_api, _version):
     return None
 
 
+def somewhere_else(address):
+    """A broker that says that it is at `address`."""
+
+    def answer(api, version):
+        if api == 18:
+            return api_versions(version, (3, 5), (18, 4))
+        broker = MetadataResponse.MetadataResponseBroker
+        host, port = address
+        return MetadataResponse(
+            version=version, throttle_time_ms=0, cluster_id="x", controller_id=1, topics=[],
+            brokers=[broker(node_id=1, host=host, port=port, rack=None)],
+        )  # fmt: skip
+
+    return answer
+
+
 def api_versions(version, *keys):
     key = ApiVersionsResponse.ApiVersion
     return ApiVersionsResponse(
@@ -98,6 +115,20 @@ def closed_port():
 def held():
     gc.collect()
     return threading.active_count(), len(list(Path("/proc/self/fd").iterdir()))
+
+
+@pytest.fixture
+def serve():
+    """Brokers that answer as the function says; gives their address."""
+    brokers = []
+
+    def start(answer):
+        brokers.append(Broker(answer))
+        return brokers[-1].servers
+
+    yield start
+    for broker in brokers:
+        broker.close()
 
 
 def make(connection, kind):
@@ -137,3 +168,38 @@ def test_clients_that_cannot_be_made_leave_no_thread_and_no_descriptor(
     finally:
         if broker:
             broker.close()
+
+
+@pytest.mark.parametrize(
+    ("address", "cause"),
+    [(("127.0.0.1", 1), "Connection refused"), (("no-such-host.invalid", 9092), "")],
+    ids=["closed port", "unknown host"],
+)
+def test_an_advertised_address_that_is_not_reached_is_named(serve, address, cause):
+    link = Connection(bootstrap_servers=serve(somewhere_else(address)), client_id="x")
+    line = link.trouble(kafka.errors.KafkaConnectionError())
+    assert "{}:{}: {}".format(*address, cause) in line
+    assert "advertised.listeners" in line
+
+
+def test_an_advertised_address_where_something_else_listens_is_named(serve, monkeypatch):
+    monkeypatch.setattr(examine, "PAUSE", 0.01)
+    monkeypatch.setattr(talk, "PATIENCE", 0.3)
+    host, _, port = serve(silent).partition(":")
+    link = Connection(bootstrap_servers=serve(somewhere_else((host, int(port)))), client_id="x")
+    line = link.trouble(kafka.errors.RequestTimedOutError())
+    assert f"({host}:{port}: it does not answer)" in line
+
+
+def test_an_answer_that_is_an_error_is_not_examined(monkeypatch):
+    monkeypatch.delattr(Connection, "examine")
+    link = Connection(bootstrap_servers="nowhere:1", client_id="x")
+    line = link.trouble(kafka.errors.CoordinatorNotAvailableError())
+    assert line == "the cluster does not answer: CoordinatorNotAvailableError"
+
+
+def test_a_controller_is_refused_since_no_client_is_served_there(serve):
+    address = serve(without_metadata)
+    link = Connection(bootstrap_servers=address, client_id="x")
+    with pytest.raises(Refused, match=f"{address} is no broker for clients .*bootstrap_servers"):
+        link.admin()
