@@ -22,6 +22,7 @@ class Cluster:
         self.broker_version_data = self._manager = self
         self.api_versions = {api: versions for api, versions in table.items() if api not in lacks}
         self.ids = dict.fromkeys(("in", "out", "dlq"), ID)
+        self.limits = {}
         self.closed = False
 
     def describe_topics(self, names):
@@ -35,10 +36,17 @@ class Cluster:
         assert 15 in self.api_versions
         return {group: {} for group in groups}
 
+    def describe_cluster(self):
+        return {"brokers": [{"broker_id": 1}]}
+
     def describe_configs(self, resources, **_):
         if 32 not in self.api_versions:
             raise kafka.errors.IncompatibleBrokerVersion("no DescribeConfigs")
-        return {"topic": {resource.name: {} for resource in resources}}
+        found = {"topic": {}, "broker": {}}
+        for resource in resources:
+            kind = found[resource.resource_type.name.lower()]
+            kind[resource.name] = {key: {"value": value} for key, value in self.limits.items()}
+        return found
 
     def close(self):
         self.closed = True
@@ -115,3 +123,25 @@ def test_a_question_that_brokers_do_not_know_is_refused_for_good():
     asked._admin = cluster
     with pytest.raises(Transient, match="the cluster does not answer: UnknownError"):
         asked.ask(fails(kafka.errors.UnknownError()))
+
+
+@pytest.mark.parametrize("value", [None, "", "many"])
+def test_limits_that_are_no_numbers_are_not_known(value):
+    """As other brokers than Kafka's answer."""
+    cluster = Cluster(4, 3)
+    cluster.limits = {"transaction.max.timeout.ms": value}
+    assert desk(cluster).broker_limits("transaction.max.timeout.ms") == {}
+
+
+def test_limits_of_the_brokers_are_refused_with_their_name():
+    cluster = Cluster(4, 3)
+    cluster.limits = {
+        "transaction.max.timeout.ms": "14999",
+        "group.min.session.timeout.ms": "6000",
+        "group.max.session.timeout.ms": "9999",
+    }
+    with pytest.raises(Refused, match=r"kafka\.session_timeout of 10 s .*max\.session.*=9999"):
+        check(desk(cluster), Use(session_timeout=10.0))
+    assert check(desk(cluster), Use(session_timeout=6.0)).input.name == "in"
+    with pytest.raises(Refused, match=r"transaction\.max\.timeout\.ms=14999 .* 15000 at least"):
+        check(desk(cluster), Use(transaction_timeout=15.0))
