@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import kafka.errors
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
-from kafka.net.compat import KafkaNetClient
 from kafka.protocol.admin import DescribeGroupsRequest
 
 from worker.errors import Transient
 from worker.kafka.cluster import features
 from worker.kafka.cluster.examine import Found, examine
+from worker.kafka.cluster.network import network
 from worker.kafka.cluster.security import Security
+
+if TYPE_CHECKING:
+    from kafka.net.compat import KafkaNetClient
 
 _UNREACHED = (
     kafka.errors.KafkaConnectionError,
@@ -156,17 +159,6 @@ class _Admin(KafkaAdminClient):  # type: ignore[misc]
         )
 
 
-def _client(**options: Any) -> KafkaNetClient:
-    """The client's own network layer, with `allow_auto_create_topics` in force.
-
-    kafka-python 3.0.12 drops this option on the way to its metadata requests: a consumer would
-    silently create a deleted topic again, with one partition.
-    """
-    client = KafkaNetClient(**options)
-    client.cluster.config["allow_auto_create_topics"] = False
-    return client
-
-
 def _offers(client: KafkaNetClient, need: features.Need) -> bool:
     return features.offered(client._manager.broker_version_data.api_versions, need)  # noqa: SLF001
 
@@ -174,12 +166,12 @@ def _offers(client: KafkaNetClient, need: features.Need) -> bool:
 def _reach(kind: Any, connection: Connection, *, examine: bool = True, **options: Any) -> Any:
     made: list[KafkaNetClient] = []
 
-    def network(**options: Any) -> KafkaNetClient:
-        made.append(_client(**options))
+    def kept(**options: Any) -> KafkaNetClient:
+        made.append(network(**options))
         return made[-1]
 
     try:
-        return kind(**connection.common() | {"kafka_client": network}, **options)
+        return kind(**connection.common() | {"kafka_client": kept}, **options)
     except BaseException as error:
         # A constructor that fails leaves its thread and its descriptors behind.
         for client in made:

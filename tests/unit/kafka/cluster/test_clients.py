@@ -136,19 +136,24 @@ def make(connection, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("trouble", ["closed port", "silence", "wrong password", "no Metadata"])
+@pytest.mark.parametrize(
+    "trouble", ["closed port", "silence", "silence before TLS", "wrong password", "no Metadata"]
+)
 def test_clients_that_cannot_be_made_leave_no_thread_and_no_descriptor(
     kind, trouble, monkeypatch, caplog
 ):
     caplog.set_level("CRITICAL", "kafka")  # else pytest keeps the errors that it logs, and sockets
     answers = {"silence": silent, "wrong password": suspicious, "no Metadata": without_metadata}
+    answers["silence before TLS"] = silent
     broker = Broker(answers[trouble]) if trouble in answers else None
     password = Security(protocol="SASL_PLAINTEXT", mechanism="PLAIN", username="a", password="b")
     connection = Connection(
         bootstrap_servers=broker.servers if broker else closed_port(),
         client_id="test",
         patience=0.1,
-        security=password if trouble == "wrong password" else Security(),
+        security={"wrong password": password, "silence before TLS": Security(protocol="SSL")}.get(
+            trouble, Security()
+        ),
     )
     # It asks on connections of its own, which it closes; here it would only take seconds.
     monkeypatch.setattr(Connection, "examine", lambda _: Found([], []))
