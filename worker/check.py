@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, TextIO
 from worker.classifier import batching
 from worker.connect import checked, connection
 from worker.errors import EXIT_DRAINED, EXIT_FAILED, EXIT_REFUSED, Refused, Transient
+from worker.kafka.cluster.clients import misplaced
 from worker.kafka.cluster.probe import PATIENCE, unreachable
 from worker.kafka.cluster.topics import TopicDesk
 
@@ -150,6 +151,7 @@ def _cluster(settings: Settings, report: Report, looked: threading.Event) -> Non
         _reach(link)
         looked.set()
         topics = checked(desk, settings)
+        advertised = link.examine().advertised
     except (Refused, Transient) as error:
         report.wrong(error)
         return
@@ -157,6 +159,8 @@ def _cluster(settings: Settings, report: Report, looked: threading.Event) -> Non
         desk.close()
     for topic in (topics.input, topics.output, topics.dlq):
         report.ok("topic", f"{topic.name}, {topic.partitions} partitions")
+    if advertised:  # of brokers that were not needed yet
+        report.wrong(Transient(misplaced(advertised)))
 
 
 def _reach(link: Connection) -> None:

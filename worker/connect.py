@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 from worker.errors import Refused
 from worker.kafka.cluster.clients import Connection
+from worker.kafka.cluster.features import Use
 from worker.kafka.cluster.security import Security
 from worker.kafka.consume.start import Start
+from worker.kafka.produce.transaction import TRANSACTION_TIMEOUT
 
 if TYPE_CHECKING:
     from worker.kafka.cluster.topics import TopicDesk, Topics
@@ -29,7 +31,8 @@ def checked(desk: TopicDesk, settings: Settings) -> Topics:
     """This worker's topics.
 
     Raises:
-        Refused: One is missing or cannot serve, or a permission is missing.
+        Refused: One is missing or cannot serve, or a permission is missing, or the brokers lack
+            what the settings need.
         Transient: No broker answers.
     """
     topics = desk.check(
@@ -38,6 +41,14 @@ def checked(desk: TopicDesk, settings: Settings) -> Topics:
         dlq_topic=settings.dlq.topic,
         group=settings.kafka.group_id,
         transactional_id=identity(settings) if settings.transactional else None,
+        use=Use(
+            transactions="delivery.guarantee=exactly_once" if settings.transactional else None,
+            instead="use delivery.guarantee=at_least_once",
+            static_member=settings.static_member,
+            compression=settings.kafka.compression,
+            session_timeout=settings.kafka.session_timeout,
+            transaction_timeout=TRANSACTION_TIMEOUT if settings.transactional else 0.0,
+        ),
     )
     if settings.output.partition == "input":
         _refuse_fewer(topics)

@@ -4,12 +4,66 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TYPE_CHECKING, Literal
+import time
+from typing import TYPE_CHECKING, Any, Literal
 
 import structlog
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from structlog.typing import Processor
+
+FIRST_PAUSE = 10.0
+"""Seconds until a state that lasts is logged again; the next pause is twice as long."""
+LONGEST_PAUSE = 300.0
+FORGOTTEN = 60.0
+"""Seconds without a state after which it counts as new: one that comes and goes is not logged each
+time. More than one attempt to reach a broker takes."""
+
+
+class Lasting:
+    """Logs a state that lasts when it begins, and then at growing intervals. One thread.
+
+    Args:
+        log: The logger of whoever notices the state.
+        event: The line's constant message.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self, log: Any, event: str, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._log = log
+        self._event = event
+        self._clock = clock
+        self._spells: dict[str, _Spell] = {}  # by error
+        self._since: float | None = None
+
+    def still(self, error: str) -> None:
+        """The state is there, or goes on.
+
+        Args:
+            error: What is wrong. Each has intervals of its own.
+        """
+        now = self._clock()
+        self._since = now if self._since is None else self._since
+        self._spells = {e: s for e, s in self._spells.items() if now - s.seen < FORGOTTEN}
+        spell = self._spells.setdefault(error, _Spell(now))
+        spell.seen = now
+        if now >= spell.due:
+            self._log.warning(self._event, error=error, seconds=round(now - self._since))
+            spell.due, spell.pause = now + spell.pause, min(2 * spell.pause, LONGEST_PAUSE)
+
+    def over(self) -> None:
+        """The state is not there any more."""
+        self._since = None
+
+
+class _Spell:
+    def __init__(self, now: float) -> None:
+        self.due = self.seen = now
+        self.pause = FIRST_PAUSE
 
 
 def configure(*, format: Literal["json", "console"], level: str) -> None:  # noqa: A002 - the setting's name

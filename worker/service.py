@@ -28,6 +28,7 @@ from worker.kafka.cluster.topics import TopicDesk
 from worker.laps import Laps
 from worker.last_resort import LAST_RESORT
 from worker.loading import Loading
+from worker.logs import Lasting
 from worker.metrics import Buckets, Metrics
 from worker.signals import DrainSignals, StoppedEarly
 from worker.watchdog import end_at_once, limited
@@ -269,10 +270,11 @@ def _wait_for_topics(desk: TopicDesk, settings: Settings, loading: Loading[_Load
     Raises:
         Refused: One is missing or cannot serve; or the model was refused meanwhile.
     """
+    waiting = Lasting(log, "waiting_for_broker")
     while True:
         loading.failed_early()
         try:
             return checked(desk, settings)
         except Transient as error:
-            log.warning("waiting_for_broker", error=str(error))
+            waiting.still(str(error))
             time.sleep(1.0)

@@ -22,14 +22,18 @@ import struct
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeAlias
 
+from tests.support import answers
 from worker.demo.broker import free_ports
 
 _LISTENER = "PROXIED"
+
+_Pending: TypeAlias = "tuple[int, int, Fault | None]"
+"""A request that waits for its answer: api key, version, the fault that strikes it."""
 
 
 class Api(IntEnum):
@@ -46,12 +50,19 @@ class Api(IntEnum):
     HEARTBEAT = 12
     LEAVE_GROUP = 13
     SYNC_GROUP = 14
+    DESCRIBE_GROUPS = 15
     API_VERSIONS = 18
     INIT_PRODUCER_ID = 22
+    OFFSET_FOR_LEADER_EPOCH = 23
     ADD_PARTITIONS_TO_TXN = 24
     ADD_OFFSETS_TO_TXN = 25
     END_TXN = 26
     TXN_OFFSET_COMMIT = 28
+    DESCRIBE_CONFIGS = 32
+    DESCRIBE_CLUSTER = 60
+    DESCRIBE_PRODUCERS = 61
+    DESCRIBE_TRANSACTIONS = 65
+    LIST_TRANSACTIONS = 66
 
 
 @dataclass(eq=False, kw_only=True)
@@ -138,9 +149,13 @@ class Proxy:
         """Answers by api key, as they were passed on."""
         self.connections = 0
         """Connections accepted so far."""
+        self.beyond: Counter[int] = Counter()
+        """Requests by api key that the broker of `offer` does not have."""
         self._faults: list[Fault] = []
         self._rate = math.inf
         self._free_at = 0.0
+        self._offers: dict[int, int | None] = {}
+        self._addresses: dict[int | None, tuple[str, int]] = {}
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         self._listener: socket.socket | None = None
@@ -222,6 +237,17 @@ class Proxy:
         """Lets through no more of all clients' requests from now on."""
         self._rate = bytes_per_second
 
+    def offer(self, offers: Mapping[int, int | None]) -> None:
+        """From now on the broker has no more than these versions of these apis; None: lacks it.
+
+        It says so when it is asked, and closes the connection at a request beyond them.
+        """
+        self._call(self._offers.update, offers)
+
+    def advertise(self, host: str, port: int, *, broker: int | None = None) -> None:
+        """From now on the broker with this id, or every broker, is advertised at this address."""
+        self._call(self._addresses.update, {broker: (host, port)})
+
     def refuse(self, seconds: float = math.inf, *, disconnect: bool = True) -> None:
         """Refuses new connections for so long, or until `accept()`, and closes those there are."""
         self._call(self._refuse, seconds)
@@ -237,11 +263,12 @@ class Proxy:
         self._await(self._close_connections())
 
     def clear(self) -> None:
-        """Forgets all faults and counts, and accepts."""
+        """Forgets all faults, offers, addresses and counts, and accepts."""
         for fault in self._faults:
             fault.cancel()
-        self._faults.clear()
         self._rate = math.inf
+        for forgotten in (self._faults, self._offers, self._addresses, self.beyond):
+            forgotten.clear()
         self.seen.clear()
         self.answered.clear()
         self.accept()
@@ -332,7 +359,7 @@ class Proxy:
             answers, broker = await asyncio.open_connection("127.0.0.1", self.target)
         except OSError:  # no broker: the client finds its connection closed
             return
-        pending: dict[int, tuple[int, Fault | None]] = {}
+        pending: dict[int, _Pending] = {}
         pumps = [
             self._loop.create_task(self._requests(reader, broker, pending)),
             self._loop.create_task(self._answers(answers, writer, pending)),
@@ -344,7 +371,7 @@ class Proxy:
                 pump.cancel()
             broker.transport.abort()
             await asyncio.gather(*pumps, return_exceptions=True)
-            for _, fault in pending.values():
+            for _, _, fault in pending.values():
                 if fault is not None:
                     fault._missed()
 
@@ -352,20 +379,23 @@ class Proxy:
         self,
         client: asyncio.StreamReader,
         broker: asyncio.StreamWriter,
-        pending: dict[int, tuple[int, Fault | None]],
+        pending: dict[int, _Pending],
     ) -> None:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             while True:
                 frame = await _frame(client)
-                api, correlation, client_id = _header(frame)
+                api, version, correlation, client_id = _header(frame)
                 self.seen[api] += 1
+                if self._is_beyond(api, version):
+                    self.beyond[api] += 1
+                    return
                 fault = self._fault(api, client_id)
                 if fault is not None and fault.kind == "drop":
                     self._struck(fault)
                     return
                 if fault is not None and fault.kind == "hold_request":
                     await fault._hold()
-                pending[correlation] = api, fault
+                pending[correlation] = api, version, fault
                 await self._pass(len(frame))
                 broker.write(frame)
                 await broker.drain()
@@ -381,12 +411,12 @@ class Proxy:
         self,
         broker: asyncio.StreamReader,
         client: asyncio.StreamWriter,
-        pending: dict[int, tuple[int, Fault | None]],
+        pending: dict[int, _Pending],
     ) -> None:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             while True:
                 frame = await _frame(broker)
-                api, fault = pending.pop(struct.unpack_from(">i", frame, 4)[0])
+                api, version, fault = pending.pop(struct.unpack_from(">i", frame, 4)[0])
                 if fault is not None and fault.kind == "swallow":
                     self._struck(fault)
                     if not fault.close:
@@ -394,11 +424,24 @@ class Proxy:
                     return
                 if fault is not None and fault.kind == "hold_response":
                     await fault._hold()
-                client.write(frame)
+                client.write(self._changed(frame, api, version))
                 self.answered[api] += 1
                 if fault is not None:
                     fault._answered.set()
                 await client.drain()
+
+    def _is_beyond(self, api: int, version: int) -> bool:
+        if api not in self._offers or api == Api.API_VERSIONS:
+            return False
+        most = self._offers[api]
+        return most is None or version > most
+
+    def _changed(self, frame: bytes, api: int, version: int) -> bytes:
+        if api == Api.API_VERSIONS and self._offers:
+            return answers.clamped(frame, version, self._offers)
+        if api == Api.METADATA and self._addresses:
+            return answers.readdressed(frame, version, self._addresses)
+        return frame
 
     def _fault(self, api: int, client: str) -> Fault | None:
         # Every one counts the request, or the second of two would miss what the first took.
@@ -416,7 +459,7 @@ async def _frame(stream: asyncio.StreamReader) -> bytes:
     return size + await stream.readexactly(int.from_bytes(size))
 
 
-def _header(frame: bytes) -> tuple[int, int, str]:
-    """Api key, correlation id and client id of a request."""
-    api, _, correlation, length = struct.unpack_from(">hhih", frame, 4)
-    return api, correlation, frame[14 : 14 + max(length, 0)].decode(errors="replace")
+def _header(frame: bytes) -> tuple[int, int, int, str]:
+    """Api key, version, correlation id and client id of a request."""
+    api, version, correlation, length = struct.unpack_from(">hhih", frame, 4)
+    return api, version, correlation, frame[14 : 14 + max(length, 0)].decode(errors="replace")

@@ -6,6 +6,7 @@ import pytest
 
 from tests.tools.tables import ROOT, current, documents, holder, metric_families, tables
 from worker.errors import REASONS
+from worker.kafka.cluster import features
 from worker.kafka.consume.group import FETCH_PARTITION_BYTES
 from worker.kafka.consume.portion import UNPACK_SECONDS
 from worker.records import HEADER_BYTES
@@ -53,6 +54,16 @@ def test_every_reason_of_the_wire_contract_is_explained():
     text = "".join(documents().values())
     rows = re.findall(r"^\| `([a-z0-9_]+)` \| [a-z]", text, re.MULTILINE)
     assert [row for row in rows if row in REASONS] == list(REASONS)
+
+
+def test_every_request_that_brokers_may_lack_is_in_the_table_of_brokers():
+    text = (ROOT / "worker/README.md").read_text()
+    table = text.partition("| the brokers lack |")[2].partition("\n\n")[0]
+    needs = [lack.need for lack in features.DISPENSABLE + features.OF_TRANSACTIONS]
+    needs += [*features.TRANSACTIONS, *features.STATIC_MEMBER, *features.ZSTD]
+    for need in needs:
+        version = f" {need.version}" if need.version > 1 else ""
+        assert f"{need.api.name}{version}" in table or need.api.name == "FindCoordinator"
 
 
 def test_metrics_are_named_as_prometheus_wants_them():

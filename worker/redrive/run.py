@@ -17,7 +17,9 @@ from worker.errors import (
     Refused,
     Transient,
 )
+from worker.kafka.cluster.features import Use
 from worker.kafka.cluster.topics import TopicDesk
+from worker.kafka.produce.transaction import TRANSACTION_TIMEOUT
 from worker.redrive.decisions import Chooser, Tally
 from worker.redrive.job import Redrive, Task
 from worker.redrive.progress import Show
@@ -99,6 +101,14 @@ def _prepared(
         dlq_topic=chosen.dlq.topic,
         group=chosen.group_id,
         preview=chosen.dry_run,
+        use=Use()
+        if chosen.dry_run
+        else Use(
+            transactions="redrive",
+            instead="only a dry run is possible",
+            compression=chosen.kafka.compression,
+            transaction_timeout=TRANSACTION_TIMEOUT,
+        ),
     )
 
     def moved(moves: list[Move]) -> None:

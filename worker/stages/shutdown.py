@@ -9,6 +9,7 @@ import structlog
 
 from worker import awake
 from worker.errors import Transient
+from worker.logs import Lasting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,10 +82,11 @@ class Shutdown:
 
     def reached(self, make: Callable[[], T]) -> T | None:
         """What `make` returns, as soon as the broker answers; None if the worker stops first."""
+        away = Lasting(log, "broker_away", clock=self._clock)
         while not self.stopping:
             try:
                 return make()
             except Transient as error:
-                log.warning("broker_away", error=str(error))
+                away.still(str(error))
                 self.wait(RETRY_SECONDS)
         return None

@@ -9,6 +9,7 @@ import structlog
 
 from worker import awake
 from worker.errors import Fatal, Transient
+from worker.logs import Lasting
 from worker.messages import EndOffsets
 
 if TYPE_CHECKING:
@@ -75,12 +76,13 @@ class WatchStage:
             Fatal: A topic is gone, or no broker has answered for too long.
         """
         heard = awake.now()
+        away = Lasting(log, "broker_away")
         while not self._shutdown.stopping:
             try:
                 ends = self._cluster.look()
             except Transient as error:
                 self._metrics.broker_reachable(reachable=False)
-                log.warning("broker_away", error=str(error))
+                away.still(str(error))
                 silent = awake.now() - heard
                 if silent > self._outage_limit:
                     raise Fatal(
@@ -88,6 +90,7 @@ class WatchStage:
                         "unacknowledged was committed; it is read again after a restart"
                     ) from error
             else:
+                away.over()
                 self._poll(EndOffsets(ends, time.time()))
                 self._metrics.device_memory(self._device_memory())
                 self._metrics.broker_reachable(reachable=True)

@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+from structlog.testing import capture_logs
 
 from worker.errors import Fatal, Transient
 from worker.stages import shutdown as module
@@ -58,7 +59,9 @@ def test_what_needs_a_broker_is_tried_until_one_answers_or_the_worker_stops(monk
         return answer
 
     shutdown = Shutdown(deadline=1.0)
-    assert shutdown.reached(make) == "made"
+    with capture_logs() as logs:
+        assert shutdown.reached(make) == "made"
+    assert [line["error"] for line in logs] == ["no"]  # once, and then at intervals
 
     def stops():
         shutdown.drain()

@@ -2,6 +2,7 @@
 
 import pytest
 from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
 
 from worker import awake
 from worker.awake import AwakeClock
@@ -92,3 +93,11 @@ def test_a_pause_of_the_whole_process_is_no_silence_of_the_broker(monkeypatch):
 def test_a_topic_that_is_gone_ends_the_worker():
     with pytest.raises(Fatal, match="was deleted"):
         watched(Fatal("topic in was deleted while the worker ran"), {0: 1})
+
+
+def test_a_broker_that_stays_away_is_logged_once_at_first():
+    with capture_logs() as logs:
+        watched(*[Transient("no broker answers")] * 9, {0: 1})
+    assert [line["error"] for line in logs if line["event"] == "broker_away"] == [
+        "no broker answers"
+    ]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import time
+import uuid
 from typing import TYPE_CHECKING, Any
 
 import kafka.errors
+from kafka.protocol.consumer import JoinGroupRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -55,6 +57,38 @@ def sees_transactions(admin: KafkaAdminClient, transactional_id: str) -> bool:
         return {}
 
     return _of_coordinator(describe) is not None
+
+
+def takes_session(admin: KafkaAdminClient, group_id: str, seconds: float) -> bool:
+    """Whether the group's coordinator takes this session timeout; true if it does not say.
+
+    It is asked as a member that the group does not have, which changes nothing: a coordinator
+    looks at the timeout first, and then refuses the member.
+
+    Raises:
+        kafka.errors.KafkaError: The cluster does not answer.
+    """
+
+    async def join() -> dict[str, Any]:
+        node = await admin._find_coordinator_id(group_id)  # noqa: SLF001 - there is no other way
+        request = JoinGroupRequest(
+            group_id=group_id,
+            session_timeout_ms=int(seconds * 1_000),
+            rebalance_timeout_ms=int(seconds * 1_000),
+            member_id=f"nobody-{uuid.uuid4().hex}",
+            group_instance_id=None,
+            protocol_type="consumer",
+            protocols=[("range", b"")],
+            max_version=7,
+        )
+        answer = await admin._manager.send(request, node_id=node)  # noqa: SLF001
+        error = kafka.errors.for_code(answer.error_code)
+        if error in _NOT_YET:
+            raise error
+        return {"taken": error is not kafka.errors.InvalidSessionTimeoutError}
+
+    answer = _of_coordinator(lambda: admin._manager.run(join))  # noqa: SLF001
+    return answer is None or bool(answer.get("taken", True))
 
 
 def _of_coordinator(ask: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:

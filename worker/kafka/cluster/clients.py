@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import kafka.errors
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
-from kafka.net.compat import KafkaNetClient
 from kafka.protocol.admin import DescribeGroupsRequest
 
 from worker.errors import Transient
-from worker.kafka.cluster.examine import examine
+from worker.kafka.cluster import features
+from worker.kafka.cluster.examine import Found, examine
+from worker.kafka.cluster.network import network
 from worker.kafka.cluster.security import Security
+
+if TYPE_CHECKING:
+    from kafka.net.compat import KafkaNetClient
+
+_UNREACHED = (
+    kafka.errors.KafkaConnectionError,
+    kafka.errors.KafkaTimeoutError,
+    kafka.errors.RequestTimedOutError,
+    kafka.errors.NodeNotReadyError,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +55,6 @@ class Connection:
             "reconnect_backoff_max_ms": 1_000,
             "bootstrap_timeout_ms": int(self.patience * 1_000),
             "metadata_max_age_ms": int(self.metadata_max_age * 1_000),
-            "kafka_client": _client,
         }
 
     def admin(self) -> KafkaAdminClient:
@@ -68,7 +78,11 @@ class Connection:
             Refused: A broker refuses this client for good.
             Transient: No broker answers.
         """
-        return _reach(KafkaConsumer, self, examine=examine, **options)
+        consumer = _reach(KafkaConsumer, self, examine=examine, **options)
+        if not _offers(consumer._client, features.OFFSET_FOR_LEADER_EPOCH):  # noqa: SLF001
+            # After a change of leaders the client would ask for ever, and fetch nothing meanwhile.
+            consumer._cluster.leader_epoch_for_partition = lambda _: -1  # noqa: SLF001
+        return consumer
 
     def producer(self, **options: Any) -> KafkaProducer:
         """A producer.
@@ -77,7 +91,14 @@ class Connection:
             Refused: A broker refuses this client for good.
             Transient: No broker answers.
         """
-        return _reach(KafkaProducer, self, **options)
+        producer = _reach(KafkaProducer, self, **options)
+        if "transactional_id" in options or _offers(producer._sender._client, features.IDEMPOTENCE):  # noqa: SLF001
+            return producer
+        producer._sender.force_close()  # noqa: SLF001 - it asks for what there is not
+        producer.close(timeout=1.0)
+        # One request at a time: a second one could overtake the first that is repeated.
+        plain = {"enable_idempotence": False, "max_in_flight_requests_per_connection": 1}
+        return _reach(KafkaProducer, self, **options | plain)
 
     def no_answer(self, seen: list[str]) -> str:
         """The line for a cluster that does not answer.
@@ -91,13 +112,39 @@ class Connection:
             + (f" ({'; '.join(seen)})" if seen else "")
         )
 
-    def examine(self) -> list[str]:
-        """A line for each broker that cannot be asked whether it serves this client.
+    def trouble(self, error: kafka.errors.KafkaError) -> str:
+        """The line for a question that failed; takes seconds where brokers cannot be reached.
+
+        Raises:
+            Refused: A broker refuses this client for good.
+        """
+        if isinstance(error, _UNREACHED):
+            found = self.examine()
+            if found.advertised:
+                return misplaced(found.advertised)
+            if len(found.away) == len(self.servers):
+                return self.no_answer(found.away)
+        return f"the cluster does not answer: {type(error).__name__}"
+
+    def examine(self) -> Found:
+        """Which brokers cannot be asked whether they serve this client.
 
         Raises:
             Refused: A broker refuses this client for good.
         """
         return examine(servers=self.servers, client_id=self.client_id, security=self.security)
+
+
+def misplaced(advertised: list[str]) -> str:
+    """The line for brokers that say that they are where this client does not reach them.
+
+    Args:
+        advertised: Each address with the cause.
+    """
+    return (
+        f"brokers cannot be reached at the addresses that they advertise ({'; '.join(advertised)}):"
+        " if they are up, set advertised.listeners of each to an address that its clients reach"
+    )
 
 
 class _Admin(KafkaAdminClient):  # type: ignore[misc]
@@ -112,20 +159,26 @@ class _Admin(KafkaAdminClient):  # type: ignore[misc]
         )
 
 
-def _client(**options: Any) -> KafkaNetClient:
-    """The client's own network layer, with `allow_auto_create_topics` in force.
-
-    kafka-python 3.0.12 drops this option on the way to its metadata requests: a consumer would
-    silently create a deleted topic again, with one partition.
-    """
-    client = KafkaNetClient(**options)
-    client.cluster.config["allow_auto_create_topics"] = False
-    return client
+def _offers(client: KafkaNetClient, need: features.Need) -> bool:
+    return features.offered(client._manager.broker_version_data.api_versions, need)  # noqa: SLF001
 
 
 def _reach(kind: Any, connection: Connection, *, examine: bool = True, **options: Any) -> Any:
+    made: list[KafkaNetClient] = []
+
+    def kept(**options: Any) -> KafkaNetClient:
+        made.append(network(**options))
+        return made[-1]
+
     try:
-        return kind(**connection.common(), **options)
-    except (kafka.errors.KafkaTimeoutError, kafka.errors.KafkaConnectionError) as error:
-        seen = connection.examine() if examine else []
+        return kind(**connection.common() | {"kafka_client": kept}, **options)
+    except BaseException as error:
+        # A constructor that fails leaves its thread and its descriptors behind.
+        for client in made:
+            client.close()
+        if not isinstance(
+            error, kafka.errors.KafkaTimeoutError | kafka.errors.KafkaConnectionError
+        ):
+            raise
+        seen = connection.examine().away if examine else []
         raise Transient(connection.no_answer(seen)) from error

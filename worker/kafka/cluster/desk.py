@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING, TypeVar
 
@@ -9,7 +10,8 @@ import kafka.errors
 from kafka import TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, OffsetSpec
 
-from worker.errors import Transient
+from worker.errors import Refused, Transient
+from worker.kafka.cluster import features
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from worker.kafka.cluster.clients import Connection
 
 DEFAULT_OFFSETS_KEPT_MINUTES = 7 * 24 * 60
+
+_UNKNOWN = (kafka.errors.IncompatibleBrokerVersion, kafka.errors.UnsupportedVersionError)
 
 T = TypeVar("T")
 
@@ -38,7 +42,9 @@ class Desk:
         """The admin client's answer.
 
         Raises:
-            Transient: No broker answers.
+            Transient: No broker answers; the line says what is known of the cause.
+            Refused: The brokers do not know the question, and will not (see `offers`); or a broker
+                refuses this client for good.
             kafka.errors.AuthorizationError: This client may not ask.
         """
         try:
@@ -47,9 +53,22 @@ class Desk:
             return question(self._admin)
         except kafka.errors.AuthorizationError:
             raise
+        except _UNKNOWN as error:
+            self.close()
+            what = next(iter(error.args), type(error).__name__)
+            raise Refused(f"these brokers are too old for what the worker asks: {what}") from error
         except kafka.errors.KafkaError as error:
             self.close()
-            raise Transient(f"the cluster does not answer: {type(error).__name__}") from error
+            raise Transient(self._connection.trouble(error)) from error
+
+    def offers(self) -> features.Offers:
+        """What the brokers offer of Kafka's protocol.
+
+        Raises:
+            Transient: No broker answers.
+        """
+        # Not `api_versions`, which fails at a request that is newer than the client.
+        return self.ask(lambda admin: admin._manager.broker_version_data.api_versions)  # noqa: SLF001
 
     def close(self) -> None:
         """Closes the connection."""
@@ -92,15 +111,30 @@ class Desk:
         Raises:
             Transient: No broker answers.
         """
+        name = "offsets.retention.minutes"
+        return self.broker_limits(name).get(name, DEFAULT_OFFSETS_KEPT_MINUTES) * 60
+
+    def broker_limits(self, *names: str) -> dict[str, float]:
+        """Numbers of a broker's configuration; without those that this client may not know.
+
+        Raises:
+            Transient: No broker answers.
+        """
+        if not features.offered(self.offers(), features.DESCRIBE_CONFIGS):
+            return {}
         brokers = self.ask(lambda admin: admin.describe_cluster())["brokers"]
-        name, number = "offsets.retention.minutes", str(brokers[0]["broker_id"])
-        resource = ConfigResource(ConfigResourceType.BROKER, number, {name: ""})
+        number = str(brokers[0]["broker_id"])
+        resource = ConfigResource(ConfigResourceType.BROKER, number, dict.fromkeys(names, ""))
         try:
             answer = self.ask(lambda a: a.describe_configs([resource], config_filter="all"))
-            minutes = float(answer["broker"][number][name]["value"])
-        except (kafka.errors.AuthorizationError, KeyError):
-            minutes = DEFAULT_OFFSETS_KEPT_MINUTES
-        return minutes * 60
+        except kafka.errors.AuthorizationError:
+            return {}
+        found = answer.get("broker", {}).get(number, {})
+        numbers = {}
+        for name in names:
+            with contextlib.suppress(KeyError, TypeError, ValueError):  # other brokers' answers
+                numbers[name] = float(found[name]["value"])
+        return numbers
 
     def _offsets(self, topic: str, partitions: int, spec: OffsetSpec | int) -> dict[int, int]:
         wanted = {TopicPartition(topic, number): spec for number in range(partitions)}

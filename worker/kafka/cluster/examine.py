@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import ssl
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import kafka.errors
 from kafka.cluster import collect_hosts
@@ -21,6 +21,7 @@ from kafka.protocol.metadata import ApiVersionsRequest, MetadataRequest
 from kafka.protocol.sasl import SaslAuthenticateRequest, SaslHandshakeRequest
 
 from worker.errors import Refused
+from worker.kafka.cluster import probe
 from worker.kafka.cluster.talk import (
     Away,
     Closed,
@@ -45,7 +46,16 @@ _HOST_MISMATCH = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS
 _OUT_OF_DATE = (9, 10)  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
 
 
-def examine(*, servers: list[str], client_id: str, security: Security) -> list[str]:
+class Found(NamedTuple):
+    """Which brokers could not be asked: a line for each, with its address and the cause."""
+
+    away: list[str]
+    """Of the bootstrap brokers: away, or still starting."""
+    advertised: list[str]
+    """Of the addresses at which the brokers say that they are."""
+
+
+def examine(*, servers: list[str], client_id: str, security: Security) -> Found:
     """Asks the bootstrap brokers, and the brokers that they name, whether they serve this client.
 
     Args:
@@ -53,28 +63,32 @@ def examine(*, servers: list[str], client_id: str, security: Security) -> list[s
         client_id: This replica's name in the brokers' logs.
         security: How to talk to them.
 
-    Returns:
-        A line for each of `servers` that could not be asked: it is away, or still starting.
-
     Raises:
         Refused: A broker refuses this client for good, or a file cannot be used.
     """
     security.check()
-    causes, away, named = [], [], set()
+    causes: list[Refused] = []
+    found, named = Found([], []), set()
     first = [(host, port) for host, port, _ in collect_hosts(servers, randomize=False)]
     for host, port in first:
         try:
             named |= _Broker(host, port, client_id, security).others()
         except Away as error:
-            away.append(f"{host}:{port}: {error}")
+            found.away.append(f"{host}:{port}: {error}")
         except Refused as error:
             causes.append(error)
     if causes and not named:
         raise causes[0]
-    for host, port in sorted(named.difference(first)):
-        with contextlib.suppress(Away):  # the client asks another one
+    others = sorted(named.difference(first))
+    deaf = probe.deaf(others)
+    for host, port in others:
+        try:
+            if (host, port) in deaf:
+                raise Away(deaf[host, port])
             _Broker(host, port, client_id, security).others()
-    return away
+        except Away as error:
+            found.advertised.append(f"{host}:{port}: {error}")
+    return found
 
 
 class _Broker:
@@ -111,6 +125,11 @@ class _Broker:
                 versions = self._versions(talk)
                 if self._security.uses_sasl:
                     self._authenticate(talk, versions)
+                if not versions.api_versions.get(MetadataRequest.API_KEY):
+                    raise Refused(
+                        f"{self._at} is no broker for clients (it does not offer Metadata, as a "
+                        "controller): check kafka.bootstrap_servers"
+                    )
                 try:
                     answer = talk.ask(request, versions)
                 except Closed:

@@ -16,6 +16,7 @@ from kafka import TopicPartition
 from kafka.admin import OffsetSpec
 
 from worker.errors import Transient
+from worker.kafka.cluster import features
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -141,25 +142,29 @@ class TransactionWatch:
         }
 
     def _log(self, partition: TopicPart, offset: int) -> None:
-        at = TopicPartition(*partition)
-        try:
-            states = self._desk.ask(lambda admin: admin.describe_producers([at]))
-            who = [
-                {
-                    "producer_id": state.producer_id,
-                    "producer_epoch": state.producer_epoch,
-                    "coordinator_epoch": state.coordinator_epoch,
-                }
-                for state in states[at].active_producers
-                if state.current_transaction_start_offset == offset
-            ]
-        except (Transient, kafka.errors.KafkaError) as error:
-            log.debug("producers_unknown", error=str(error))
-            who = []
+        unknown: dict[str, int | None] = {"producer_id": None}
         log.warning(
             "hanging_transaction",
             **partition._asdict(),
             start_offset=offset,
-            **(who[0] if who else {"producer_id": None}),
+            **(self._producer(TopicPartition(*partition), offset) or unknown),
             help="deploy/runbooks.md#a-hanging-transaction",
         )
+
+    def _producer(self, at: TopicPartition, offset: int) -> dict[str, int | None] | None:
+        """The producer whose transaction is open at the offset; None where it is not known."""
+        try:
+            if not features.offered(self._desk.offers(), features.DESCRIBE_PRODUCERS):
+                return None
+            states = self._desk.ask(lambda admin: admin.describe_producers([at]))
+        except (Transient, kafka.errors.KafkaError) as error:
+            log.debug("producers_unknown", error=str(error))
+            return None
+        for state in states[at].active_producers:
+            if state.current_transaction_start_offset == offset:
+                return {
+                    "producer_id": state.producer_id,
+                    "producer_epoch": state.producer_epoch,
+                    "coordinator_epoch": state.coordinator_epoch,
+                }
+        return None

@@ -8,20 +8,25 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import kafka.errors
+import structlog
 from kafka.admin import ConfigResource, ConfigResourceType
 
 from worker.errors import Fatal, Refused, Transient
-from worker.kafka.cluster import access
+from worker.kafka.cluster import access, features, limits
 from worker.kafka.cluster.desk import Desk
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from uuid import UUID
 
     from worker.kafka.cluster.clients import Connection
 
+log = structlog.get_logger(__name__)
+
+_NO_ID = str(UUID(int=0))
+"""Of a topic while brokers are upgraded from versions without ids: it gets one later."""
 _NEEDS = {"input": ("Read",), "output": ("Write",), "dlq": ("Write",)}
 _REDRIVE_NEEDS = {"input": ("Write",), "dlq": ("Read", "Write")}
 _PREVIEW_NEEDS = {"input": (), "dlq": ("Read",)}
@@ -34,7 +39,8 @@ class Topic:
     """A topic as the broker describes it."""
 
     name: str
-    id: UUID
+    id: str | None
+    """None where the brokers give topics no ids."""
     partitions: int
     max_message_bytes: int
     """Largest record batch that the broker takes, after compression."""
@@ -58,6 +64,10 @@ class Topics:
 class TopicDesk(Desk):
     """Describes the topics of a worker, and refuses what cannot work."""
 
+    def __init__(self, *, connection: Connection) -> None:
+        super().__init__(connection=connection)
+        self._logged: set[str] = set()
+
     def check(
         self,
         *,
@@ -66,6 +76,7 @@ class TopicDesk(Desk):
         dlq_topic: str,
         group: str,
         transactional_id: str | None,
+        use: features.Use,
     ) -> Topics:
         """Describes the three topics and refuses what cannot work.
 
@@ -75,17 +86,21 @@ class TopicDesk(Desk):
             dlq_topic: Needs Write.
             group: Needs Read.
             transactional_id: Needs Write; None without transactions.
+            use: What is asked of the brokers.
 
         Raises:
             Refused: A topic does not exist or cannot be used, with the command that mends it; or
-                a permission is missing; or a broker refuses this client.
+                a permission is missing; or a broker refuses this client, or cannot serve it.
             Transient: No broker answers.
         """
+        self._served(use)
         names = {"input": input_topic, "output": output_topic, "dlq": dlq_topic}
-        return Topics(**self._permitted(names, _NEEDS, group, transactional_id))
+        topics = self._permitted(names, _NEEDS, group, transactional_id)
+        self._in_limits(use, group)
+        return Topics(**topics)
 
     def check_redrive(
-        self, *, input_topic: str, dlq_topic: str, group: str, preview: bool
+        self, *, input_topic: str, dlq_topic: str, group: str, preview: bool, use: features.Use
     ) -> tuple[Topic, Topic]:
         """Describes the two topics of a redrive and refuses what cannot work.
 
@@ -94,15 +109,18 @@ class TopicDesk(Desk):
             dlq_topic: Where they are.
             group: Name of the redrive's group, which is its transactional id too.
             preview: Nothing is to be written.
+            use: What is asked of the brokers.
 
         Raises:
             Refused: A topic does not exist or cannot be used, with the command that mends it; or
-                a permission is missing; or a broker refuses this client.
+                a permission is missing; or a broker refuses this client, or cannot serve it.
             Transient: No broker answers.
         """
+        self._served(use)
         names = {"input": input_topic, "dlq": dlq_topic}
         needs, name = (_PREVIEW_NEEDS, None) if preview else (_REDRIVE_NEEDS, group)
         topics = self._permitted(names, needs, group, name)
+        self._in_limits(use, group)
         return topics["input"], topics["dlq"]
 
     def verify(self, topics: Topics) -> Topics:
@@ -120,7 +138,8 @@ class TopicDesk(Desk):
         for topic in wanted.values():
             if topic.name not in found:
                 raise Fatal(f"topic {topic.name} was deleted while the worker ran")
-            if found[topic.name]["topic_id"] != topic.id:
+            now = _id(found[topic.name])
+            if topic.id is not None and now is not None and now != topic.id:
                 raise Fatal(
                     f"topic {topic.name} was deleted and made again while the worker ran: its "
                     "offsets mean other records now; reset the group's offsets if need be"
@@ -137,13 +156,43 @@ class TopicDesk(Desk):
         transactional_id: str | None,
     ) -> dict[str, Topic]:
         found, lacking = self._described(names, needs)
-        if not self.ask(lambda admin: access.reads_group(admin, group)):
+        name, known = transactional_id, self._known
+        if known(features.DESCRIBE_GROUPS) and not self.ask(lambda a: access.reads_group(a, group)):
             lacking.append(f"Read on group {group}")
-        name = transactional_id
-        if name is not None and not self.ask(lambda a: access.sees_transactions(a, name)):
+        if (
+            name is not None
+            and known(features.DESCRIBE_TRANSACTIONS)
+            and not self.ask(lambda a: access.sees_transactions(a, name))
+        ):
             lacking.append(f"Write on transactional id {name}")
         self._refuse(lacking)
         return self._usable(names, found)
+
+    def _served(self, use: features.Use) -> None:
+        """Refuses brokers that cannot serve, and logs once what others lack."""
+        offers = self.offers()
+        if refusal := use.refusal(offers):
+            raise Refused(refusal)
+        for lack, without in use.lacks(offers):
+            if lack not in self._logged:
+                self._logged.add(lack)
+                log.warning("brokers_lack", what=lack, without=without)
+
+    def _in_limits(self, use: features.Use, group: str) -> None:
+        """Refuses timeouts that the brokers do not allow."""
+        allowed = self.broker_limits(*limits.NAMES)
+        seconds = use.session_timeout
+        if seconds is not None:
+            fits = limits.session_fits(seconds, allowed)
+            if fits is None:
+                fits = self.ask(lambda admin: access.takes_session(admin, group, seconds))
+            if not fits:
+                raise Refused(limits.session_refused(seconds, allowed))
+        if not limits.transaction_fits(use.transaction_timeout, allowed):
+            raise Refused(limits.transaction_refused(use.transaction_timeout, allowed))
+
+    def _known(self, need: features.Need) -> bool:
+        return features.offered(self.offers(), need)
 
     def _refuse(self, lacking: list[str]) -> None:
         if lacking:
@@ -161,8 +210,10 @@ class TopicDesk(Desk):
                 f"there is no topic for {', '.join(missing)}; the worker never creates topics: "
                 + " && ".join(commands)
             )
-        limits = self._configured(list(names.values()))
-        topics = {role: _topic(found[name], limits.get(name, {})) for role, name in names.items()}
+        configured = self._configured(list(names.values()))
+        topics = {
+            role: _topic(found[name], configured.get(name, {})) for role, name in names.items()
+        }
         if topics["dlq"].compacted:
             raise Refused(
                 f"dlq.topic {names['dlq']} is compacted, which deletes all but one dead letter of "
@@ -192,7 +243,9 @@ class TopicDesk(Desk):
         return found, lacking
 
     def _configured(self, names: list[str]) -> dict[str, dict[str, str]]:
-        """Limits of each topic; empty if this client may not ask: then the defaults apply."""
+        """Limits of each topic; empty if this client cannot ask: then the defaults apply."""
+        if not self._known(features.DESCRIBE_CONFIGS):
+            return {}
         resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
         try:
             answer = self.ask(lambda admin: admin.describe_configs(resources, config_filter="all"))
@@ -207,13 +260,18 @@ class TopicDesk(Desk):
 def _topic(described: dict[str, Any], config: dict[str, str]) -> Topic:
     return Topic(
         name=described["name"],
-        id=described["topic_id"],
+        id=_id(described),
         partitions=len(described["partitions"]),
         max_message_bytes=int(config.get("max.message.bytes", 1_048_588)),
         compacted="compact" in config.get("cleanup.policy", "delete"),
         earliest_ms=_unless_append_time(config, "message.timestamp.before.max.ms", 2**63 - 1),
         latest_ms=_unless_append_time(config, "message.timestamp.after.max.ms", 3_600_000),
     )
+
+
+def _id(described: dict[str, Any]) -> str | None:
+    found: str | None = described.get("topic_id")
+    return None if found == _NO_ID else found
 
 
 def _unless_append_time(config: dict[str, str], name: str, default: int) -> int:

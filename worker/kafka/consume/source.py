@@ -12,7 +12,8 @@ import kafka.errors
 import structlog
 
 from worker import awake
-from worker.errors import Fatal, Transient
+from worker.errors import Fatal, Refused, Transient
+from worker.kafka.cluster import limits
 from worker.kafka.consume import poll_errors
 from worker.kafka.consume.commits import Commits
 from worker.kafka.consume.group import leave_group
@@ -90,6 +91,7 @@ class Source:
 
         Raises:
             Fatal: The client cannot be polled again: a record it cannot read, or no permission.
+            Refused: The brokers do not allow the session timeout.
             Transient: The broker is away.
         """
         # Seen: a consumer on a busy machine that never finds its coordinator.
@@ -110,6 +112,8 @@ class Source:
             return []
         except kafka.errors.RetriableError as error:
             raise Transient(f"the broker is away: {type(error).__name__}") from error
+        except kafka.errors.InvalidSessionTimeoutError as error:
+            raise Refused(limits.session_refused(self._group.session_timeout)) from error
         except Exception as error:
             # After a codec, CRC or header error the client's next poll() spins for ever at full
             # load and ignores its timeout: this consumer is never polled again.

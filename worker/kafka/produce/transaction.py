@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import kafka.errors
 
-from worker.errors import Fatal, Transient
+from worker.errors import Fatal, Refused, Transient
+from worker.kafka.cluster import limits
 from worker.kafka.produce.refusals import blame, refusal_of
 from worker.kafka.produce.writer import Writer, send
 
@@ -67,6 +68,7 @@ def transactional_writer(
 
     Raises:
         Transient: No broker answers.
+        Refused: The brokers do not allow transactions that take so long.
         Fatal: The cluster refuses the identity.
     """
 
@@ -77,6 +79,9 @@ def transactional_writer(
         except kafka.errors.RetriableError as error:
             raise Transient(f"no transactions yet: {type(error).__name__}") from error
         except kafka.errors.KafkaError as error:
+            # The client wraps it into an error without a type.
+            if kafka.errors.InvalidTransactionTimeoutError.__name__ in str(error):
+                raise Refused(limits.transaction_refused(TRANSACTION_TIMEOUT)) from error
             raise Fatal(
                 f"no transactions with transactional id {transactional_id}: "
                 f"{type(error).__name__}: {error}"

@@ -2,8 +2,16 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
-from worker.kafka.cluster.hanging import LONGEST_STEP, Ends, Hanging, TopicPart
+from worker.errors import Refused
+from worker.kafka.cluster.hanging import (
+    LONGEST_STEP,
+    Ends,
+    Hanging,
+    TopicPart,
+    TransactionWatch,
+)
 
 ONE, OTHER = TopicPart("in", 0), TopicPart("out", 3)
 
@@ -66,3 +74,19 @@ def test_what_hangs_stood_still_below_the_end_for_longer_than_is_allowed(steps):
                 break
             same.append(then)
         assert bool(found) == (bool(same) and now - same[-1] > 60)
+
+
+def test_where_brokers_do_not_name_producers_a_hanging_transaction_is_logged_without():
+    class Desk:
+        def offers(self):
+            return {}
+
+        def ask(self, _question):
+            raise Refused("these brokers are too old for what the worker asks")
+
+    watch = TransactionWatch(desk=Desk(), after=1.0, on_change=lambda _: None)
+    with capture_logs() as logs:
+        watch._log(TopicPart("in", 0), 7)
+    assert [(line["event"], line["producer_id"]) for line in logs] == [
+        ("hanging_transaction", None)
+    ]

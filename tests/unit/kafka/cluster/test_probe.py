@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from worker.kafka.cluster import probe
 from worker.kafka.cluster.probe import unreachable
 
 
@@ -61,3 +62,14 @@ def test_every_address_has_its_own_line(deaf):
 def test_a_name_that_no_host_has_is_told():
     (line,) = unreachable([f"{'x' * 70}.invalid:9092"], patience=10)
     assert line.startswith("xxx")
+
+
+def test_of_several_addresses_those_that_accept_nothing_are_found(listener, deaf):
+    good, bad, silent = listener.getsockname(), ("127.0.0.1", 1), ("127.0.0.1", port(deaf))
+    found = probe.deaf([good, bad, silent], patience=0.3)
+    assert found.pop(bad) == "Connection refused"
+    assert list(found) == [silent]
+
+
+def port(at):
+    return int(at.rpartition(":")[2])

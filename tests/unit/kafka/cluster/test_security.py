@@ -63,7 +63,7 @@ def say_nothing(link):
 
 
 def examined(address, security):
-    return examination.examine(servers=[address], client_id="x", security=security)
+    return examination.examine(servers=[address], client_id="x", security=security).away
 
 
 @pytest.mark.parametrize("answer", [hang_up, babble, say_nothing])

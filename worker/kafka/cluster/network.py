@@ -1,0 +1,69 @@
+"""The client's own network layer, without two of its faults."""
+
+from __future__ import annotations
+
+import ssl
+from typing import Any
+
+import kafka.errors
+from kafka.net.compat import KafkaNetClient
+from kafka.net.inet import create_connection
+from kafka.net.manager import KafkaConnectionManager
+from kafka.net.selector import NetworkSelector
+from kafka.net.transport import KafkaSSLTransport
+
+
+def network(**options: Any) -> KafkaNetClient:
+    """The network of one client: `kafka_client` among the client's options.
+
+    kafka-python 3.0.12 drops `allow_auto_create_topics` on the way to its metadata requests: a
+    consumer would silently create a deleted topic again, with one partition.
+    """
+    selector = NetworkSelector(**options)
+    client = KafkaNetClient(net=selector, manager=_Manager(selector, **options), **options)
+    client.cluster.config["allow_auto_create_topics"] = False
+    return client
+
+
+class _Manager(KafkaConnectionManager):  # type: ignore[misc]
+    """Gives up a TLS handshake in time.
+
+    kafka-python 3.0.12 waits for ever for a broker that accepts a connection and then is silent, as
+    one that is frozen: so does whoever asks it, or makes a client.
+    """
+
+    async def _build_transport(self, node: Any, timeout_at: float | None = None) -> Any:
+        if not self.ssl_enabled:
+            return await super()._build_transport(node, timeout_at=timeout_at)
+        sock = await create_connection(
+            self._net,
+            node.host,
+            node.port,
+            self.config["socket_options"],
+            proxy_url=self.config["proxy_url"],
+            timeout_at=timeout_at,
+        )
+        tls = {name: value for name, value in self.config.items() if name.startswith("ssl_")}
+        try:
+            transport = KafkaSSLTransport(self._net, sock, host=node.host, **tls)
+            # The transport has wrapped the socket: this one has no descriptor any more.
+            sock = transport._sock  # noqa: SLF001
+            await _handshake(self._net, sock, timeout_at)
+        except BaseException as error:
+            sock.close()
+            if not isinstance(error, Exception):  # the client is closed meanwhile
+                raise
+            raise kafka.errors.KafkaConnectionError(f"Handshake failed: {error}") from error
+        return transport
+
+
+async def _handshake(net: Any, sock: ssl.SSLSocket, timeout_at: float | None) -> None:
+    while True:
+        try:
+            sock.do_handshake()
+        except ssl.SSLWantReadError:
+            await net.wait_read(sock, timeout_at=timeout_at)
+        except ssl.SSLWantWriteError:
+            await net.wait_write(sock, timeout_at=timeout_at)
+        else:
+            return
