@@ -9,6 +9,8 @@ from worker.errors import REASONS
 from worker.kafka.cluster import features
 from worker.kafka.consume.group import FETCH_PARTITION_BYTES
 from worker.kafka.consume.portion import UNPACK_SECONDS
+from worker.kafka.produce.span_size import SPAN_BYTES
+from worker.kafka.produce.transaction import DEADLINE, END_SECONDS
 from worker.records import HEADER_BYTES
 from worker.stages.assemble import TOKENIZE_AT_ONCE, TOKENIZE_BYTES
 from worker.stages.dispatch import DECODE_SECONDS
@@ -88,7 +90,7 @@ def listed(name):
 
 
 def test_the_guaranteed_maxima_are_those_of_the_code():
-    """What each is worth is in the tests of `portion`, `intake`, `assemble`, `prefix`, `group`."""
+    """The tests of `portion`, `intake`, `assemble`, `prefix`, `group`, `span_size` hold each."""
     text = (ROOT / "worker/README.md").read_text(encoding="utf-8")
     section = text.partition("### Guaranteed maxima")[2].partition("\n### ")[0]
     for stated in (
@@ -98,5 +100,7 @@ def test_the_guaranteed_maxima_are_those_of_the_code():
         f"one turn of the poll loop | {DECODE_SECONDS:g} s, and one record",
         f"{TOKENIZE_AT_ONCE} texts and {TOKENIZE_BYTES >> 10} KiB of UTF-8",
         f"A turn of the poll loop has {POLL_DEADLINE:.0f} s",
+        f"half of `batch.in_flight` records and {SPAN_BYTES >> 20} MiB of outputs",
+        f"{DEADLINE:g} s from its begin to the answer to its commit, and {END_SECONDS:g} s more",
     ):
         assert stated in section, stated

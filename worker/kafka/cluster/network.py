@@ -1,7 +1,8 @@
-"""The client's own network layer, without two of its faults."""
+"""The client's own network layer, without three of its faults."""
 
 from __future__ import annotations
 
+import random
 import ssl
 from typing import Any
 
@@ -26,11 +27,27 @@ def network(**options: Any) -> KafkaNetClient:
 
 
 class _Manager(KafkaConnectionManager):  # type: ignore[misc]
-    """Gives up a TLS handshake in time.
+    """Gives up a TLS handshake in time, and finds brokers that come back at other addresses.
 
     kafka-python 3.0.12 waits for ever for a broker that accepts a connection and then is silent, as
-    one that is frozen: so does whoever asks it, or makes a client.
+    one that is frozen: so does whoever asks it, or makes a client. And it asks only brokers that it
+    knows: if all of them come back at other addresses, it never asks the bootstrap servers (KIP-899
+    is not there).
     """
+
+    def least_loaded_node(self) -> Any:
+        """The node to ask: a bootstrap server while no known broker can be connected to."""
+        known = [broker.node_id for broker in self.cluster.brokers()]
+        if any(node not in self._backoff or self._connected(node) for node in known):
+            return super().least_loaded_node()
+        servers = [broker.node_id for broker in self.cluster.bootstrap_brokers()]
+        random.shuffle(servers)
+        free = (node for node in servers if self.connection_delay(node) <= 0)
+        return next(free, None) or super().least_loaded_node()
+
+    def _connected(self, node: Any) -> bool:
+        connection = self._conns.get(node)
+        return connection is not None and connection.connected
 
     async def _build_transport(self, node: Any, timeout_at: float | None = None) -> Any:
         if not self.ssl_enabled:

@@ -95,6 +95,16 @@ class Member:
         if self._outside_since is not None:
             self._outside_since = awake.now()
 
+    def pause(self) -> None:
+        """Fetches nothing of any partition; what joins later is to be paused again."""
+        running = self.consumer.assignment() - self.consumer.paused()
+        if running:
+            self.consumer.pause(*running)
+
+    def resume(self) -> None:
+        """Fetches of every partition again."""
+        self.consumer.resume(*self.consumer.paused())
+
     def close(self, *, timeout: float) -> None:
         """Leaves the group, unless it is a static member, within about `timeout` seconds."""
         try:

@@ -121,7 +121,7 @@ class Source:
         if member.settled_in:
             self._leases.follow(member.id)
         if self._paused:
-            self._apply_pause()
+            member.pause()
         now = awake.now()
         return [
             _record(raw, self._leases.record(partition.partition, raw.offset), now)
@@ -141,13 +141,12 @@ class Source:
     def pause(self) -> None:
         """Stops fetching; polling goes on, so membership is kept."""
         self._paused = True
-        self._apply_pause()
+        self._member.pause()
 
     def resume(self) -> None:
         """Fetches again."""
         self._paused = False
-        consumer = self._member.consumer
-        consumer.resume(*consumer.paused())
+        self._member.resume()
 
     def position(self, lease: Lease) -> int | None:
         """Offset of the next record under the lease; None while it is not known.
@@ -230,12 +229,6 @@ class Source:
 
     def _take_part(self, seconds: float) -> None:
         self.poll(timeout=seconds, max_records=1, max_bytes=1)
-
-    def _apply_pause(self) -> None:
-        consumer = self._member.consumer
-        running = consumer.assignment() - consumer.paused()
-        if running:
-            consumer.pause(*running)
 
     def _explained(self, error: Exception) -> str:
         return poll_errors.line(

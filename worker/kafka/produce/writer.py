@@ -42,6 +42,7 @@ _NULL_KEY = b"\x00null"
 _HOPELESS = (
     kafka.errors.AuthorizationError,
     kafka.errors.SaslAuthenticationFailedError,
+    kafka.errors.UnsupportedCompressionTypeError,
     kafka.errors.UnsupportedVersionError,
     kafka.errors.InvalidTopicError,
 )

@@ -25,7 +25,7 @@ from tests.support.transactional import DONE, HANGS, FakeBroker  # noqa: E402
 from worker.errors import Fatal  # noqa: E402
 from worker.kafka.cluster.topics import Topic  # noqa: E402
 from worker.kafka.consume.membership import Membership  # noqa: E402
-from worker.kafka.produce import exactly_once, span, transaction  # noqa: E402
+from worker.kafka.produce import exactly_once, span, transaction, writer  # noqa: E402
 from worker.kafka.produce.exactly_once import Callbacks, SpanLimits, TransactionalSink  # noqa: E402
 from worker.records import Lease, Output  # noqa: E402
 
@@ -47,13 +47,13 @@ class Desk:
         self.membership = Membership()
         self.membership.joins_with(self.consumer)
         self.hold(Lease(0, 1))
-        writer = transaction.transactional_writer(
+        made = transaction.transactional_writer(
             connection=self.broker, topics={"out": TOPIC}, compression="none",
             outage_limit=options.get("outage_limit", 5), stopping=lambda: False,
             transactional_id="group-replica",
         )  # fmt: skip
         self.sink = TransactionalSink(
-            writer=writer, spans=span.Spans(writer=writer, topic="in"), standing=self.membership,
+            writer=made, spans=span.Spans(writer=made, topic="in"), standing=self.membership,
             replica_id="replica",
             limits=SpanLimits(
                 seconds=options.get("interval", 0.0), records=options.get("span_records", 1_000),
@@ -354,7 +354,8 @@ def test_a_span_that_is_late_is_halved_until_it_is_in_time(monkeypatch):
 
 def test_an_outage_whose_answers_stay_unknown_ends_the_process_too(monkeypatch):
     desk, now = Desk(outage_limit=5), [0.0]
-    monkeypatch.setattr(transaction.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(writer.awake, "now", lambda: now[0])
+    desk.sink._writer.succeeded()
     desk.broker.fails["commit"] = deque([HANGS] * 50)
 
     def try_again(epoch):
