@@ -99,6 +99,8 @@ class Decoder:
             if "surrogate" in str(error) or "UTF-8" in str(error):
                 raise Rejected("invalid_unicode", "the id has a lone surrogate") from error
             raise Rejected("nested_too_deep", "the id is nested too deep") from error
+        except ValueError as error:  # nothing of a record may end the worker
+            raise Rejected("invalid_json", "the id cannot be read") from error
 
 
 def path_of(field: str) -> list[str]:

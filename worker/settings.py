@@ -244,7 +244,8 @@ class InputSettings(Group):
     start: Annotated[str, AfterValidator(_start)] = "earliest"
     """Where a group begins in a partition for which it has committed nothing: `earliest`, its first
     record; `latest`, its end; or a time with its zone (`2026-11-22T10:00:00Z`), the first record of
-    that time or later. A partition that is added while the worker runs is read from its first."""
+    that time or later. A partition that is added while a worker runs is read from its first, unless
+    another worker starts and gets it before that one has seen it (30 s)."""
     max_bytes: Annotated[int, Ge(1), Le(67_108_864), BYTES] = 262_144
     """Largest value that is parsed. Larger ones become dead letters (`input_too_large`)."""
 

@@ -28,7 +28,9 @@ ALERTS = {
     "OutputsRefused",
 }  # fmt: skip
 # In the form of a setting: Kafka's, and a field of the output.
-NOT_SETTINGS = {("retention", "ms"), ("retention", "bytes"), ("model", "version")}
+NOT_SETTINGS = {
+    ("retention", "ms"), ("retention", "bytes"), ("model", "version"), ("advertised", "listeners"),
+}  # fmt: skip
 
 needs_promtool = pytest.mark.tool("promtool")
 
@@ -207,7 +209,7 @@ def sections():
 def events():
     """What the worker logs."""
     code = "".join(path.read_text() for path in (ROOT / "worker").rglob("*.py"))
-    return set(re.findall(r"log\.\w+\(\s*\"([a-z_]+)\"", code))
+    return set(re.findall(r"(?:log\.\w+\(|Lasting\(log,)\s*\"([a-z_]+)\"", code))
 
 
 def panels_named(text):

@@ -108,7 +108,7 @@ def test_a_worker_ends_with_2_and_the_line(strict, tmp_path, options, line, conf
 
 def polls(source):
     for _ in range(20):
-        source.poll(timeout=1.0, max_records=1)
+        source.poll(timeout=1.0, max_records=1, max_bytes=1)
 
 
 @pytest.mark.kafka

@@ -387,3 +387,14 @@ def test_the_message_never_holds_the_records_text(broken, secret):
 
 def _has_surrogate(text):
     return any("\ud800" <= character <= "\udfff" for character in text)
+
+
+@pytest.mark.parametrize("identity", ["1.5", "0", '{"a": %s}', "[[[[[[%s]]]]]]"])
+@pytest.mark.parametrize("other", ["[[[[[[%s]]]]]]", "%s", '{"a": {"a": {"a": {"a": [%s]}}}}'])
+def test_numbers_of_any_length_at_any_depth_beside_an_id_or_in_it(identity, other):
+    digits = "9" * 5_000
+    identity, other = (each.replace("%s", digits) for each in (identity, other))
+    value = f'{{"text": "hi", "id": {identity}, "n": {other}}}'.encode()
+    found = decode(value)
+    assert isinstance(found, Document), found
+    assert orjson.dumps(found.id).decode() == identity.replace(" ", "")

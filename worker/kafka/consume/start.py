@@ -37,18 +37,21 @@ class Start:
     def seek(self, consumer: KafkaConsumer, partitions: Collection[TopicPartition]) -> None:
         """Moves the consumer there.
 
-        An end is committed first: if the partition moved before anything in it is settled, its new
-        owner would begin at a later end.
+        It is committed first: if the partition moved before anything in it is settled, its new
+        owner would begin at a later end, and know an added partition as an old one.
 
         Raises:
             Transient: The broker is away; nothing was moved.
         """
         old = [each for each in partitions if each.partition < self.partitions]
-        if (not self.latest and self.time_ms is None) or not old:
+        if not self.latest and self.time_ms is None:
             consumer.seek_to_beginning(*partitions)
             return
         try:
-            offsets = self._offsets(consumer, old)
+            offsets = self._offsets(consumer, old) if old else {}
+            added = [each for each in partitions if each not in offsets]
+            if added:
+                offsets |= consumer.beginning_offsets(added, timeout_ms=START_MS)
             structs = {each: OffsetAndMetadata(offset, "", -1) for each, offset in offsets.items()}
             consumer.commit(structs, timeout_ms=START_MS)
         except kafka.errors.KafkaError as error:
@@ -56,9 +59,6 @@ class Start:
         log.info("group_begins", at={each.partition: offset for each, offset in offsets.items()})
         for each, offset in offsets.items():
             consumer.seek(each, offset)
-        new = [each for each in partitions if each not in offsets]
-        if new:
-            consumer.seek_to_beginning(*new)
 
     def _offsets(
         self, consumer: KafkaConsumer, partitions: Collection[TopicPartition]

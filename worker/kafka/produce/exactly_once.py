@@ -137,7 +137,7 @@ class TransactionalSink:
         """Leases ended: their outputs are not committed, since another owner reads them again."""
         self._waiting.forget(leases)
         if not len(self):
-            self._due_at = None
+            self._rest()
 
     def take_acknowledged(self, *, following: int) -> list[Output]:
         """Outputs that are committed, in the order they were sent, each once.
@@ -165,8 +165,14 @@ class TransactionalSink:
     def _begin_waiting(self) -> None:
         if self._due_at is None:
             self._due_at = time.monotonic() + self._limits.seconds
-            if not self._spans.failing:  # else an outage whose answers stay unknown would never end
+            if self._spans.failing:  # else an outage whose answers stay unknown would never end
+                self._writer.goes_on()
+            else:
                 self._writer.succeeded()
+
+    def _rest(self) -> None:
+        self._due_at = None
+        self._writer.rests()
 
     def _commit_span(self) -> None:
         ended = self._standing.ended(self._waiting.leases())
@@ -228,7 +234,7 @@ class TransactionalSink:
         """The group's offsets will say whether the span was committed."""
         self._writer.check_outage()
         self._waiting.forget_all(self._standing.newest_epoch)
-        self._due_at = None
+        self._rest()
         self._writer.ready()  # the old transaction ends: committed or aborted
         self._callbacks.rewind()
 

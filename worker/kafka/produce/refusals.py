@@ -28,6 +28,9 @@ topic whose limit was raised may still lose labels to dead letters."""
 OVERHEAD_BYTES = 256
 """Upper bound of what a record batch adds around one record's key, value and headers."""
 
+COMPLETE_SECONDS = 1.0
+"""Longest wait until the client has completed all futures of a batch: it takes microseconds."""
+
 _REFUSALS: dict[type[BaseException], Refusal] = {
     kafka.errors.MessageSizeTooLargeError: "too_large",
     kafka.errors.RecordListTooLargeError: "too_large",
@@ -86,6 +89,9 @@ def blame(futures: Sequence[Any], cause: BaseException | None) -> Blame:
         futures: The client's; open ones count as not refused.
         cause: The error that the client keeps; it is more exact where a broker named several.
     """
+    for future in futures:
+        if future.exception is not None:
+            _answered(future)  # waits: then the others of its batch are complete, too
     answered = {
         at: future.exception
         for at, future in enumerate(futures)
@@ -109,8 +115,10 @@ def _answered(future: Any) -> bool:
     A batch that the client gives up has the offset -1; one that the broker refused has none.
     """
     batch = getattr(future, "_produce_future", None)
-    result = getattr(batch, "value", None)
-    return isinstance(result, tuple) and result[0] is None
+    # The futures of a batch are completed one by one, and its own comes last.
+    if batch is None or not batch.wait(COMPLETE_SECONDS):
+        return False
+    return isinstance(batch.value, tuple) and batch.value[0] is None
 
 
 class SizeMemory:

@@ -127,6 +127,7 @@ class Writer:
             **(options or {}),
         }
         self.producer: KafkaProducer | None = None
+        self._resting_since: float | None = None
         self.succeeded()
         self._open()
 
@@ -139,6 +140,17 @@ class Writer:
     def succeeded(self) -> None:
         """The broker has acknowledged something, or is asked for the first time: no outage yet."""
         self._last_good = awake.now()
+        self._resting_since = None
+
+    def rests(self) -> None:
+        """Nothing waits for an acknowledgement from now on, although the last thing failed."""
+        self._resting_since = awake.now()
+
+    def goes_on(self) -> None:
+        """Something waits again: the time in which nothing did is no outage."""
+        if self._resting_since is not None:
+            self._last_good += awake.now() - self._resting_since
+            self._resting_since = None
 
     def ready(self) -> KafkaProducer:
         """A producer that is fit for use. Blocks while the broker is away.

@@ -36,6 +36,9 @@ class Consumer:
     def end_offsets(self, partitions, timeout_ms):
         return {each: ENDS[each] for each in partitions}
 
+    def beginning_offsets(self, partitions, timeout_ms):
+        return dict.fromkeys(partitions, 3)
+
     def offsets_for_times(self, times, timeout_ms):
         return {
             each: OffsetAndTimestamp(40, 1_005, -1) if each == ZERO and ms <= 1_005 else None
@@ -61,10 +64,10 @@ def since(ms):
     ("start", "at"),
     [
         (EARLIEST, ["beginning", "beginning", "beginning"]),
-        (LATEST, [100, 0, "beginning"]),
-        (since(1_000), [40, 0, "beginning"]),
-        (since(9_999), [100, 0, "beginning"]),
-        (since(0), [40, 0, "beginning"]),
+        (LATEST, [100, 0, 3]),
+        (since(1_000), [40, 0, 3]),
+        (since(9_999), [100, 0, 3]),
+        (since(0), [40, 0, 3]),
     ],
 )
 def test_a_group_begins_where_it_was_told_and_in_a_new_partition_at_the_beginning(start, at):
@@ -74,10 +77,11 @@ def test_a_group_begins_where_it_was_told_and_in_a_new_partition_at_the_beginnin
 
 
 @pytest.mark.parametrize("start", [LATEST, since(1_000)])
-def test_an_end_is_committed_at_once_so_that_the_next_owner_begins_there_too(start):
+def test_a_start_is_committed_at_once_so_that_the_next_owner_begins_there_too(start):
     consumer = Consumer()
     start.seek(consumer, [ZERO, NEW])
-    assert consumer.committed_now == {ZERO: consumer.at[ZERO]}
+    # An added partition's beginning, too: to a worker that starts later it is an old partition.
+    assert consumer.committed_now == {ZERO: consumer.at[ZERO], NEW: 3}
 
 
 def test_a_beginning_needs_no_commit():
@@ -97,4 +101,4 @@ def test_a_start_that_cannot_be_committed_moves_nothing(error):
 def test_going_back_leaves_committed_offsets_alone_and_takes_the_start_for_the_others():
     consumer = Consumer(committed={ZERO: 5})
     go_back(consumer, "in", [0, 1, 7], start=LATEST, timeout=1)
-    assert consumer.at == {ZERO: 5, ONE: 0, NEW: "beginning"}
+    assert consumer.at == {ZERO: 5, ONE: 0, NEW: 3}

@@ -352,6 +352,20 @@ def test_a_span_that_is_late_is_halved_until_it_is_in_time(monkeypatch):
     assert max(desk.broker.spans) * 6 < 10_000
 
 
+def test_time_in_which_nothing_waits_is_no_outage_after_a_failure_either(monkeypatch):
+    desk, now = Desk(outage_limit=5), [0.0]
+    monkeypatch.setattr(writer.awake, "now", lambda: now[0])
+    desk.sink._writer.succeeded()
+    desk.broker.fails["send"] = deque([KafkaTimeoutError("expired")] * 2)
+    desk.send(1)
+    desk.taken()
+    desk.membership.holds({Lease(0, 2): "member"})
+    desk.sink.forget(frozenset([Lease(0, 1)]))
+    now[0] += 1_000
+    desk.send(2, epoch=2)
+    assert desk.taken(3) == [2]
+
+
 def test_an_outage_whose_answers_stay_unknown_ends_the_process_too(monkeypatch):
     desk, now = Desk(outage_limit=5), [0.0]
     monkeypatch.setattr(writer.awake, "now", lambda: now[0])

@@ -1,5 +1,6 @@
 """Which outputs a broker refused, found out from the real client's futures."""
 
+import threading
 from dataclasses import dataclass, field
 
 import pytest
@@ -140,3 +141,20 @@ def test_an_output_above_the_limit_that_was_refused_shows_that_the_limit_is_in_f
     memory.refused(Sent(value=b"x" * 9_000), limit=5_000)
     assert memory.refuses(Sent(value=b"x" * 5_000))
     assert not memory.refuses(Sent(value=b"x" * 4_800))
+
+
+def test_a_batch_whose_futures_are_not_all_complete_yet_is_waited_for():
+    """Else the first of them would seem to have been alone, and be blamed for another."""
+    refused, futures = batch(3)
+    top = InvalidRecordError("bad")
+    between, goes_on = threading.Event(), threading.Event()
+    futures[0].add_errback(lambda _: (between.set(), goes_on.wait(5)))
+    broker = threading.Thread(
+        target=refused.complete_exceptionally, args=(top, lambda _: top), daemon=True
+    )
+    broker.start()
+    assert between.wait(5)
+    assert [future.exception for future in futures] == [top, None, None]
+    threading.Timer(0.05, goes_on.set).start()
+    assert blame(futures, top) == Blame({}, 3)
+    broker.join()
