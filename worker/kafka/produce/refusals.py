@@ -151,12 +151,15 @@ class SizeMemory:
 
     def exceeds(self, output: Sendable, limit: int) -> bool:
         """Whether a batch with this output alone has more than `limit` bytes."""
-        names = sum(len(name) * 3 + 16 for name, _ in output.headers)
-        at_most = size_of(output) + names + OVERHEAD_BYTES
+        at_most = size_of(output) + OVERHEAD_BYTES
+        if output.headers:
+            at_most += sum(len(name) * 3 + 16 for name, _ in output.headers)
         return at_most > limit and self._batch_bytes(output) > limit
 
     def _known(self, topic: str) -> int | None:
-        size, at = self._refused.get(topic, (None, 0.0))
+        if topic not in self._refused:  # for nearly every output
+            return None
+        size, at = self._refused[topic]
         return None if self._clock() - at >= REMEMBER_SECONDS else size
 
     def _batch_bytes(self, output: Sendable) -> int:
