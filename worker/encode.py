@@ -183,6 +183,8 @@ def _headers(record: Record) -> list[tuple[str, bytes]]:
 
 def _passed_on(record: Record) -> list[tuple[str, bytes]]:
     """Those of a label or a tombstone: the value that some of them describe is not there."""
+    if not record.headers:
+        return []
     return [header for header in _headers(record) if not describes_value(header[0])]
 
 
