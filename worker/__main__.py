@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from importlib.metadata import version
@@ -58,6 +59,7 @@ def main(argv: list[str] | None = None) -> int:
             print(f"emotion-worker: {line}", file=sys.stderr)
         return EXIT_REFUSED
     except KeyboardInterrupt:
+        logging.shutdown()
         print("emotion-worker: interrupted", file=sys.stderr, flush=True)
         # Without cleanup: threads may be waiting for brokers, or importing torch.
         os._exit(EXIT_INTERRUPTED)

@@ -51,33 +51,42 @@ class Health:
     patience: float = STUCK
     """Seconds that records in flight may make no progress before a restart helps: longer than a
     call of the model may take."""
+    unacknowledged: tuple[float, float] | None = None
+    """When outputs were last seen to wait for an acknowledgement, and for how many seconds then.
+    Written by the publish thread; None while they do not wait for long."""
 
     def broker_silent(self) -> bool:
         """Whether the cluster has not answered for a while."""
         return self.broker_heard is None or self.clock() - self.broker_heard > BROKER_SILENCE
+
+    def outputs_wait(self, seconds: float) -> None:
+        """Outputs have waited so long without any acknowledgement; 0: they do no more."""
+        self.unacknowledged = (self.clock(), seconds) if seconds else None
 
     def live(self) -> str | None:
         """None, or why a restart would help."""
         now = self.clock()
         if self.loop_turned is not None and now - self.loop_turned > STUCK:
             return f"the poll loop has not turned for {now - self.loop_turned:.0f} s"
-        if self.moved is not None and now - self.moved > self.patience:
-            return f"no record in flight was settled for {now - self.moved:.0f} s"
+        moved, waiting = self.moved, self.unacknowledged
+        if moved is not None and waiting is not None:
+            moved = max(moved, waiting[0])  # a restart does not make a partition writable
+        if moved is not None and now - moved > self.patience:
+            return f"no record in flight was settled for {now - moved:.0f} s"
         return None
 
     def ready(self) -> str | None:
         """None, or why no records can be labelled now."""
-        if self.draining:
-            return "the worker is draining"
-        if not self.model_ready:
-            return "the model is not loaded"
-        if self.broker_silent():
-            return "the broker does not answer"
-        if self.moved is None:
-            return "the consumer has not started"
-        if self.bad_input is not None:
-            return f"most of the input is bad: {self.bad_input}"
-        return None
+        waited = self.unacknowledged and self.unacknowledged[1]
+        problems = (
+            (self.draining, "the worker is draining"),
+            (not self.model_ready, "the model is not loaded"),
+            (self.broker_silent(), "the broker does not answer"),
+            (self.moved is None, "the consumer has not started"),
+            (waited, f"no output was acknowledged for {waited or 0:.0f} s"),
+            (self.bad_input, f"most of the input is bad: {self.bad_input}"),
+        )
+        return next((problem for there, problem in problems if there), None)
 
 
 class Endpoints:

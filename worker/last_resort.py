@@ -14,7 +14,9 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import faulthandler
+import os
 import signal
+import stat
 
 GRACE = 30
 """Seconds from the timer to the end: how long a process may take after a pause to run Python."""
@@ -57,6 +59,7 @@ class LastResort:
         self._timer: ctypes.c_void_p | None = None
         self._library: ctypes.CDLL | None = None
         self._listening = False
+        self._told_to = 2
 
     def put_off(self, seconds: float) -> None:
         """The process ends after `seconds` and `GRACE` more, unless this is called again.
@@ -76,6 +79,7 @@ class LastResort:
         if library is None:
             return None
         library.signal.argtypes = [ctypes.c_int, ctypes.c_void_p]
+        self._told_to = _never_full(2)
         event = _SigEvent(value=GRACE, notify=_SIGEV_THREAD, function=_address(library, "alarm"))
         timer = ctypes.c_void_p()
         made = library.timer_create(_CLOCK_MONOTONIC, ctypes.byref(event), ctypes.byref(timer))
@@ -90,7 +94,7 @@ class LastResort:
             # The order matters: faulthandler writes every thread's traceback, then calls the
             # handler that it has found.
             self._library.signal(signal.SIGALRM, _address(self._library, "_exit"))
-            faulthandler.register(signal.SIGALRM, all_threads=True, chain=True)
+            faulthandler.register(signal.SIGALRM, file=self._told_to, all_threads=True, chain=True)
         else:
             faulthandler.unregister(signal.SIGALRM)
             self._library.signal(signal.SIGALRM, int(signal.SIG_IGN))
@@ -113,6 +117,15 @@ def _with_timers() -> ctypes.CDLL | None:
             library.timer_create, library.timer_settime, library.alarm  # noqa: B018 - looked up
             return library
     return None
+
+
+def _never_full(file: int) -> int:
+    """A descriptor of the same file whose writes fail, rather than wait, while a pipe is full."""
+    with contextlib.suppress(OSError):
+        if stat.S_ISFIFO(os.fstat(file).st_mode):
+            # Opened anew: the flag of the old one is every other process's, too.
+            return os.open(f"/proc/self/fd/{file}", os.O_WRONLY | os.O_NONBLOCK)
+    return file
 
 
 def _address(library: ctypes.CDLL, name: str) -> int | None:

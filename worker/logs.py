@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from typing import TYPE_CHECKING, Any, Literal
 
 import structlog
+
+from worker.log_lines import LogLines
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,7 +70,10 @@ class _Spell:
 
 
 def configure(*, format: Literal["json", "console"], level: str) -> None:  # noqa: A002 - the setting's name
-    """Sends this program's and its libraries' logs to standard error, one line each."""
+    """Sends this program's and its libraries' logs to standard error, one line each.
+
+    No thread waits for whoever reads them; `logging.shutdown` does at the end, for a limited time.
+    """
     shared: list[Processor] = [
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -75,7 +81,7 @@ def configure(*, format: Literal["json", "console"], level: str) -> None:  # noq
     ]
     last: Processor = structlog.processors.JSONRenderer()
     if format == "console":
-        last = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)
+        last = structlog.dev.ConsoleRenderer(colors=os.isatty(2), pad_event_to=0)
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -87,10 +93,10 @@ def configure(*, format: Literal["json", "console"], level: str) -> None:  # noq
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = LogLines(2 if sys.stderr else -1)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
+            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder(["lines"])],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, last],
         )
     )

@@ -7,8 +7,8 @@ such call, looks at the marks and ends the process: what was not committed is re
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
-import sys
 import threading
 import time
 from typing import TYPE_CHECKING, NoReturn
@@ -136,6 +136,5 @@ def limited(
 
 def end_at_once(code: int) -> NoReturn:
     """Ends the process although threads hang: a normal exit might wait for them."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    logging.shutdown()  # writes what was logged, if somebody reads it
     os._exit(code)

@@ -16,6 +16,7 @@ from worker.kafka.consume.membership import Membership
 from worker.kafka.consume.source import Source
 from worker.kafka.produce.at_least_once import Sink
 from worker.kafka.produce.exactly_once import Callbacks, SpanLimits, TransactionalSink
+from worker.kafka.produce.outage import Outage
 from worker.kafka.produce.span import Spans
 from worker.kafka.produce.span_size import SPAN_BYTES
 from worker.kafka.produce.transaction import transactional_writer
@@ -107,9 +108,8 @@ def wired(parts: Parts) -> Pipeline:
 def _poll(parts: Parts, shared: _Shared) -> PollStage:
     settings, metrics, kafka = parts.settings, parts.metrics, parts.settings.kafka
     inboxes = shared.inboxes
-    accounts = Accounts(
-        limits=Limits(records=parts.limits.in_flight, bytes=settings.batch.in_flight_bytes)
-    )
+    room = Limits(records=parts.limits.in_flight, bytes=settings.batch.in_flight_bytes)
+    accounts = Accounts(limits=room)
     lag = Lag(accounts=accounts, metrics=metrics)
     committer: Committer
     if settings.transactional:
@@ -220,9 +220,14 @@ def _publish(parts: Parts, shared: _Shared) -> PublishStage:
     )
 
     def make_sink() -> OutputSink:
+        outage = Outage(
+            limit=parts.settings.kafka.outage_limit,
+            stopping=shared.shutdown.aborting,
+            tell=parts.health.outputs_wait,
+        )
         if parts.settings.transactional:
-            return _transactional_sink(parts, shared, publisher.replace)
-        return _sink(parts, shared, publisher.replace)
+            return _transactional_sink(parts, shared, outage, publisher.replace)
+        return _sink(parts, outage, publisher.replace)
 
     return PublishStage(
         inbox=inboxes.publish,
@@ -234,31 +239,26 @@ def _publish(parts: Parts, shared: _Shared) -> PublishStage:
     )
 
 
-def _sink(parts: Parts, shared: _Shared, replace: Callable[[Output, Refusal], Output]) -> Sink:
-    kafka = parts.settings.kafka
+def _sink(parts: Parts, outage: Outage, replace: Callable[[Output, Refusal], Output]) -> Sink:
     writer = Writer(
         connection=connection(parts.settings),
         topics={topic.name: topic for topic in (parts.topics.output, parts.topics.dlq)},
-        compression=kafka.compression,
-        delivery_timeout=kafka.delivery_timeout,
-        outage_limit=kafka.outage_limit,
-        stopping=shared.shutdown.aborting,
+        compression=parts.settings.kafka.compression,
+        delivery_timeout=parts.settings.kafka.delivery_timeout,
+        outage=outage,
     )
     return Sink(writer=writer, replace=replace, on_error=parts.metrics.send_failed)
 
 
 def _transactional_sink(
-    parts: Parts,
-    shared: _Shared,
-    replace: Callable[[Output, Refusal], Output],
+    parts: Parts, shared: _Shared, outage: Outage, replace: Callable[[Output, Refusal], Output]
 ) -> TransactionalSink:
     settings, topics = parts.settings, parts.topics
     writer = transactional_writer(
         connection=connection(settings),
         topics={topic.name: topic for topic in (topics.output, topics.dlq)},
         compression=settings.kafka.compression,
-        outage_limit=settings.kafka.outage_limit,
-        stopping=shared.shutdown.aborting,
+        outage=outage,
         transactional_id=identity(settings),
     )
     return TransactionalSink(

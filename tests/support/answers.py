@@ -4,10 +4,13 @@ Frames are answers as they are sent: 4 bytes of size, a header with the correlat
 """
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from kafka.protocol.metadata import ApiVersionsResponse, MetadataResponse
+from kafka.protocol.producer import ProduceResponse
+
+_NOT_ENOUGH_REPLICAS_AFTER_APPEND = 20
 
 
 def clamped(frame: bytes, version: int, offers: Mapping[int, int | None]) -> bytes:
@@ -49,6 +52,23 @@ def readdressed(
         elsewhere = addresses.get(broker.node_id, addresses.get(None))
         if elsewhere is not None:
             broker.host, broker.port = elsewhere
+    return _encoded(answer, correlation)
+
+
+def unwritten(frame: bytes, version: int, partitions: Collection[int]) -> bytes:
+    """An answer to Produce by which these partitions have too few replicas in sync.
+
+    Args:
+        frame: The answer.
+        version: Of the request.
+        partitions: Their numbers, of every topic.
+    """
+    answer, correlation = _decoded(ProduceResponse, frame, version)
+    for topic in answer.responses:
+        for partition in topic.partition_responses:
+            if partition.index in partitions:
+                partition.error_code = _NOT_ENOUGH_REPLICAS_AFTER_APPEND
+                partition.base_offset = -1
     return _encoded(answer, correlation)
 
 

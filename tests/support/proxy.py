@@ -156,6 +156,7 @@ class Proxy:
         self._free_at = 0.0
         self._offers: dict[int, int | None] = {}
         self._addresses: dict[int | None, tuple[str, int]] = {}
+        self._unwritable: frozenset[int] = frozenset()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         self._listener: socket.socket | None = None
@@ -248,6 +249,10 @@ class Proxy:
         """From now on the broker with this id, or every broker, is advertised at this address."""
         self._call(self._addresses.update, {broker: (host, port)})
 
+    def lacks_replicas(self, *partitions: int) -> None:
+        """From now on the broker says of writes to these partitions that replicas lack them."""
+        self._unwritable = frozenset(partitions)
+
     def refuse(self, seconds: float = math.inf, *, disconnect: bool = True) -> None:
         """Refuses new connections for so long, or until `accept()`, and closes those there are."""
         self._call(self._refuse, seconds)
@@ -267,6 +272,7 @@ class Proxy:
         for fault in self._faults:
             fault.cancel()
         self._rate = math.inf
+        self._unwritable = frozenset()
         for forgotten in (self._faults, self._offers, self._addresses, self.beyond):
             forgotten.clear()
         self.seen.clear()
@@ -441,6 +447,8 @@ class Proxy:
             return answers.clamped(frame, version, self._offers)
         if api == Api.METADATA and self._addresses:
             return answers.readdressed(frame, version, self._addresses)
+        if api == Api.PRODUCE and self._unwritable:
+            return answers.unwritten(frame, version, self._unwritable)
         return frame
 
     def _fault(self, api: int, client: str) -> Fault | None:

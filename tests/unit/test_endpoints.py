@@ -71,6 +71,7 @@ def server(shared):
     shared.health.loop_turned = shared.health.broker_heard = shared.health.moved = None
     shared.health.model_ready = shared.health.draining = False
     shared.health.patience, shared.health.bad_input = STUCK, None
+    shared.health.unacknowledged = None
     return shared
 
 
@@ -98,6 +99,27 @@ def test_records_that_wait_for_a_slow_model_are_none_before_its_deadline(server)
     assert server.ask("/livez")[0] == 200
     server.health.moved = server.clock.now - 361
     assert server.ask("/livez")[0] == 503
+
+
+def test_outputs_that_a_partition_does_not_take_are_no_reason_to_restart(server):
+    server.all_is_well()
+    for seconds in range(11, 500, 10):
+        server.clock.now += 10
+        server.health.loop_turned = server.health.broker_heard = server.clock.now
+        server.health.outputs_wait(seconds)
+        assert server.ask("/livez") == (200, "ok\n")
+        assert server.ask("/readyz") == (503, f"no output was acknowledged for {seconds} s\n")
+    server.health.outputs_wait(0)
+    server.health.moved = server.clock.now
+    assert server.ask("/readyz") == (200, "ok\n")
+
+
+def test_a_publish_thread_that_hangs_while_outputs_wait_is_a_reason_to_restart(server):
+    server.all_is_well()
+    server.health.outputs_wait(11)
+    server.clock.now += STUCK + 1
+    server.health.loop_turned = server.health.broker_heard = server.clock.now
+    assert server.ask("/livez") == (503, "no record in flight was settled for 121 s\n")
 
 
 def test_a_worker_that_runs_is_alive_and_ready(server):

@@ -23,6 +23,12 @@ hang.join()
 print("came back")
 """
 
+FULL_PIPE = """
+import fcntl, os
+size = fcntl.fcntl(2, fcntl.F_GETPIPE_SZ)
+os.write(2, b"x" * size)
+"""
+
 IS_STOPPED = """
 import sys, time
 from worker import last_resort
@@ -102,3 +108,9 @@ def test_an_alarm_that_comes_after_all_is_called_off_ends_nothing(then, code):
         check=False,
     )  # fmt: skip
     assert ended.returncode == code
+
+
+def test_a_full_pipe_that_nobody_reads_cannot_keep_the_process():
+    text = FULL_PIPE + HOLDS_THE_LOCK.format(seconds=60, then="")
+    with subprocess.Popen(program(text), cwd=ROOT, stderr=subprocess.PIPE) as hung:
+        assert hung.wait(50) == EXIT_HUNG

@@ -71,7 +71,9 @@ class Backlog:
             Moves, and the offset that each partition reaches with them.
         """
         if not self._read:
-            records = self._reader.poll(timeout=POLL_SECONDS, max_records=SPAN_RECORDS)
+            records = self._reader.poll(
+                timeout=POLL_SECONDS, max_records=SPAN_RECORDS, max_bytes=SPAN_BYTES
+            )
             self._read.extend(records)
         moves: list[Move] = []
         size = again = 0

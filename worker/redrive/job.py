@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from worker.errors import Refused, Transient
 from worker.kafka.consume.reader import BoundedReader
+from worker.kafka.produce.outage import Outage
 from worker.kafka.produce.transaction import transactional_writer
 from worker.redrive.backlog import Backlog
 from worker.redrive.mover import PAUSE_SECONDS, Mover
@@ -84,8 +85,7 @@ class Redrive:
         self._mover: Mover | None = None
         self._reader = BoundedReader(
             connection=connection,
-            topic=task.dlq_topic.name,
-            partitions=task.dlq_topic.partitions,
+            topic=task.dlq_topic,
             group_id=task.group_id,
             fetch_max_bytes=task.fetch_max_bytes,
             outage_limit=task.outage_limit,
@@ -235,8 +235,7 @@ class Redrive:
             connection=self._connection,
             topics={topic.name: topic for topic in (task.input_topic, task.dlq_topic)},
             compression=task.compression,
-            outage_limit=task.outage_limit,
-            stopping=self._stopping,
+            outage=Outage(limit=task.outage_limit, stopping=self._stopping),
             transactional_id=task.group_id,
         )
 

@@ -108,7 +108,7 @@ class Mover:
             answer = self._spans.send(piece, self._committed | upto, self._owner)
             if not self._happened(answer, left, upto):
                 continue
-            self._writer.succeeded()
+            self._writer.outage.succeeded()
             self._committed |= upto
             yield piece
             left = left[len(piece) :]
@@ -148,7 +148,7 @@ class Mover:
         Raises:
             Fatal: They moved elsewhere: another redrive has taken over.
         """
-        self._writer.check_outage()
+        self._writer.outage.check()
         time.sleep(PAUSE_SECONDS)
         self._writer.ready()  # the old transaction ends: committed or aborted
         committed = self._settled()
@@ -163,7 +163,7 @@ class Mover:
             try:
                 return self._reader.committed()
             except Transient:
-                self._writer.check_outage()
+                self._writer.outage.check()
                 time.sleep(PAUSE_SECONDS)
 
     def _taken_over(self, how: str) -> str:

@@ -62,7 +62,7 @@ class OutputSink(Protocol):
         """Leases ended: another owner reads again what is not committed."""
 
     def take_acknowledged(self, *, following: int) -> list[Output]:
-        """Outputs that became safe since the last call, in the order they were sent.
+        """Outputs that became safe since the last call, each once.
 
         Args:
             following: Records in flight whose outputs are not sent yet.

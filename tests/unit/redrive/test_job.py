@@ -59,6 +59,7 @@ class Consumer:
 
     def __init__(self, broker):
         self.broker, self.at, self.partitions, self.rests = broker, 0, set(), set()
+        self._fetcher = SimpleNamespace(_append=None)
 
     def committed(self, partition, timeout_ms):
         verdict = self.broker.verdict("committed")
@@ -327,11 +328,11 @@ def test_while_no_broker_answers_the_old_consumer_goes_on_until_the_outage_limit
     job.redrive.open(preview=False)
     reading = job.redrive._reader
     monkeypatch.setattr(reading._consumer, "poll", lambda **_: {})
-    assert reading.poll(timeout=0, max_records=5) == []
-    assert reading.poll(timeout=0, max_records=5) == []
+    assert reading.poll(timeout=0, max_records=5, max_bytes=1) == []
+    assert reading.poll(timeout=0, max_records=5, max_bytes=1) == []
     reading._progress -= 6
     with pytest.raises(Fatal, match=r"nothing could be read from dlq for 6 s"):
-        reading.poll(timeout=0, max_records=5)
+        reading.poll(timeout=0, max_records=5, max_bytes=1)
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import ssl
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +14,15 @@ from kafka.net.sasl.oauth import AbstractTokenProvider
 from worker.errors import Refused
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+TOKEN_PATIENCE = 1.0
+"""Longest wait for a token file that cannot serve, in seconds."""
+TOKEN_LOOK = 0.05
+"""Seconds between looks at it."""
+TOKEN_SETTLED = 0.2
+"""Seconds after its last change from which on a token file counts as written to its end."""
 
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 """Characters of a bearer token: any other would end it early on the wire."""
@@ -143,18 +153,46 @@ class Security:
 
 
 class TokenFile(AbstractTokenProvider):  # type: ignore[misc]
-    """An OAuth bearer token in a file that somebody else renews: read at each connection."""
+    """An OAuth bearer token in a file that somebody else renews: read at each connection.
 
-    def __init__(self, path: Path) -> None:
+    Whoever renews it may write it in place: half a token can look like one, and the broker's answer
+    to it ends the worker. So the file is read again while it has just changed or cannot serve.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         super().__init__()
         self._path = path
+        self._clock = clock
+        self._sleep = sleep
 
     def token(self) -> str:
-        """The current token.
+        """The current token. Waits for one for up to `TOKEN_PATIENCE` seconds.
 
         Raises:
             Refused: The file cannot be read, is empty or holds something else.
         """
+        for _ in range(round(TOKEN_PATIENCE / TOKEN_LOOK)):
+            with contextlib.suppress(Refused):
+                token = self._read()
+                if not self._has_just_changed():
+                    return token
+            self._sleep(TOKEN_LOOK)
+        return self._read()
+
+    def _has_just_changed(self) -> bool:
+        try:
+            changed = self._path.stat().st_mtime
+        except OSError:
+            return True
+        return abs(self._clock() - changed) < TOKEN_SETTLED
+
+    def _read(self) -> str:
         try:
             token = self._path.read_text(encoding="ascii", errors="replace").strip()
         except OSError as error:

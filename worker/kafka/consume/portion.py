@@ -25,7 +25,7 @@ LARGE = 16_384
 
 
 class Portion:
-    """Limits what each poll of a consumer returns, to one record beyond. Owned by the poll thread.
+    """Limits what each poll of a consumer returns, to one record beyond. Owned by its thread.
 
     The client hands its fetched records to a poll partition by partition in `Fetcher._append`,
     until it has as many as were asked for. That method is replaced for this one consumer.

@@ -15,6 +15,7 @@ from kafka import TopicPartition
 from worker import awake
 from worker.errors import Fatal, Transient
 from worker.kafka.consume import poll_errors
+from worker.kafka.consume.portion import Portion
 from worker.records import Lease, Record
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from kafka import KafkaConsumer
 
     from worker.kafka.cluster.clients import Connection
+    from worker.kafka.cluster.topics import Topic
 
 log = structlog.get_logger(__name__)
 
@@ -39,7 +41,6 @@ class BoundedReader:
     Args:
         connection: How to reach the cluster.
         topic: The topic.
-        partitions: How many it has.
         group_id: The group whose committed offsets say what was settled before.
         fetch_max_bytes: Most bytes of one fetch.
         outage_limit: Seconds without progress after which `Fatal` is raised.
@@ -52,15 +53,14 @@ class BoundedReader:
         self,
         *,
         connection: Connection,
-        topic: str,
-        partitions: int,
+        topic: Topic,
         group_id: str,
         fetch_max_bytes: int,
         outage_limit: float,
     ) -> None:
         self._connection = connection
-        self._topic = topic
-        self._partitions = range(partitions)
+        self._topic = topic.name
+        self._partitions = range(topic.partitions)
         self._options: dict[str, Any] = {
             "group_id": group_id,
             "enable_auto_commit": False,
@@ -74,7 +74,7 @@ class BoundedReader:
         self._positions: dict[int, int] = {}
         self._ends: dict[int, int] = {}
         self._progress = self._replaced = awake.now()
-        self._consumer = self._connected()
+        self._take(self._connected())
 
     def committed(self) -> dict[int, int]:
         """The group's offsets; partitions without one are left out.
@@ -122,14 +122,20 @@ class BoundedReader:
         """Offset of the next record of each partition: past markers, at most the end."""
         return dict(self._positions)
 
-    def poll(self, *, timeout: float, max_records: int) -> list[Record]:
+    def poll(self, *, timeout: float, max_records: int, max_bytes: int) -> list[Record]:
         """The next records in each partition's order; waits up to `timeout` seconds.
+
+        Args:
+            timeout: Seconds.
+            max_records: How many at most.
+            max_bytes: Bytes of their keys, values and headers at most, and one record more.
 
         Raises:
             Fatal: A record cannot be read, or nothing could be read for too long.
         """
         if not self._consumer.assignment():
             return []
+        self._portion.allow(max_bytes)
         try:
             polled = self._consumer.poll(timeout_ms=int(timeout * 1_000), max_records=max_records)
         except kafka.errors.RetriableError:
@@ -189,7 +195,7 @@ class BoundedReader:
             log.info("no_new_consumer", error=str(error))
             return  # the old one goes on, until the outage limit
         self.close()
-        self._consumer = consumer
+        self._take(consumer)
         self._assign(
             {n: end for n, end in self._ends.items() if self._positions[n] < end},
         )
@@ -198,6 +204,9 @@ class BoundedReader:
         self._consumer.assign([TopicPartition(self._topic, number) for number in ends])
         for number in ends:
             self._consumer.seek(TopicPartition(self._topic, number), self._positions[number])
+
+    def _take(self, consumer: KafkaConsumer) -> None:
+        self._consumer, self._portion = consumer, Portion(consumer)
 
     def _connected(self) -> KafkaConsumer:
         return self._connection.consumer(**self._options)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import kafka.errors
 import structlog
 
-from worker.kafka.produce.refusals import blame, refusal_of
+from worker.kafka.produce.refusals import blame, partition_of, refusal_of
 from worker.kafka.produce.writer import require_hope, send
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Sink:
             Fatal: The outage limit has passed, or nothing can be written.
         """
         if not self._unacknowledged:
-            self._writer.succeeded()
+            self._writer.outage.succeeded()
         output = self._hopeful(output)
         if self._writer.oversized(output):
             self._settle_all()
@@ -79,7 +79,7 @@ class Sink:
             self._void = (self._void | leases) & open_
 
     def take_acknowledged(self, *, following: int) -> list[Output]:  # noqa: ARG002
-        """Outputs that the broker has, in the order they were sent, each once.
+        """Outputs that the broker has, each once.
 
         Args:
             following: Not used: every output is sent at once.
@@ -101,7 +101,8 @@ class Sink:
         return output if certain is None else self._replace(output, certain)
 
     def _collect(self) -> None:
-        queue = self._unacknowledged
+        queue, outage = self._unacknowledged, self._writer.outage
+        before = len(self._acknowledged)
         while queue and queue[0][0].is_done:
             future, output = queue[0]
             if future.exception is not None:
@@ -109,10 +110,11 @@ class Sink:
                 self._send_unsent()
                 return
             queue.popleft()
-            self._writer.succeeded()
             self._acknowledged.append(output)
-        if queue:
-            self._writer.check_outage()
+        if len(self._acknowledged) > before:
+            outage.succeeded()
+        elif queue:
+            outage.check()
 
     def _settle_all(self) -> None:
         while self._unacknowledged:
@@ -137,23 +139,22 @@ class Sink:
         self._suspects = 0  # some may have ended with their leases
 
     def _take_back(self, error: Exception) -> None:
-        """Ends the producer, and makes unsent all from the first unacknowledged output on.
-
-        Also outputs behind it that were acknowledged: otherwise the order would be reversed.
-        """
-        queue = self._unacknowledged
-        while queue and queue[0][0].is_done and queue[0][0].exception is None:
-            self._acknowledged.append(queue.popleft()[1])
-        futures, outputs = [future for future, _ in queue], [output for _, output in queue]
-        queue.clear()
+        """Ends the producer, and makes unsent what `_unsafe` says."""
+        unsafe = self._unsafe()
+        futures, outputs = [future for future, _ in unsafe], [output for _, output in unsafe]
         name = type(error).__name__
         self._on_error(name)
-        log.warning("producer_replaced", error=name, resending=len(outputs) + len(self._unsent))
+        log.warning(
+            "producer_replaced",
+            error=name,
+            detail=str(error)[:200],
+            resending=len(outputs) + len(self._unsent),
+        )
         refused = self._refused(error, futures)
         self._writer.discard(timeout=1.0)
         if not refused and not self._suspects:
             require_hope(error)
-            self._writer.check_outage()
+            self._writer.outage.check()
             time.sleep(0.1)
         for at, refusal in refused.items():
             if outputs[at].record.lease not in self._void:
@@ -166,6 +167,24 @@ class Sink:
             kept = [one for one in self._unsent if one.record.lease not in self._void]
             self._unsent = deque(kept)
             self._void = frozenset()
+
+    def _unsafe(self) -> list[tuple[Any, Output]]:
+        """Of each partition all from its first output on that is not acknowledged.
+
+        Also outputs behind it that are: otherwise the order would be reversed. Other partitions'
+        are safe: one that takes no writes must not have theirs sent again and again.
+        """
+        unsafe: list[tuple[Any, Output]] = []
+        failed = set()
+        for future, output in self._unacknowledged:
+            partition = partition_of(future)
+            if future.is_done and future.exception is None and partition not in failed:
+                self._acknowledged.append(output)
+            else:
+                failed.add(partition)
+                unsafe.append((future, output))
+        self._unacknowledged.clear()
+        return unsafe
 
     def _refused(self, error: Exception, futures: list[Any]) -> Mapping[int, Refusal]:
         """The refused outputs, by index; if none is named, how many are suspects is noted."""
@@ -191,7 +210,11 @@ class Sink:
         """Sends one output and waits; returns what the broker took in its place."""
         while True:
             try:
-                send(self._writer.ready(), output).get(timeout=self._writer.outage_limit)
+                future = send(self._writer.ready(), output)
+                while not future.is_done:
+                    self._writer.outage.check()
+                    time.sleep(0.001)
+                future.get(timeout=0)
             except (kafka.errors.KafkaError, ValueError) as error:
                 self._on_error(type(error).__name__)
                 refusal = refusal_of(error)
@@ -202,11 +225,11 @@ class Sink:
                 else:
                     self._try_again_after(error)
             else:
-                self._writer.succeeded()
+                self._writer.outage.succeeded()
                 return output
 
     def _try_again_after(self, error: Exception) -> None:
         require_hope(error)
-        self._writer.check_outage()
+        self._writer.outage.check()
         self._writer.discard(timeout=1.0)
         time.sleep(0.1)

@@ -166,13 +166,13 @@ class TransactionalSink:
         if self._due_at is None:
             self._due_at = time.monotonic() + self._limits.seconds
             if self._spans.failing:  # else an outage whose answers stay unknown would never end
-                self._writer.goes_on()
+                self._writer.outage.goes_on()
             else:
-                self._writer.succeeded()
+                self._writer.outage.succeeded()
 
     def _rest(self) -> None:
         self._due_at = None
-        self._writer.rests()
+        self._writer.outage.rests()
 
     def _commit_span(self) -> None:
         ended = self._standing.ended(self._waiting.leases())
@@ -182,7 +182,7 @@ class TransactionalSink:
             return
         if self._standing.proof(self._waiting.leases()) is None:
             # Between two memberships: either the leases end, or there is a generation again.
-            self._writer.check_outage()
+            self._writer.outage.check()
             time.sleep(PROOF_PAUSE)
             return
         records = self._spans.take(islice(self._waiting.sizes, self._limits.records))
@@ -209,7 +209,7 @@ class TransactionalSink:
                 if refused:
                     self._replace_what_is_certain()
             case Aborted():
-                self._writer.check_outage()
+                self._writer.outage.check()
                 time.sleep(RETRY_PAUSE)
             case Unknown():
                 self._go_back()
@@ -232,7 +232,7 @@ class TransactionalSink:
 
     def _go_back(self) -> None:
         """The group's offsets will say whether the span was committed."""
-        self._writer.check_outage()
+        self._writer.outage.check()
         self._waiting.forget_all(self._standing.newest_epoch)
         self._rest()
         self._writer.ready()  # the old transaction ends: committed or aborted

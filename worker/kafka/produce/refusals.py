@@ -109,6 +109,11 @@ def blame(futures: Sequence[Any], cause: BaseException | None) -> Blame:
     return Blame(refused, max(answered, default=-1) + 1)
 
 
+def partition_of(future: Any) -> Any:
+    """The topic and partition that the client chose for an output."""
+    return getattr(getattr(future, "_produce_future", None), "topic_partition", None)
+
+
 def _answered(future: Any) -> bool:
     """Whether the broker answered for the future's batch, and not the client for the broker.
 

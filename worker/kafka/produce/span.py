@@ -150,7 +150,7 @@ class Spans:
         except (kafka.errors.KafkaError, ValueError) as error:
             return self._failed(error, transaction, outputs, owner, time.monotonic() - began)
         self.failing = False
-        self._writer.succeeded()
+        self._writer.outage.succeeded()
         self._size.committed(len(outputs), seconds=time.monotonic() - began)
         return Committed()
 

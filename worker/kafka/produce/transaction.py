@@ -20,7 +20,7 @@ from worker.kafka.produce.refusals import blame, refusal_of
 from worker.kafka.produce.writer import Writer, send
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from kafka import KafkaProducer, TopicPartition
     from kafka.structs import OffsetAndMetadata
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from worker.errors import Refusal
     from worker.kafka.cluster.clients import Connection
     from worker.kafka.cluster.topics import Topic
+    from worker.kafka.produce.outage import Outage
     from worker.kafka.produce.refusals import Blame
     from worker.kafka.produce.writer import Sendable
 
@@ -60,8 +61,7 @@ def transactional_writer(
     connection: Connection,
     topics: dict[str, Topic],
     compression: str,
-    outage_limit: float,
-    stopping: Callable[[], bool],
+    outage: Outage,
     transactional_id: str,
 ) -> Writer:
     """A writer that, when its producer fails, opens a new one under the same transactional id.
@@ -92,8 +92,7 @@ def transactional_writer(
         topics=topics,
         compression=compression,
         delivery_timeout=DELIVERY_TIMEOUT,
-        outage_limit=outage_limit,
-        stopping=stopping,
+        outage=outage,
         options={
             "transactional_id": transactional_id,
             "transaction_timeout_ms": int(TRANSACTION_TIMEOUT * 1_000),

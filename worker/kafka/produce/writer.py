@@ -15,7 +15,6 @@ import kafka.errors
 import structlog
 from kafka.serializer import Serializer
 
-from worker import awake
 from worker.errors import Fatal, Transient
 from worker.kafka.produce.refusals import SizeMemory, foretold
 
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from worker.errors import Refusal
     from worker.kafka.cluster.clients import Connection
     from worker.kafka.cluster.topics import Topic
+    from worker.kafka.produce.outage import Outage
 
 log = structlog.get_logger(__name__)
 
@@ -81,8 +81,7 @@ class Writer:
         topics: The topics that are written, by name.
         compression: Codec of batches, or `none`.
         delivery_timeout: Seconds after which an unacknowledged output fails.
-        outage_limit: Seconds without any acknowledgement after which `Fatal` is raised.
-        stopping: Whether the process is to give up waiting for the broker.
+        outage: Says when waiting for the broker is to end.
         options: Further options of every producer.
         prepare: Called with every new producer; if it raises, the producer is ended.
 
@@ -97,15 +96,13 @@ class Writer:
         topics: dict[str, Topic],
         compression: str,
         delivery_timeout: float,
-        outage_limit: float,
-        stopping: Callable[[], bool],
+        outage: Outage,
         options: dict[str, Any] | None = None,
         prepare: Callable[[KafkaProducer], None] = lambda _: None,
     ) -> None:
         self._connection = connection
         self._topics = topics
-        self.outage_limit = outage_limit
-        self._stopping = stopping
+        self.outage = outage
         self._prepare = prepare
         self._sizes = SizeMemory(compression=compression)
         smallest = min(topic.max_message_bytes for topic in topics.values())
@@ -127,8 +124,7 @@ class Writer:
             **(options or {}),
         }
         self.producer: KafkaProducer | None = None
-        self._resting_since: float | None = None
-        self.succeeded()
+        outage.succeeded()
         self._open()
 
     @property
@@ -136,21 +132,6 @@ class Writer:
         """The error that made the producer useless; the client's later errors do not say it."""
         manager = getattr(self.producer, "_transaction_manager", None)
         return getattr(manager, "last_error", None)
-
-    def succeeded(self) -> None:
-        """The broker has acknowledged something, or is asked for the first time: no outage yet."""
-        self._last_good = awake.now()
-        self._resting_since = None
-
-    def rests(self) -> None:
-        """Nothing waits for an acknowledgement from now on, although the last thing failed."""
-        self._resting_since = awake.now()
-
-    def goes_on(self) -> None:
-        """Something waits again: the time in which nothing did is no outage."""
-        if self._resting_since is not None:
-            self._last_good += awake.now() - self._resting_since
-            self._resting_since = None
 
     def ready(self) -> KafkaProducer:
         """A producer that is fit for use. Blocks while the broker is away.
@@ -163,7 +144,7 @@ class Writer:
             try:
                 self._open()
             except Transient:
-                self.check_outage()
+                self.outage.check()
                 time.sleep(0.1)  # a broker that answers and refuses does so at once
         return self.producer
 
@@ -188,22 +169,6 @@ class Writer:
         if refusal == "too_large":
             limit = self._topics[output.topic].max_message_bytes
             self._sizes.refused(output, limit=limit)
-
-    def check_outage(self) -> None:
-        """Raises if there is no reason to wait any longer.
-
-        Raises:
-            Fatal: Nothing was acknowledged for too long.
-            Transient: The process is to stop.
-        """
-        if self._stopping():
-            raise Transient("the process stops while outputs wait for the broker")
-        away = awake.now() - self._last_good
-        if away > self.outage_limit:
-            raise Fatal(
-                f"no output was acknowledged for {away:.0f} s (kafka.outage_limit): nothing "
-                "unacknowledged was committed; it is read again after a restart"
-            )
 
     def _open(self) -> None:
         producer = self._connection.producer(**self._options)

@@ -1,5 +1,7 @@
 """What a broker's answers, or silence, mean to a client: nothing here speaks to a real one."""
 
+import itertools
+import os
 import socket
 import threading
 from contextlib import contextmanager
@@ -118,14 +120,69 @@ def test_a_broker_that_closes_during_authentication_each_time_ends_the_worker():
     )
 
 
-@pytest.mark.parametrize("text", ["abc.def.", "  abc.def.\n", "\n\tabc.def.\r\n"])
-def test_a_token_is_read_each_time_and_without_white_space(tmp_path, text):
-    path = tmp_path / "token"
-    path.write_text("before")
-    provider = TokenFile(path)
+class Renewer:
+    """Somebody who renews a token file, step by step, each when its time has come."""
+
+    def __init__(self, path):
+        self.path = path
+        self.now = 1_000.0
+        self.steps = []
+
+    def write(self, content):
+        self.path.write_bytes(content)
+        os.utime(self.path, (self.now, self.now))
+
+    def wait(self, seconds):
+        self.now += seconds
+        while self.steps and self.steps[0][0] <= self.now - 1_000.0:
+            self.write(self.steps.pop(0)[1])
+
+    def file(self):
+        return TokenFile(self.path, clock=lambda: self.now, sleep=self.wait)
+
+
+@pytest.fixture
+def renewer(tmp_path):
+    return Renewer(tmp_path / "token")
+
+
+@pytest.mark.parametrize("text", [b"abc.def.", b"  abc.def.\n", b"\n\tabc.def.\r\n"])
+def test_a_token_is_read_each_time_and_without_white_space(renewer, text):
+    provider = renewer.file()
+    renewer.write(b"before")
     assert provider.token() == "before"
-    path.write_text(text)
+    renewer.write(text)
     assert provider.token() == "abc.def."
+
+
+def test_a_token_that_is_there_for_long_is_read_at_once(renewer):
+    renewer.write(b"abc")
+    renewer.now += 1
+    assert renewer.file().token() == "abc"
+    assert renewer.now == 1_001.0
+
+
+@pytest.mark.parametrize(
+    ("half", "slow"),
+    [
+        *itertools.product([b"", b"abc.def gh", None], [0.04, 0.15, 0.7]),
+        (b"abc.", 0.04),
+        (b"abc.", 0.15),  # after more, nothing tells half a token from a whole one
+    ],
+)
+def test_a_token_that_is_being_written_is_waited_for(renewer, half, slow):
+    if half is None:
+        assert not renewer.path.exists()
+    else:
+        renewer.write(half)
+    renewer.steps = [(slow, b"abc.def.ghi")]
+    assert renewer.file().token() == "abc.def.ghi"
+
+
+def test_a_clock_that_goes_wrong_holds_no_token_back(renewer):
+    renewer.write(b"abc")
+    renewer.now -= 3_600
+    assert renewer.file().token() == "abc"
 
 
 @pytest.mark.parametrize(
@@ -139,13 +196,13 @@ def test_a_token_is_read_each_time_and_without_white_space(tmp_path, text):
         (b"\xff\xfe", "holds more, or less, than one token"),
     ],
 )
-def test_a_token_that_cannot_serve_is_refused_without_being_shown(tmp_path, content, why):
-    path = tmp_path / "token"
+def test_a_token_that_cannot_serve_is_refused_without_being_shown(renewer, content, why):
     if content is not None:
-        path.write_bytes(content)
+        renewer.write(content)
     with pytest.raises(Refused) as told:
-        TokenFile(path).token()
-    assert str(told.value) == f"kafka.sasl_token_file {path} {why}"
+        renewer.file().token()
+    assert str(told.value) == f"kafka.sasl_token_file {renewer.path} {why}"
+    assert renewer.now == pytest.approx(1_001.0)
 
 
 @pytest.mark.parametrize(

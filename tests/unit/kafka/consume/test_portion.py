@@ -10,7 +10,9 @@ from kafka.errors import CorruptRecordError
 from kafka.record import MemoryRecordsBuilder
 from kafka.record.memory_records import MemoryRecords
 
+from worker.kafka.cluster.topics import Topic
 from worker.kafka.consume.portion import LARGE, UNPACK_SECONDS, Portion
+from worker.kafka.consume.reader import BoundedReader
 from worker.records import HEADER_BYTES
 
 ZERO, ONE = TopicPartition("in", 0), TopicPartition("in", 1)
@@ -55,6 +57,48 @@ class Desk:
 
 def plain(count, size=BIG):
     return [(b"x" * size, [])] * count
+
+
+class Consumer:
+    """A consumer, as a redrive's reader uses it, that has fetched what a desk has."""
+
+    def __init__(self, desk):
+        self._fetcher, self.at, self.seek = desk.fetcher, {}, lambda *_: None
+
+    def assign(self, partitions):
+        self.at = dict.fromkeys(partitions, 0)
+
+    def assignment(self):
+        return set(self.at)
+
+    def paused(self):
+        return set()
+
+    def pause(self, partition):
+        pass
+
+    def poll(self, *, timeout_ms, max_records):
+        records, _ = self._fetcher.fetched_records(max_records)
+        for partition, batch in records.items():
+            self.at[partition] = batch[-1].offset + 1
+        return records
+
+    def position(self, partition, timeout_ms):
+        return self.at[partition]
+
+
+def test_the_reader_of_a_redrive_takes_no_more_bytes_than_it_may():
+    desk = Desk((ZERO, plain(12)))
+    reader = BoundedReader(
+        connection=SimpleNamespace(consumer=lambda **_: Consumer(desk)),
+        topic=Topic("in", None, 1, 1_000_000, False, 0, 0), group_id="g", fetch_max_bytes=1,
+        outage_limit=1.0,
+    )  # fmt: skip
+    reader.begin(starts={0: 0}, ends={0: 12})
+    taken = []
+    while not reader.done:
+        taken.append(len(reader.poll(timeout=0, max_records=500, max_bytes=4 * BIG + 1)))
+    assert taken == [5, 5, 2]
 
 
 @pytest.mark.parametrize("compression", [0, 1])

@@ -22,6 +22,7 @@ from worker.awake import AwakeClock  # noqa: E402
 from worker.errors import Fatal  # noqa: E402
 from worker.kafka.cluster.topics import Topic  # noqa: E402
 from worker.kafka.produce.at_least_once import Sink  # noqa: E402
+from worker.kafka.produce.outage import Outage  # noqa: E402
 from worker.kafka.produce.writer import Writer  # noqa: E402
 from worker.records import Lease, Output  # noqa: E402
 
@@ -102,13 +103,13 @@ def sink(broker):
     return make_sink(broker)
 
 
-def make_sink(broker, topic=TOPIC):
+def make_sink(broker, topic=TOPIC, tell=lambda _: None):
     def in_place(refused, refusal):
         return replace(refused, value=b"%d" % (1_000 + refused.record.offset), headers=[("r", b"")])
 
     writer = Writer(
         connection=broker, topics={"out": topic}, compression="none", delivery_timeout=10,
-        outage_limit=5, stopping=lambda: False,
+        outage=Outage(limit=20, stopping=lambda: False, tell=tell),
     )  # fmt: skip
     return Sink(writer=writer, replace=in_place, on_error=lambda _: None)
 
@@ -235,6 +236,61 @@ def test_an_outage_beyond_the_limit_ends_the_process(broker, monkeypatch):
     sink = make_sink(broker)
     broker.holding = True
     sink.send(output(1))
-    sink._writer._last_good -= 6
-    with pytest.raises(Fatal, match=r"no output was acknowledged for 6 s \(kafka.outage_limit\)"):
+    sink._writer.outage._last_good -= 21
+    with pytest.raises(Fatal, match=r"no output was acknowledged for 21 s \(kafka.outage_limit\)"):
         sink.take_acknowledged(following=0)
+
+
+def test_a_partition_that_takes_no_writes_makes_no_other_s_outputs_go_out_again(sink, broker):
+    broker.holding = True
+    for number in range(8):
+        sink.send(output(number, partition=number % 2))
+    for future, written in sink._unacknowledged:
+        unwritable = written.partition == 0
+        future._produce_future = SimpleNamespace(
+            topic_partition=("out", written.partition), wait=lambda _: True, value=(-1, None)
+        )
+        future.exception = KafkaTimeoutError("expired") if unwritable else None
+        future.is_done = True
+    broker.holding = False
+    assert sorted(drained(sink)) == list(range(8))
+    assert broker.log == [0, 2, 4, 6]
+
+
+def test_behind_a_failed_output_all_of_its_partition_go_out_again_in_order(sink, broker):
+    broker.holding = True
+    for number in range(8):
+        sink.send(output(number, partition=number % 2))
+    for future, written in sink._unacknowledged:
+        future._produce_future = SimpleNamespace(
+            topic_partition=("out", written.partition), wait=lambda _: True, value=(-1, None)
+        )
+        failed = written.record.offset in {2, 3}
+        future.exception = KafkaTimeoutError("expired") if failed else None
+        future.is_done = True
+    broker.holding = False
+    assert sorted(drained(sink)) == list(range(8))
+    assert broker.log == [2, 3, 4, 5, 6, 7]
+
+
+@pytest.mark.parametrize("suspects", [0, 1], ids=["together", "alone"])
+def test_outputs_that_wait_for_long_are_told_of_until_one_is_acknowledged(
+    broker, monkeypatch, suspects
+):
+    now, told = [100.0], []
+    monkeypatch.setattr(awake, "now", lambda: now[0])
+    sink = make_sink(broker, tell=told.append)
+    broker.holding = True
+
+    def pause(seconds):
+        now[0] += 1
+        if now[0] > 115:
+            broker.holding = False
+            sink._writer.producer.deliver()
+
+    monkeypatch.setattr("worker.kafka.produce.at_least_once.time.sleep", pause)
+    sink._suspects = suspects
+    sink.send(output(1))
+    while not sink.take_acknowledged(following=0):
+        pause(1)
+    assert told == [11.0, 12.0, 13.0, 14.0, 15.0, 0.0]

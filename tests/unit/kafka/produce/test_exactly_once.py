@@ -22,11 +22,13 @@ from kafka.producer.transaction_manager import TransactionManager  # noqa: E402
 
 from tests.support.fakes import record  # noqa: E402
 from tests.support.transactional import DONE, HANGS, FakeBroker  # noqa: E402
+from worker import awake  # noqa: E402
 from worker.errors import Fatal  # noqa: E402
 from worker.kafka.cluster.topics import Topic  # noqa: E402
 from worker.kafka.consume.membership import Membership  # noqa: E402
-from worker.kafka.produce import exactly_once, span, transaction, writer  # noqa: E402
+from worker.kafka.produce import exactly_once, span, transaction  # noqa: E402
 from worker.kafka.produce.exactly_once import Callbacks, SpanLimits, TransactionalSink  # noqa: E402
+from worker.kafka.produce.outage import Outage  # noqa: E402
 from worker.records import Lease, Output  # noqa: E402
 
 TOPIC = Topic("out", None, 1, 1_000_000, False, 2**63 - 1, 3_600_000)
@@ -49,7 +51,7 @@ class Desk:
         self.hold(Lease(0, 1))
         made = transaction.transactional_writer(
             connection=self.broker, topics={"out": TOPIC}, compression="none",
-            outage_limit=options.get("outage_limit", 5), stopping=lambda: False,
+            outage=Outage(limit=options.get("outage_limit", 5), stopping=lambda: False),
             transactional_id="group-replica",
         )  # fmt: skip
         self.sink = TransactionalSink(
@@ -344,7 +346,7 @@ def test_a_span_that_is_late_is_halved_until_it_is_in_time(monkeypatch):
     monkeypatch.setattr(span.time, "monotonic", lambda: now[0])
     desk.sink._writer.discard(timeout=0)
     desk.sink._writer._connection = SimpleNamespace(producer=at_1_kb_a_second)
-    desk.sink._writer.outage_limit = 1_000
+    desk.sink._writer.outage.limit = 1_000
     desk.sink._spans._size = span.SpanSize(most=20_000)
     desk.send(*range(10_000, 14_000))
     assert desk.taken(40) == list(range(10_000, 14_000))
@@ -354,8 +356,8 @@ def test_a_span_that_is_late_is_halved_until_it_is_in_time(monkeypatch):
 
 def test_time_in_which_nothing_waits_is_no_outage_after_a_failure_either(monkeypatch):
     desk, now = Desk(outage_limit=5), [0.0]
-    monkeypatch.setattr(writer.awake, "now", lambda: now[0])
-    desk.sink._writer.succeeded()
+    monkeypatch.setattr(awake, "now", lambda: now[0])
+    desk.sink._writer.outage.succeeded()
     desk.broker.fails["send"] = deque([KafkaTimeoutError("expired")] * 2)
     desk.send(1)
     desk.taken()
@@ -368,8 +370,8 @@ def test_time_in_which_nothing_waits_is_no_outage_after_a_failure_either(monkeyp
 
 def test_an_outage_whose_answers_stay_unknown_ends_the_process_too(monkeypatch):
     desk, now = Desk(outage_limit=5), [0.0]
-    monkeypatch.setattr(writer.awake, "now", lambda: now[0])
-    desk.sink._writer.succeeded()
+    monkeypatch.setattr(awake, "now", lambda: now[0])
+    desk.sink._writer.outage.succeeded()
     desk.broker.fails["commit"] = deque([HANGS] * 50)
 
     def try_again(epoch):
