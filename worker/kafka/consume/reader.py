@@ -59,8 +59,7 @@ class BoundedReader:
         outage_limit: float,
     ) -> None:
         self._connection = connection
-        self._topic = topic.name
-        self._partitions = range(topic.partitions)
+        self._topic = topic
         self._options: dict[str, Any] = {
             "group_id": group_id,
             "enable_auto_commit": False,
@@ -86,10 +85,10 @@ class BoundedReader:
             Fatal: This client may not read them.
         """
         found = {}
-        for number in self._partitions:
+        for number in range(self._topic.partitions):
             try:
                 offset = self._consumer.committed(
-                    TopicPartition(self._topic, number), timeout_ms=COMMITTED_MS
+                    TopicPartition(self._topic.name, number), timeout_ms=COMMITTED_MS
                 )
             except kafka.errors.AuthorizationError as error:
                 raise Fatal(f"group {self._group_id} may not be read: add an ACL") from error
@@ -145,7 +144,7 @@ class BoundedReader:
             raise Fatal(self._explained(error)) from error
         records = [
             Record(
-                self._topic, Lease(raw.partition, 0), raw.offset, raw.timestamp, raw.key,
+                self._topic.name, Lease(raw.partition, 0), raw.offset, raw.timestamp, raw.key,
                 raw.value, tuple(raw.headers), 0.0,
             )
             for batch in polled.values()
@@ -181,7 +180,7 @@ class BoundedReader:
             self._progress = self._replaced = now
         elif now - self._progress > self._outage_limit:
             raise Fatal(
-                f"nothing could be read from {self._topic} for {now - self._progress:.0f} s "
+                f"nothing could be read from {self._topic.name} for {now - self._progress:.0f} s "
                 "(kafka.outage_limit)"
             )
         elif now - self._replaced > STALL_SECONDS:
@@ -201,9 +200,9 @@ class BoundedReader:
         )
 
     def _assign(self, ends: Mapping[int, int]) -> None:
-        self._consumer.assign([TopicPartition(self._topic, number) for number in ends])
+        self._consumer.assign([TopicPartition(self._topic.name, number) for number in ends])
         for number in ends:
-            self._consumer.seek(TopicPartition(self._topic, number), self._positions[number])
+            self._consumer.seek(TopicPartition(self._topic.name, number), self._positions[number])
 
     def _take(self, consumer: KafkaConsumer) -> None:
         self._consumer, self._portion = consumer, Portion(consumer)
@@ -217,5 +216,5 @@ class BoundedReader:
 
     def _explained(self, error: Exception) -> str:
         unread = {n: at for n, at in self._positions.items() if at < self._ends[n]}
-        line = poll_errors.line(error, topic=self._topic, positions=unread)
+        line = poll_errors.line(error, topic=self._topic.name, positions=unread)
         return f"{line}; the group is {self._group_id}" if poll_errors.of_a_record(error) else line

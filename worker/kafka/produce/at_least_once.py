@@ -19,7 +19,7 @@ from worker.kafka.produce.refusals import blame, partition_of, refusal_of
 from worker.kafka.produce.writer import require_hope, send
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from collections.abc import Set as AbstractSet
 
     from worker.errors import Refusal
@@ -139,8 +139,10 @@ class Sink:
         self._suspects = 0  # some may have ended with their leases
 
     def _take_back(self, error: Exception) -> None:
-        """Ends the producer, and makes unsent what `_unsafe` says."""
-        unsafe = self._unsafe()
+        """Ends the producer, and makes unsent what is not safe."""
+        safe, unsafe = _parted(self._unacknowledged)
+        self._acknowledged += safe
+        self._unacknowledged.clear()
         futures, outputs = [future for future, _ in unsafe], [output for _, output in unsafe]
         name = type(error).__name__
         self._on_error(name)
@@ -167,24 +169,6 @@ class Sink:
             kept = [one for one in self._unsent if one.record.lease not in self._void]
             self._unsent = deque(kept)
             self._void = frozenset()
-
-    def _unsafe(self) -> list[tuple[Any, Output]]:
-        """Of each partition all from its first output on that is not acknowledged.
-
-        Also outputs behind it that are: otherwise the order would be reversed. Other partitions'
-        are safe: one that takes no writes must not have theirs sent again and again.
-        """
-        unsafe: list[tuple[Any, Output]] = []
-        failed = set()
-        for future, output in self._unacknowledged:
-            partition = partition_of(future)
-            if future.is_done and future.exception is None and partition not in failed:
-                self._acknowledged.append(output)
-            else:
-                failed.add(partition)
-                unsafe.append((future, output))
-        self._unacknowledged.clear()
-        return unsafe
 
     def _refused(self, error: Exception, futures: list[Any]) -> Mapping[int, Refusal]:
         """The refused outputs, by index; if none is named, how many are suspects is noted."""
@@ -233,3 +217,23 @@ class Sink:
         self._writer.outage.check()
         self._writer.discard(timeout=1.0)
         time.sleep(0.1)
+
+
+def _parted(sent: Iterable[tuple[Any, Output]]) -> tuple[list[Output], list[tuple[Any, Output]]]:
+    """The outputs that are safe, and those to be sent again, of what was sent.
+
+    Of each partition all from its first output on that is not acknowledged are sent again, also
+    those behind it that are: otherwise the order would be reversed. Other partitions' are safe:
+    one that takes no writes must not have theirs sent again and again.
+    """
+    safe: list[Output] = []
+    unsafe: list[tuple[Any, Output]] = []
+    failed = set()
+    for future, output in sent:
+        partition = partition_of(future)
+        if future.is_done and future.exception is None and partition not in failed:
+            safe.append(output)
+        else:
+            failed.add(partition)
+            unsafe.append((future, output))
+    return safe, unsafe
