@@ -14,7 +14,7 @@ from typing import Any, Literal, NoReturn
 import orjson
 
 from worker.errors import Rejected
-from worker.framing import unframed
+from worker.framing import PREFIXES, unframed
 from worker.records import Document, Record, Rejection, Tombstone
 from worker.spelled import compact, cut_out
 
@@ -68,19 +68,16 @@ class Decoder:
     def _parse(self, value: bytes) -> tuple[str, Any]:
         if not self._json:
             return _utf8(value), None
-        value, prefix = unframed(value)
-        try:
-            data = orjson.loads(value)
-        except orjson.JSONDecodeError:
-            data = _second_look(value) if prefix is None else _behind(prefix, value)
-        if not isinstance(data, dict):
-            raise Rejected("not_an_object", f"the JSON value is {_kind(data)}, not an object")
+        prefix = None
+        if value.startswith(PREFIXES):
+            value, prefix = unframed(value)
+        data = _object(value, prefix)
         text = _find(data, self._text_path)
         if text is _ABSENT:
             raise Rejected("missing_text", f"there is no field {self._text_field!r}")
         if not isinstance(text, str):
             raise Rejected("text_not_string", f"the text is {_kind(text)}, not a string")
-        if _has_surrogate(text):
+        if not text.isascii() and _has_surrogate(text):
             raise Rejected("invalid_unicode", "the text has a lone surrogate")
         identity = _find(data, self._id_path)
         if isinstance(identity, float | dict | list) or _is_odd(identity):
@@ -129,6 +126,16 @@ def _utf8(value: bytes) -> str:
         raise Rejected(
             "invalid_utf8", f"byte {error.start} is not UTF-8: {error.reason}"
         ) from error
+
+
+def _object(value: bytes, prefix: str | None) -> dict[str, Any]:
+    try:
+        data = orjson.loads(value)
+    except orjson.JSONDecodeError:
+        data = _second_look(value) if prefix is None else _behind(prefix, value)
+    if not isinstance(data, dict):
+        raise Rejected("not_an_object", f"the JSON value is {_kind(data)}, not an object")
+    return data
 
 
 def _second_look(value: bytes) -> Any:

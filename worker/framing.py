@@ -11,6 +11,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+PREFIXES = (b"\0", b"\3")
+"""What every prefix begins with."""
+
 _JSON_BEGINS = frozenset(b' \t\r\n{["tfn-0123456789')
 
 
@@ -24,7 +27,7 @@ class Framed(NamedTuple):
 
 def unframed(value: bytes) -> Framed:
     """A value without a schema registry's prefix; unchanged where it has none."""
-    if len(value) <= 5 or value[0] not in (0, 3):  # noqa: PLR2004 - the shortest prefix
+    if len(value) <= 5 or not value.startswith(PREFIXES):  # noqa: PLR2004 - the shortest prefix
         return Framed(value, None)
     if value[0] == 3:  # noqa: PLR2004 - Glue's version of its format
         compressed = value[1:2] != b"\0"

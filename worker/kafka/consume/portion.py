@@ -67,7 +67,7 @@ class Portion:
 
 
 class _Metered:
-    """A partition's records, as long as the poll may take more; they go on in the next poll."""
+    """A partition's records: each iteration gives as many as its poll may take."""
 
     __slots__ = ("_portion", "_records")
 
@@ -75,21 +75,19 @@ class _Metered:
         self._records = records
         self._portion = portion
 
-    def __iter__(self) -> _Metered:
-        return self
-
-    def __next__(self) -> Any:
+    def __iter__(self) -> Iterator[Any]:
         portion = self._portion
         if portion.left <= 0:
-            raise StopIteration
-        record = next(self._records)
-        key, value, headers = record.key, record.value, record.headers
-        size = len(value) if value else 0
-        if key:
-            size += len(key)
-        if headers:
-            size += record.serialized_header_size + HEADER_BYTES * len(headers)
-        portion.left -= size
-        if size > LARGE:
-            portion.look_at_the_time()
-        return record
+            return
+        for record in self._records:
+            size = len(record.value) if record.value else 0
+            if record.key:
+                size += len(record.key)
+            if record.headers:
+                size += record.serialized_header_size + HEADER_BYTES * len(record.headers)
+            portion.left -= size
+            if size > LARGE:
+                portion.look_at_the_time()
+            yield record
+            if portion.left <= 0:
+                return

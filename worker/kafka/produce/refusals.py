@@ -66,9 +66,11 @@ def foretold(topic: Topic, output: Sendable) -> Refusal | None:
 
 def size_of(output: Sendable) -> int:
     """Bytes of key, value and headers, before compression."""
-    size = len(output.key or b"") + len(output.value or b"")
-    for name, value in output.headers:
-        size += len(name) + len(value)
+    size = len(output.value) if output.value else 0
+    if output.key:
+        size += len(output.key)
+    if output.headers:
+        size += sum(len(name) + len(value) for name, value in output.headers)
     return size
 
 
@@ -151,6 +153,8 @@ class SizeMemory:
 
     def refuses(self, output: Sendable) -> bool:
         """Whether the topic refused a smaller one, or one of its size, within the last minute."""
+        if output.topic not in self._refused:  # for nearly every output
+            return False
         known = self._known(output.topic)
         return known is not None and self.exceeds(output, known - 1)
 
@@ -162,9 +166,7 @@ class SizeMemory:
         return at_most > limit and self._batch_bytes(output) > limit
 
     def _known(self, topic: str) -> int | None:
-        if topic not in self._refused:  # for nearly every output
-            return None
-        size, at = self._refused[topic]
+        size, at = self._refused.get(topic, (0, float("-inf")))
         return None if self._clock() - at >= REMEMBER_SECONDS else size
 
     def _batch_bytes(self, output: Sendable) -> int:
