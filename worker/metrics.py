@@ -283,17 +283,25 @@ class Metrics:
     def outputs_acknowledged(self, outputs: list[Output], *, now: float, wall: float) -> None:
         """The broker acknowledged these outputs; `now` is of `awake.now`, `wall` is Unix time."""
         self._progress.set(wall)
+        # To find a series costs as much as to count: once for each series, not for each output.
+        counted = collections.Counter
+        for topic, count in counted(output.topic for output in outputs).items():
+            self._produced.labels(topic).inc(count)
+        for kind, count in counted(output.kind for output in outputs).items():
+            self._processed.labels(self._topic, kind).inc(count)
+        for reason, count in counted(o.reason for o in outputs if o.reason is not None).items():
+            self._dead.labels(reason).inc(count)
+        labels = [output.label for output in outputs if output.label is not None]
+        self._recent.extend(labels)
+        scores = {}
+        for label, count in counted(labels).items():
+            self._predictions.labels(label).inc(count)
+            scores[label] = self._scores.labels(label)
         for output in outputs:
-            self._produced.labels(output.topic).inc()
-            self._processed.labels(self._topic, output.kind).inc()
             self._processing.observe(now - output.record.fetched)
             self._observe_latency(wall, output.record.timestamp)
-            if output.reason is not None:
-                self._dead.labels(output.reason).inc()
             if output.label is not None and output.score is not None:
-                self._predictions.labels(output.label).inc()
-                self._scores.labels(output.label).observe(output.score)
-                self._recent.append(output.label)
+                scores[output.label].observe(output.score)
         self._measure_drift()
 
     def committed(self, outcome: str) -> None:
