@@ -14,6 +14,7 @@ import time
 from typing import TYPE_CHECKING, NoReturn
 
 from worker import awake
+from worker.awake import LONGEST_STEP
 from worker.errors import Fatal
 
 if TYPE_CHECKING:
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
 POLL_DEADLINE = 30.05
 """Seconds for a turn of the poll loop: 30 more than a poll may wait for records. All else in a
 turn has limits of its own: replacing the consumer about 11 s, a revocation's commit 10."""
-LONGEST_STEP = 1.0
-"""Most seconds that are counted between two looks. If the whole process was stopped (a suspended
-machine, SIGSTOP), its calls did not hang."""
 
 
 class Call:

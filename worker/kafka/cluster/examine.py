@@ -74,7 +74,7 @@ def examine(*, servers: list[str], client_id: str, security: Security) -> Found:
         try:
             named |= _Broker(host, port, client_id, security).others()
         except Away as error:
-            found.away.append(f"{host}:{port}: {error}")
+            found.away.append(f"{probe.named(host, port)}: {error}")
         except Refused as error:
             causes.append(error)
     if causes and not named:
@@ -87,7 +87,7 @@ def examine(*, servers: list[str], client_id: str, security: Security) -> Found:
                 raise Away(deaf[host, port])
             _Broker(host, port, client_id, security).others()
         except Away as error:
-            found.advertised.append(f"{host}:{port}: {error}")
+            found.advertised.append(f"{probe.named(host, port)}: {error}")
     return found
 
 
@@ -96,7 +96,7 @@ class _Broker:
 
     def __init__(self, host: str, port: int, client_id: str, security: Security) -> None:
         self._address = (host, port)
-        self._at = f"{host}:{port}"
+        self._at = probe.named(host, port)
         self._client_id = client_id
         self._security = security
 

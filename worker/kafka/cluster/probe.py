@@ -36,7 +36,12 @@ def unreachable(servers: list[str], *, patience: float = PATIENCE) -> list[str]:
     causes = _tried(addresses, patience, enough=1)
     if None in causes.values():
         return []
-    return [f"{host}:{port}: {cause}" for (host, port), cause in causes.items()]
+    return [f"{named(*address)}: {cause}" for address, cause in causes.items()]
+
+
+def named(host: str, port: int) -> str:
+    """An address as bootstrap servers are written: an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def deaf(

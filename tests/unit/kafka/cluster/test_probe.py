@@ -44,6 +44,11 @@ def test_a_port_that_refuses_is_told_at_once():
     assert time.monotonic() - begin < 30
 
 
+def test_an_ipv6_address_is_told_in_brackets():
+    (line,) = unreachable(["[::1]:1"], patience=60)
+    assert line.startswith("[::1]:1: ")
+
+
 def test_one_of_several_addresses_is_enough(listener, deaf):
     assert unreachable(["127.0.0.1:1", deaf, address(listener)], patience=60) == []
 
