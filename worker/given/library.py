@@ -10,6 +10,37 @@ if TYPE_CHECKING:
 HEADS = ("classifier.", "pre_classifier.", "score.")
 """What the names of the tensors of a classifier's head begin with."""
 
+WRAPPERS = {
+    "_orig_mod": "torch.compile",
+    "_fsdp_wrapped_module": "FSDP",
+    "_checkpoint_wrapped_module": "checkpoint_wrapper",
+}
+"""Parts of the names of tensors, by what puts them there."""
+PARALLEL = "module."
+"""What DataParallel and DistributedDataParallel put before every name."""
+
+
+def wrapped(names: Iterable[str]) -> str:
+    """Why no model finds its tensors: another module is wrapped around it.
+
+    transformers would take random weights in place of them.
+
+    Args:
+        names: Those of the tensors.
+
+    Returns:
+        What is wrong and what to do; empty where nothing is wrapped around the model.
+    """
+    for name in names:
+        part = next((part for part in name.split(".") if part in WRAPPERS), "")
+        if part or name.startswith(PARALLEL):
+            part, by = part or PARALLEL[:-1], WRAPPERS.get(part, "DataParallel")
+            return (
+                f"the names of its tensors have the prefix {part}. of {by}: save the model inside "
+                f"it, model.{part}.save_pretrained(DIR)"
+            )
+    return ""
+
 
 def passed_over(unexpected: Iterable[str], prefix: str, heads: tuple[str, ...] = HEADS) -> str:
     """The tensors that the model has no place for although its logits depend on them.

@@ -16,6 +16,20 @@ DIGEST_BYTES = 8 << 20
 which another one that imports torch gives back every 5 ms: with the library's 256 KiB the digest of
 400 MB would wait for 8 s."""
 
+VOCABULARIES = (
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "spm.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
+    "bpe.codes",
+    "added_tokens.json",
+    "special_tokens_map.json",
+)
+"""What tokenizers are saved in that have no tokenizer.json. The last two are none by themselves."""
+
 
 def read_object(path: Path) -> dict[str, Any]:
     """The JSON object in a file.
@@ -63,6 +77,26 @@ def weights_of(path: Path, config: dict[str, Any]) -> tuple[Path, ...]:
     raise Refused(
         f"model.checkpoint: {path} has no model.safetensors; other formats can run code when "
         "they are loaded and are not read: save it with save_pretrained"
+    )
+
+
+def tokenizer_files(path: Path) -> tuple[Path, ...]:
+    """The files of which the tokenizer is made: tokenizer.json, or those that are older than it.
+
+    Args:
+        path: The checkpoint directory.
+
+    Raises:
+        Refused: There are none.
+    """
+    if (path / "tokenizer.json").is_file():
+        return (path / "tokenizer.json",)
+    there = tuple(path / name for name in VOCABULARIES if (path / name).is_file())
+    if there and there[0].name not in VOCABULARIES[-2:]:
+        return there
+    raise Refused(
+        f"model.checkpoint: {path} has no tokenizer.json: save the tokenizer beside the weights "
+        "with save_pretrained"
     )
 
 

@@ -53,18 +53,21 @@ def logs(monkeypatch):
         yield lines
 
 
-def family(path, kind, **settings):
-    """An untrained classifier of a family whose logits differ visibly from text to text."""
+def family(path, kind, *, spread=0.3, **settings):
+    """An untrained classifier of a family whose logits differ visibly from text to text.
+
+    Without a spread its weights are those that transformers draws.
+    """
     torch.manual_seed(3)
     options = SIZES | {"id2label": dict(enumerate(tiny.LABELS))} | settings
-    if kind == "xlnet":  # it has no limit, and refuses one
+    if kind in {"xlnet", "t5", "mt5"}:  # they have no limit, and XLNet refuses one
         del options["max_position_embeddings"]
     config = transformers.AutoConfig.for_model(kind, **options)
     model = transformers.AutoModelForSequenceClassification.from_config(config)
     with torch.no_grad():
-        for weights in model.parameters():
+        for weights in model.parameters() if spread else ():
             noise = torch.randn(weights.shape)
-            weights.copy_(noise * 0.3 if weights.dim() > 1 else weights + noise * 0.1)
+            weights.copy_(noise * spread if weights.dim() > 1 else weights + noise * 0.1)
     model.save_pretrained(path)
     tiny._save_tokenizer(path)
     return path
@@ -338,10 +341,23 @@ def test_a_checkpoint_that_lacks_a_tensor_is_refused_by_its_name(path):
         networks.network(read(path), CPU)
 
 
-def test_an_adapter_beside_the_weights_is_left_to_transformers(path, logs, monkeypatch):
-    (path / "adapter_config.json").write_text("{}")
-    monkeypatch.setattr("worker.model.weights._by_transformers", lambda *_: "the library's")
-    assert networks.network(read(path), CPU) == "the library's"
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "module.", "module._orig_mod."])
+@pytest.mark.parametrize("kind", ["bert", "albert"])
+def test_tensors_under_the_name_of_a_module_around_the_model_are_refused(tmp_path, kind, prefix):
+    """transformers alone would say that the weights are missing."""
+    path = family(tmp_path / kind, kind, **(OURS | THE_LIBRARYS)[kind])
+    tensors = safetensors.load_file(path / "model.safetensors")
+    renamed = {f"{prefix}{name}": tensor for name, tensor in tensors.items()}
+    safetensors.save_file(renamed, path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(Refused, match=r"have the prefix .* save the model inside it") as caught:
+        networks.network(read(path), CPU)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_submodule_that_was_compiled_is_refused(path):
+    rename(path, encoder_layer_1="encoder.layer.1._orig_mod")
+    with pytest.raises(Refused, match=r"the prefix _orig_mod\. of torch\.compile"):
+        networks.network(read(path), CPU)
 
 
 def test_a_model_in_memory_does_not_change_with_its_file(path):
