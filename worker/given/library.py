@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
 HEADS = ("classifier.", "pre_classifier.", "score.")
 """What the names of the tensors of a classifier's head begin with."""
@@ -18,6 +19,30 @@ WRAPPERS = {
 """Parts of the names of tensors, by what puts them there."""
 PARALLEL = "module."
 """What DataParallel and DistributedDataParallel put before every name."""
+
+VOCABULARIES = (
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "spm.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
+    "bpe.codes",
+)
+"""What tokenizers are saved in that have no tokenizer.json."""
+SPECIAL = ("added_tokens.json", "special_tokens_map.json")
+"""What is beside them, and is no tokenizer by itself."""
+
+
+def vocabularies(path: Path) -> list[str]:
+    """The files of a directory of which transformers makes a tokenizer; empty without a vocabulary.
+
+    Args:
+        path: A checkpoint or a base model.
+    """
+    names = [name for name in VOCABULARIES if (path / name).is_file()]
+    return names and [*names, *(name for name in SPECIAL if (path / name).is_file())]
 
 
 def wrapped(names: Iterable[str]) -> str:
@@ -75,3 +100,15 @@ def first_line(error: BaseException) -> str:
         return type(error).__name__
     # A line that ends so only announces what is wrong.
     return " ".join(lines[:2]) if lines[0].endswith((":", "(")) else lines[0]
+
+
+def why_unloadable(error: BaseException) -> str:
+    """Why transformers cannot load a base model, in one line."""
+    line = first_line(error)
+    if "couldn't connect" in line or "offline" in line.lower():
+        return "the hub cannot be reached and no copy is cached"
+    if "trust_remote_code" in str(error):
+        return "it needs code of its own, which is never run"
+    if "safetensors" in str(error):
+        return "it has no safetensors weights, and no others are loaded"
+    return line

@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from worker.errors import Refused
+from worker.given.library import vocabularies
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,20 +16,6 @@ DIGEST_BYTES = 8 << 20
 """Bytes that are read and digested at a time. Each time the thread needs the interpreter again,
 which another one that imports torch gives back every 5 ms: with the library's 256 KiB the digest of
 400 MB would wait for 8 s."""
-
-VOCABULARIES = (
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "spm.model",
-    "spiece.model",
-    "sentencepiece.bpe.model",
-    "tokenizer.model",
-    "bpe.codes",
-    "added_tokens.json",
-    "special_tokens_map.json",
-)
-"""What tokenizers are saved in that have no tokenizer.json. The last two are none by themselves."""
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -91,9 +78,8 @@ def tokenizer_files(path: Path) -> tuple[Path, ...]:
     """
     if (path / "tokenizer.json").is_file():
         return (path / "tokenizer.json",)
-    there = tuple(path / name for name in VOCABULARIES if (path / name).is_file())
-    if there and there[0].name not in VOCABULARIES[-2:]:
-        return there
+    if names := vocabularies(path):
+        return tuple(path / name for name in names)
     raise Refused(
         f"model.checkpoint: {path} has no tokenizer.json: save the tokenizer beside the weights "
         "with save_pretrained"
