@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
-from tests.support import tiny
+from tests.support.families import family
 from tests.support.lazy import Lazy
 from worker.errors import Refused
 from worker.model.checkpoint import read
@@ -21,15 +21,6 @@ classifiers, failures = Lazy("worker.model.classifier"), Lazy("worker.model.fail
 families = Lazy("worker.model.families")
 CPU = "cpu"
 CLOSE = 1e-6
-SIZES = {
-    "vocab_size": len(tiny._vocabulary()),
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 48,
-    "max_position_embeddings": 40,
-    "pad_token_id": 0,
-}
 OURS = {
     "bert": {},
     "roberta": {"pad_token_id": 1, "type_vocab_size": 1},
@@ -51,26 +42,6 @@ def logs(monkeypatch):
     with capture_logs() as lines:
         monkeypatch.setattr("worker.model.weights.log", networks.structlog.get_logger())
         yield lines
-
-
-def family(path, kind, *, spread=0.3, **settings):
-    """An untrained classifier of a family whose logits differ visibly from text to text.
-
-    Without a spread its weights are those that transformers draws.
-    """
-    torch.manual_seed(3)
-    options = SIZES | {"id2label": dict(enumerate(tiny.LABELS))} | settings
-    if kind in {"xlnet", "t5", "mt5"}:  # they have no limit, and XLNet refuses one
-        del options["max_position_embeddings"]
-    config = transformers.AutoConfig.for_model(kind, **options)
-    model = transformers.AutoModelForSequenceClassification.from_config(config)
-    with torch.no_grad():
-        for weights in model.parameters() if spread else ():
-            noise = torch.randn(weights.shape)
-            weights.copy_(noise * spread if weights.dim() > 1 else weights + noise * 0.1)
-    model.save_pretrained(path)
-    tiny._save_tokenizer(path)
-    return path
 
 
 def expected(path, ids, mask):

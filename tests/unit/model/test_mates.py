@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from tests.support import tiny
+from tests.support.families import SEEN, SERVED, family
 from tests.support.lazy import Lazy
-from tests.unit.model.test_encoder import family
 from worker.errors import Refused
 
 pytestmark = [pytest.mark.heavy, pytest.mark.usefixtures("one_thread")]
@@ -17,36 +17,6 @@ classifiers, mates = Lazy("worker.model.classifier"), Lazy("worker.model.mates")
 
 CLOSE = 1e-5
 TEXTS = [text for text, _ in tiny.sentences(12, seed=9)] + ["ok", "i feel so happy today " * 5]
-ENDED = {"pad_token_id": 0, "eos_token_id": 3, "decoder_start_token_id": 0}
-T5 = {"d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4, **ENDED}
-BART = {
-    "d_model": 32,
-    "encoder_layers": 2,
-    "decoder_layers": 2,
-    "encoder_ffn_dim": 48,
-    "decoder_ffn_dim": 48,
-    "encoder_attention_heads": 4,
-    "decoder_attention_heads": 4,
-    "bos_token_id": 2,
-    "forced_eos_token_id": 3,
-    **ENDED,
-}
-NARROW = {"emb_dim": 32, "n_layers": 2, "n_heads": 4}
-SERVED = {
-    "xlnet": {"d_inner": 48, "d_head": 8},
-    "t5": T5,
-    "mt5": T5,
-    "bart": BART,
-    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 40, "bos_token_id": 2,
-             "eos_token_id": 3},
-    "llama": {"num_key_value_heads": 4},
-    "xlm": NARROW,
-    "flaubert": NARROW,
-    "big_bird": {},
-    "longformer": {"attention_window": 8, "pad_token_id": 1},
-}  # fmt: skip
-SEEN = {"fnet": {}, "convbert": {"embedding_size": 32}, "nystromformer": {}}
-"""Models that see padding on either side."""
 
 
 def make(path, kind, *, spread=0.3, **tokenizer):
