@@ -198,3 +198,15 @@ def test_an_adapter_is_refused(checkpoint):
     (checkpoint / "adapter_config.json").write_text("{}")
     with pytest.raises(Refused, match="merge_and_unload"):
         classify.load(checkpoint, on=ON)
+
+
+@pytest.mark.parametrize("names", [["input_ids", "attention_mask"], None])
+def test_a_model_gets_token_types_only_where_its_tokenizer_gives_them(tmp_path, names):
+    """GPT-2 adds up the embeddings of tokens and types: types of zero are not the same as none."""
+    path = family(tmp_path / "gpt2", "gpt2", **SERVED["gpt2"])
+    if names:
+        edit(path / "tokenizer_config.json", model_input_names=names)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(path)
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(path).eval()
+    expected = model(**tokenizer(TEXTS[0], return_tensors="pt")).logits.detach().numpy()
+    assert classify.load(path, on=ON).logits(TEXTS[:1]) == pytest.approx(expected, abs=1e-5)
