@@ -1,6 +1,7 @@
 """A checkpoint as `evaluate` and `predict` use it: texts to logits to scores."""
 
-import inspect
+import contextlib
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,14 +10,16 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from tokenizers import Tokenizer
+from safetensors import SafetensorError, safe_open
+from tokenizers import Encoding, Tokenizer
 from transformers import AutoModelForSequenceClassification, logging
 
-from train import calibrate, lengths, manifest
+from train import calibrate, lengths, manifest, padding
+from train import tokenizer as tokenizers_of
 from train.errors import Refused
 from train.given.directory import trouble
-from train.given.library import first_line, passed_over
+from train.given.library import first_line, passed_over, wrapped
+from train.padding import Side
 from train.recipe import Machine
 
 Floats = NDArray[np.float64]
@@ -41,6 +44,10 @@ class Classifier:
     device: str
     """`cpu` or `cuda`."""
     pad_id: int
+    takes_types: bool
+    """Whether the model gets token types."""
+    side: Side = "right"
+    """Where rows are padded."""
 
     def logits(self, texts: Sequence[str]) -> Floats:
         """Logits before the temperature: float64, shape (texts, labels), in the order of the texts.
@@ -48,29 +55,37 @@ class Classifier:
         Texts of similar length share a batch, so that little of it is padding.
         """
         encodings = self.tokenizer.encode_batch_fast(list(texts))
-        ids = [encoding.ids for encoding in encodings]
-        found = np.empty((len(ids), len(self.labels)), dtype=np.float64)
-        takes_types = "token_type_ids" in inspect.signature(self.model.forward).parameters
-        with torch.inference_mode():
-            for rows in batches([len(row) for row in ids], TOKEN_BUDGET[self.device]):
-                inputs = self._padded([ids[row] for row in rows])
-                if takes_types:
-                    inputs["token_type_ids"] = torch.zeros_like(inputs["input_ids"])
-                found[rows] = self.model(**inputs).logits.float().cpu().numpy()
+        found = np.empty((len(encodings), len(self.labels)), dtype=np.float64)
+        lengths_of = [len(encoding.ids) for encoding in encodings]
+        for rows in batches(lengths_of, TOKEN_BUDGET[self.device]):
+            found[rows] = self._run([encodings[row] for row in rows], self.side)
         return found
+
+    def logits_of_batch(self, texts: Sequence[str], side: Side) -> Floats:
+        """As `logits`, of texts that are one batch, padded on a side."""
+        return self._run(self.tokenizer.encode_batch_fast(list(texts)), side)
 
     def scores(self, texts: Sequence[str]) -> Floats:
         """The scores that the worker would publish: float64, shape (texts, labels)."""
         return calibrate.probabilities(self.logits(texts), self.facts.temperature)
 
-    def _padded(self, rows: Sequence[Sequence[int]]) -> dict[str, Any]:
-        width = max(len(row) for row in rows)
-        ids = torch.full((len(rows), width), self.pad_id, dtype=torch.long)
-        mask = torch.zeros_like(ids)
-        for i, row in enumerate(rows):
-            ids[i, : len(row)] = torch.tensor(row)
-            mask[i, : len(row)] = 1
-        return {"input_ids": ids.to(self.device), "attention_mask": mask.to(self.device)}
+    @torch.inference_mode()
+    def _run(self, encodings: Sequence[Encoding], side: Side) -> Floats:
+        width = max(len(encoding.ids) for encoding in encodings)
+        ids = torch.full((len(encodings), width), self.pad_id, dtype=torch.long)
+        inputs = {"input_ids": ids, "attention_mask": torch.zeros_like(ids)}
+        if self.takes_types:
+            inputs["token_type_ids"] = torch.zeros_like(ids)
+        for i, encoding in enumerate(encodings):
+            length = len(encoding.ids)
+            place = slice(width - length, width) if side == "left" else slice(length)
+            ids[i, place] = torch.tensor(encoding.ids)
+            inputs["attention_mask"][i, place] = 1
+            if self.takes_types:
+                inputs["token_type_ids"][i, place] = torch.tensor(encoding.type_ids)
+        logits = self.model(**{name: one.to(self.device) for name, one in inputs.items()}).logits
+        found: Floats = logits.double().cpu().numpy()
+        return found
 
 
 def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
@@ -103,18 +118,21 @@ def load(checkpoint: Path, *, on: Machine) -> Classifier:
     """
     if wrong := trouble(checkpoint):
         raise Refused(f"checkpoint: {wrong}")
-    for needed in ("config.json", "tokenizer.json"):
-        if not (checkpoint / needed).is_file():
-            raise Refused(f"checkpoint {checkpoint}: there is no {needed} in it")
+    if not (checkpoint / "config.json").is_file():
+        raise Refused(f"checkpoint {checkpoint}: there is no config.json in it")
     if not list(checkpoint.glob("*.safetensors")):
         raise Refused(f"checkpoint {checkpoint}: there are no weights in it (*.safetensors)")
     facts = manifest.read(checkpoint)
-    model, tokenizer = _loaded(checkpoint, on)
+    tokenizer = tokenizers_of.read(checkpoint)
+    model = _loaded(checkpoint, on)
     labels = _labels(checkpoint, model.config, facts)
     if model.config.pad_token_id is None:
+        model.config.pad_token_id = tokenizers_of.padding(checkpoint, tokenizer)
+    if model.config.pad_token_id is None:
         raise Refused(
-            f"checkpoint {checkpoint}: config.json has no pad_token_id, so that texts of different"
-            " lengths cannot share a batch"
+            f"checkpoint {checkpoint}: config.json has no pad_token_id and the tokenizer no padding"
+            " token, so that texts of different lengths cannot share a batch: set pad_token_id in"
+            " config.json to the id that its training padded with"
         )
     try:
         max_length = lengths.of_checkpoint(
@@ -122,9 +140,11 @@ def load(checkpoint: Path, *, on: Machine) -> Classifier:
         )
     except Refused as refusal:
         raise Refused(f"checkpoint {checkpoint}: {refusal}") from refusal
+    own = (tokenizer.truncation or {}).get("direction", "right")
+    cut = tokenizers_of.side(checkpoint, "truncation_side", default=own)
     tokenizer.no_padding()
-    tokenizer.enable_truncation(max_length)
-    return Classifier(
+    tokenizer.enable_truncation(max_length, direction=cut)
+    classifier = Classifier(
         labels=labels,
         facts=facts,
         max_length=max_length,
@@ -132,14 +152,24 @@ def load(checkpoint: Path, *, on: Machine) -> Classifier:
         tokenizer=tokenizer,
         device=on.device,
         pad_id=model.config.pad_token_id,
+        takes_types=tokenizers_of.takes_types(checkpoint, model),
     )
+    try:
+        side = padding.choose_side(
+            classifier.logits_of_batch,
+            asked=tokenizers_of.side(checkpoint, "padding_side"),
+            precision=on.precision,
+        )
+    except Refused as refusal:
+        raise Refused(f"checkpoint {checkpoint}: {refusal}") from refusal
+    return dataclasses.replace(classifier, side=side)
 
 
-def _loaded(checkpoint: Path, on: Machine) -> tuple[Any, Tokenizer]:
+def _loaded(checkpoint: Path, on: Machine) -> Any:
+    _require_own_names(checkpoint)
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        tokenizer = Tokenizer.from_file(str(checkpoint / "tokenizer.json"))
         model, info = AutoModelForSequenceClassification.from_pretrained(
             str(checkpoint),
             trust_remote_code=False,
@@ -163,7 +193,14 @@ def _loaded(checkpoint: Path, on: Machine) -> tuple[Any, Tokenizer]:
             " something else: the configuration or the library's version is not the one that it"
             " was trained with"
         )
-    return model, tokenizer
+    return model
+
+
+def _require_own_names(checkpoint: Path) -> None:
+    for file in checkpoint.glob("model*.safetensors"):
+        with contextlib.suppress(SafetensorError, OSError), safe_open(file, "pt") as header:
+            if wrong := wrapped(header.keys()):
+                raise Refused(f"checkpoint {checkpoint}: {wrong}")
 
 
 def _labels(checkpoint: Path, config: Any, facts: manifest.Manifest) -> tuple[str, ...]:

@@ -1,15 +1,16 @@
 """The base model with a new head, and its tokenizer without padding and with our truncation."""
 
+import dataclasses
 import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from train import hub, lengths
+from train import hub, lengths, padding
 from train.errors import Refused
-from train.given.directory import nearby
-from train.given.library import first_line, passed_over
+from train.given.directory import adapter, nearby
+from train.given.library import vocabularies, why_unloadable
 
 PACKAGED = "packaged"
 """The `--base-model` that needs no hub: all-MiniLM-L6-v2, installed from `train/encoder.txt`."""
@@ -27,6 +28,8 @@ class Encoder:
     tokenizer: Any
     max_length: int
     """Most tokens of a text, special tokens included; the rest is truncated."""
+    notes: tuple[str, ...] = ()
+    """What was changed of it, a line each."""
 
     @property
     def hidden_size(self) -> int:
@@ -57,15 +60,15 @@ def load(name: str, *, labels: Sequence[str], max_length: int, seed: int) -> Enc
     source = locate(name)
     from transformers import (  # noqa: PLC0415 - seconds that `--help` must not take
         AutoConfig,
-        AutoModelForSequenceClassification,
         AutoTokenizer,
         logging,
-        set_seed,
     )
 
-    set_seed(seed)
+    from train import heads  # noqa: PLC0415 - imports torch
+
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    _require_a_tokenizer(name, source)
     try:
         config = AutoConfig.from_pretrained(
             source,
@@ -76,25 +79,21 @@ def load(name: str, *, labels: Sequence[str], max_length: int, seed: int) -> Enc
             problem_type="single_label_classification",
         )
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-        model, info = AutoModelForSequenceClassification.from_pretrained(
-            source,
-            config=config,
-            trust_remote_code=False,
-            use_safetensors=True,
-            output_loading_info=True,
-        )
     except Exception as error:
-        raise Refused(f"base model {name!r}: {_reason(error)}") from error
-    if lost := passed_over(info["unexpected_keys"], model.base_model_prefix, heads=()):
-        raise Refused(
-            f"base model {name!r}: transformers has no place for {lost}, and would compute"
-            " something else: the configuration or the library's version is not the one that it"
-            " was trained with"
-        )
+        raise Refused(f"base model {name!r}: {_reason(error, source)}") from error
+    model, notes = heads.load(name, source, config=config, seed=seed)
     if not tokenizer.is_fast:
         raise Refused(f"base model {name!r}: it has no fast tokenizer (tokenizer.json)")
     if tokenizer.pad_token_id is None:
-        raise Refused(f"base model {name!r}: its tokenizer has no padding token")
+        raise Refused(
+            f"base model {name!r}: its tokenizer has no padding token: set one"
+            " (tokenizer.pad_token = ...), save it with save_pretrained, and give that directory"
+        )
+    if len(tokenizer) > model.config.vocab_size:
+        raise Refused(
+            f"base model {name!r}: the tokenizer has {len(tokenizer)} tokens, the model only"
+            f" {model.config.vocab_size}"
+        )
     # `config` is not what the model has: from_pretrained copies it.
     if model.config.pad_token_id is None:
         model.config.pad_token_id = tokenizer.pad_token_id
@@ -107,7 +106,11 @@ def load(name: str, *, labels: Sequence[str], max_length: int, seed: int) -> Enc
     except Refused as refusal:
         raise Refused(f"base model {name!r}: {refusal}") from refusal
     _settle_tokenizer(tokenizer, fits)
-    return Encoder(name=name, model=model, tokenizer=tokenizer, max_length=fits)
+    encoder = Encoder(
+        name=name, model=model, tokenizer=tokenizer, max_length=fits, notes=tuple(notes)
+    )
+    _require_words(encoder)
+    return _settle_padding(encoder)
 
 
 def locate(name: str) -> str:
@@ -139,6 +142,8 @@ def locate_here(name: str) -> str | None:
         return str(packaged())
     path = Path(name).expanduser()
     if path.is_dir():
+        if wrong := adapter(path):
+            raise Refused(f"base model {name}: {wrong}")
         if not (path / "config.json").is_file():
             raise Refused(f"base model {name}: the directory has no config.json")
         return str(path)
@@ -163,11 +168,53 @@ def packaged() -> Path:
     return Path(spec.origin).parent / "model"
 
 
+def _require_a_tokenizer(name: str, source: str) -> None:
+    # transformers makes one without a single word where there is no file.
+    path = Path(source)
+    there = not path.is_dir() or (path / "tokenizer.json").is_file() or vocabularies(path)
+    if not there:
+        raise Refused(
+            f"base model {name!r}: there is no tokenizer in it (tokenizer.json): save it beside the"
+            " weights with save_pretrained"
+        )
+
+
+def _require_words(encoder: Encoder) -> None:
+    special = set(encoder.tokenizer.all_special_ids)
+    ids = {i for row in encoder.tokenize(padding.SAMPLES)["input_ids"] for i in row}
+    if len(ids - special) <= 1:  # sentencepiece has a token for the space
+        raise Refused(
+            f"base model {encoder.name!r}: its tokenizer knows no word, not one of English"
+        )
+
+
+def _settle_padding(encoder: Encoder) -> Encoder:
+    """Pads where the model does not see it."""
+    import torch  # noqa: PLC0415 - seconds that `--help` must not take
+
+    tokenizer, asked = encoder.tokenizer, encoder.tokenizer.padding_side
+
+    @torch.inference_mode()
+    def logits(texts: Sequence[str], side: str) -> Any:
+        batch = tokenizer.pad(encoder.tokenize(texts), padding_side=side, return_tensors="pt")
+        return encoder.model(**batch).logits.double().numpy()
+
+    try:
+        side = padding.choose_side(logits, asked=asked, precision="float32")
+    except Refused as refusal:
+        raise Refused(f"base model {encoder.name!r}: {refusal}") from refusal
+    if side == asked:
+        return encoder
+    tokenizer.padding_side = tokenizer.init_kwargs["padding_side"] = side
+    note = f"texts are padded on the {side}: on the {asked}, as the tokenizer says, it sees padding"
+    return dataclasses.replace(encoder, notes=(*encoder.notes, note))
+
+
 def _settle_tokenizer(tokenizer: Any, max_length: int) -> None:
     # all-MiniLM's tokenizer.json pads every text to 128 tokens. Saved like that it would make every
     # reader of the checkpoint several times slower.
     tokenizer.backend_tokenizer.no_padding()
-    tokenizer.backend_tokenizer.enable_truncation(max_length)
+    tokenizer.backend_tokenizer.enable_truncation(max_length, direction=tokenizer.truncation_side)
     tokenizer.model_max_length = max_length
     # `init_kwargs` is written to tokenizer_config.json, and read from there again.
     for stale in ("max_length", "pad_to_multiple_of", "stride", "truncation_strategy"):
@@ -175,14 +222,21 @@ def _settle_tokenizer(tokenizer: Any, max_length: int) -> None:
     for path in ("name_or_path", "is_local", "local_files_only"):
         tokenizer.init_kwargs.pop(path, None)
     tokenizer.init_kwargs["model_max_length"] = max_length
+    for side in ("padding_side", "truncation_side"):  # what may be its class's, or tokenizer.json's
+        tokenizer.init_kwargs[side] = getattr(tokenizer, side)
 
 
-def _reason(error: Exception) -> str:
-    line = first_line(error)
-    if "couldn't connect" in line or "offline" in line.lower():
-        return "the hub cannot be reached and no copy is cached"
-    if "trust_remote_code" in str(error):
-        return "it needs code of its own, which is never run"
-    if "safetensors" in str(error):
-        return "it has no safetensors weights, and no others are loaded"
-    return line
+def _reason(error: Exception, source: str) -> str:
+    path = Path(source)
+    names = vocabularies(path) if path.is_dir() else []
+    if names and not (path / "tokenizer.json").is_file():
+        from train.tokenizer import cannot_make  # noqa: PLC0415
+
+        return cannot_make(names)
+    if "tiktoken" in str(error) or "entencepiece" in str(error).lower():
+        return (
+            "its tokenizer has no tokenizer.json: where sentencepiece and protobuf are installed,"
+            " load it once with AutoTokenizer, save it with save_pretrained beside the weights,"
+            " and give that directory"
+        )
+    return why_unloadable(error)

@@ -87,6 +87,7 @@ def finetune(
             train_dataset=train,
             eval_dataset=validation,
             compute_metrics=_quality,
+            preprocess_logits_for_metrics=_logits,
             callbacks=callbacks,
         )
         trainer.remove_callback(PrinterCallback)
@@ -114,6 +115,11 @@ def rows(encoder: Encoder, split: Split, *, by_length: bool = False) -> Any:
         order = sorted(range(len(split)), key=lambda row: len(columns["input_ids"][row]))
         columns = {name: [column[row] for row in order] for name, column in columns.items()}
     return Dataset.from_dict(columns)
+
+
+def _logits(outputs: Any, _: Any) -> Any:
+    # Models with a decoder, such as BART and T5, also return what their encoder made.
+    return outputs[0] if isinstance(outputs, tuple) else outputs
 
 
 def _quality(prediction: EvalPrediction) -> dict[str, float]:

@@ -44,6 +44,17 @@ each). `bertweet` is none: it is the name of a tokenizer, whose models are of ty
 MPNET_PADDING = 1
 """MPNet's positions start behind this id whatever the configuration's padding id is."""
 
+POSITION_SETTINGS = {
+    "ctrl": "n_positions",
+    "gpt2": "n_positions",
+    "gpt_bigcode": "n_positions",
+    "gptj": "n_positions",
+    "led": "max_encoder_position_embeddings",
+    "openai-gpt": "n_positions",
+}
+"""Model types that name the size of their position table otherwise. Not T5: its `n_positions` is no
+limit."""
+
 UNLIMITED = 2**31
 """Stands for no limit."""
 
@@ -86,7 +97,8 @@ def of_checkpoint(checkpoint: Path, config: dict[str, Any], *, asked: int | None
 
 def positions(config: dict[str, Any]) -> int:
     """The tokens for which a model has positions; very many where it has no table of them."""
-    rows = config.get("max_position_embeddings")
+    name = POSITION_SETTINGS.get(str(config.get("model_type")), "max_position_embeddings")
+    rows = config.get(name)
     if not isinstance(rows, int) or isinstance(rows, bool) or rows < 1:
         return UNLIMITED
     if config.get("model_type") not in OFFSET_POSITIONS:

@@ -101,7 +101,7 @@ def save_model(encoder: Encoder, checkpoint: Path) -> None:
         backend = encoder.tokenizer.backend_tokenizer
         # Every call of the tokenizer leaves its padding and truncation on the backend.
         backend.no_padding()
-        backend.enable_truncation(encoder.max_length)
+        backend.enable_truncation(encoder.max_length, direction=encoder.tokenizer.truncation_side)
         backend.save(str(checkpoint / "tokenizer.json"))
     except Exception as error:
         if is_full(error):

@@ -63,6 +63,8 @@ def describe(
         f"learning rate {rate:.3g}, seed {settings.seed}"
         + (f", lower layers frozen: {settings.freeze_layers}" if settings.freeze_layers else "")
     )
+    for note in base.notes:
+        printer.line(note)
 
 
 def describe_history(history: History, printer: Printer) -> None:

@@ -26,6 +26,8 @@ def trouble(path: Path) -> str | None:
     """
     try:
         if path.is_dir():
+            if wrong := adapter(path):
+                return wrong
             return None if (path / "config.json").is_file() else _without_config(path)
         if path.exists():
             whole = f": give {path.parent}" if (path.parent / "config.json").is_file() else ""
@@ -33,6 +35,17 @@ def trouble(path: Path) -> str | None:
     except OSError as error:
         return f"{path} cannot be read: {error.strerror}"
     return f"there is no directory {path}: {_advice(path)}"
+
+
+def adapter(path: Path) -> str | None:
+    """The line for a directory that holds an adapter, which is no model by itself; else None."""
+    if not (path / "adapter_config.json").is_file():
+        return None
+    return (
+        f"{path} holds an adapter (adapter_config.json), as LoRA's, which changes the weights of "
+        "another model: merge the two with peft (merge_and_unload), save the result and the "
+        "tokenizer with save_pretrained, and give that directory"
+    )
 
 
 def nearby(path: Path) -> str:

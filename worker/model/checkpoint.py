@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from worker.errors import Refused
 from worker.given.directory import trouble
 from worker.model import configuration, manifest
-from worker.model.files import sha256, weights_of
+from worker.model.files import sha256, tokenizer_files, weights_of
 from worker.model.lengths import max_length
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def read(path: Path) -> Checkpoint:
         Refused: With one line that says what is wrong and what to do.
     """
     found = _description(path)
-    digests = {file.name: sha256(file) for file in (*found.weights, path / "tokenizer.json")}
+    digests = {file.name: sha256(file) for file in (*found.weights, *tokenizer_files(path))}
     _verify(path, found.manifest.files, digests)
     return Checkpoint(
         path=path,
@@ -109,8 +109,7 @@ def _description(path: Path) -> _Description:
         raise Refused(f"model.checkpoint: {wrong}")
     config = configuration.read(path)
     weights = weights_of(path, config.values)
-    if not (path / "tokenizer.json").is_file():
-        raise Refused(f"model.checkpoint: {path} has no tokenizer.json: save a fast tokenizer")
+    tokenizer_files(path)
     beside = manifest.read(path, config.labels)
     return _Description(
         config=config,

@@ -12,12 +12,14 @@ from worker.classifier import BatchLimits
 from worker.errors import Refused
 from worker.laps import Laps
 from worker.model import checkpoint as checkpoints
-from worker.model import tuning
+from worker.model import mates, tuning
 from worker.model.device import choose_device, choose_dtype, usable_cpus
 from worker.model.encoder import SequenceClassifier
 from worker.model.failures import InferenceError, explained
 from worker.model.prefix import PrefixTokenizer
-from worker.model.tokenizer import load_tokenizer
+from worker.model.rows import INPUTS, Rows, types_of
+from worker.model.samples import SAMPLES
+from worker.model.tokenizer import load_tokenizer, padding_side, takes_types
 from worker.model.weights import network
 
 if TYPE_CHECKING:
@@ -29,20 +31,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 PAD_MULTIPLE = 8
-"""On CUDA rows are padded to a multiple of it: tensor cores want multiples of 8, and fewer shapes
-occur."""
-
-SAMPLES = (
-    "i feel so happy that you are here",
-    "My father died today",
-    "Go and clean up your room",
-    "what on earth was that noise in the middle of the night, i am still shaking",
-    "ok",
-    "she said it would be fine and then it was not fine at all " * 6,
-    "I ❤️ this song, haven't slept, don't care #monday",
-    "nothing to report",
-)
-"""Texts of many lengths, by which precisions and kernels are compared (`tuning.py`)."""
+"""On CUDA rows are padded to a multiple of it: for tensor cores, and so that fewer shapes occur."""
 
 CPU_LIMITS = BatchLimits(max_records=256, max_tokens=2_048)
 """Measured with MiniLM: larger batches do not fit the processor's cache and are slower."""
@@ -74,9 +63,10 @@ class TorchClassifier:
         self.dtype = torch.float32
         """Precision of the matrix products; `tuning.py` sets it."""
         self._needs_no_mask = isinstance(model, SequenceClassifier)
-        self._tokenizer = PrefixTokenizer(
-            load_tokenizer(checkpoint), max_length=checkpoint.max_length
-        )
+        tokenizer = load_tokenizer(checkpoint)
+        self._tokenizer = PrefixTokenizer(tokenizer, max_length=checkpoint.max_length)
+        types = types_of(tokenizer, SAMPLES[0]) if takes_types(checkpoint.path, model) else None
+        self.rows = Rows(checkpoint=checkpoint, types=types)
 
     @property
     def name(self) -> str:
@@ -107,33 +97,43 @@ class TorchClassifier:
                 raise InferenceError("other", "the tokenizer panicked") from error
             raise
 
-    def stage(self, rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Token ids and attention mask, int64, shape (rows, longest row), in pinned memory on CUDA.
+    def stage(self, rows: Sequence[Sequence[int]]) -> list[torch.Tensor]:
+        """The inputs of `INPUTS`, int64, shape (rows, longest row), in pinned memory on CUDA.
 
         Raises:
-            InferenceError: A token id is outside the embedding table. It is found here, since on
-                CUDA an index error ends the context.
+            InferenceError: A token id is outside the embedding table.
         """
         longest = max(len(row) for row in rows)
         if self.device.type == "cuda":
             longest = -(-longest // PAD_MULTIPLE) * PAD_MULTIPLE
             longest = min(longest, self.checkpoint.max_length)
-        ids = np.full((len(rows), longest), self.checkpoint.pad_token_id, dtype=np.int64)
-        mask = np.zeros((len(rows), longest), dtype=np.int64)
-        for index, row in enumerate(rows):
-            ids[index, : len(row)] = row
-            mask[index, : len(row)] = 1
-        if ids.max() >= self.checkpoint.vocabulary:
-            raise InferenceError("other", "a token id is outside the model's vocabulary")
-        staged = torch.from_numpy(ids), torch.from_numpy(mask)
+        staged = [torch.from_numpy(array) for array in self.rows.padded(rows, longest)]
         if self.device.type == "cuda":
             with torch.cuda.device(self.device):
-                staged = staged[0].pin_memory(), staged[1].pin_memory()
+                staged = [tensor.pin_memory() for tensor in staged]
         return staged
+
+    def logits(self, staged: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Runs the model on staged rows; shape (rows, labels), on the device.
+
+        Raises:
+            InferenceError: The call failed.
+        """
+        try:
+            inputs: dict[str, torch.Tensor | None] = {
+                name: tensor.to(self.device, non_blocking=True)
+                for name, tensor in zip(INPUTS, staged, strict=False)
+            }
+            if self._needs_no_mask and bool(staged[1].all()):
+                inputs["attention_mask"] = None
+            logits: torch.Tensor = self.network(**inputs).logits
+        except Exception as error:
+            raise explained(error) from error
+        return logits
 
     @torch.inference_mode()
     def launch(
-        self, staged: tuple[torch.Tensor, torch.Tensor]
+        self, staged: Sequence[torch.Tensor]
     ) -> tuple[torch.Tensor, torch.cuda.Event | None]:
         """Starts the model on a staged batch.
 
@@ -144,10 +144,8 @@ class TorchClassifier:
         Raises:
             InferenceError: The call failed.
         """
+        logits = self.logits(staged)
         try:
-            ids, mask = (tensor.to(self.device, non_blocking=True) for tensor in staged)
-            unpadded = self._needs_no_mask and bool(staged[1].all())
-            logits = self.network(input_ids=ids, attention_mask=None if unpadded else mask).logits
             scores = probabilities(logits, self.checkpoint.temperature)
             if self.device.type != "cuda":
                 return scores, None
@@ -221,9 +219,10 @@ class TorchClassifier:
         return self.scores(self.launch(self.stage(rows)))
 
     def filler(self, length: int) -> list[int]:
-        """A row of that many tokens, none of them padding: only its shape matters."""
-        token = next(i for i in range(2) if i != self.checkpoint.pad_token_id)
-        return [token] * length
+        """A row of that many tokens: a text's, since some models need the one that ends it."""
+        (ids, _), *_ = self.tokenize(SAMPLES[:1])
+        inner = ids[len(ids) // 2]
+        return [ids[0], *[inner] * (length - 2), ids[-1]]
 
 
 def probabilities(logits: torch.Tensor, temperature: float) -> torch.Tensor:
@@ -267,6 +266,8 @@ def load(
     )
     laps.lap("weights")
     try:
+        mates.settle_side(classifier, asked=padding_side(path))
+        laps.lap("padding")
         expected = classifier.reference()
     except InferenceError as error:
         raise Refused(f"model.checkpoint: {path} cannot label a text: {error}") from error

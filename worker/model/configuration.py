@@ -23,7 +23,7 @@ class Configuration:
     """A configuration of a classifier with one label of several."""
 
     values: dict[str, Any]
-    """All that the file holds."""
+    """All that the file holds, and `pad_token_id` where it lacks it."""
     labels: tuple[str, ...]
     """In the order of the model's outputs."""
     pad_token_id: int
@@ -41,7 +41,7 @@ def read(path: Path) -> Configuration:
     labels = _labels(path, values)
     pad_token_id = _pad_token_id(path, values)
     return Configuration(
-        values=values,
+        values={**values, "pad_token_id": pad_token_id},
         labels=labels,
         pad_token_id=pad_token_id,
         vocabulary=_vocabulary(path, values, pad_token_id),
@@ -91,13 +91,30 @@ def _unnamed(values: dict[str, Any]) -> dict[str, str]:
 
 
 def _pad_token_id(path: Path, values: dict[str, Any]) -> int:
+    """What config.json says; without an entry, the family's; without one, the tokenizer's."""
     pad = values.get("pad_token_id")
+    if "pad_token_id" not in values:
+        pad = _padding_of_family(values["model_type"])
+    if pad is None:
+        from worker.model.tokenizer import padding_of_tokenizer  # noqa: PLC0415 - of tokenizers
+
+        pad = padding_of_tokenizer(path)
     if isinstance(pad, int) and not isinstance(pad, bool) and pad >= 0:
         return pad
     raise Refused(
-        f"model.checkpoint: config.json of {path} has no pad_token_id, so that texts of different "
-        "lengths cannot share a batch: set it and save the checkpoint again"
+        f"model.checkpoint: config.json of {path} has no pad_token_id and its tokenizer no padding "
+        "token, so that texts of different lengths cannot share a batch: set pad_token_id in "
+        "config.json to the id that its training padded with"
     )
+
+
+def _padding_of_family(kind: str) -> Any:
+    from transformers import AutoConfig  # noqa: PLC0415 - seconds, and few checkpoints need it
+
+    try:
+        return AutoConfig.for_model(kind).pad_token_id
+    except Exception:  # noqa: BLE001 - an unknown family: the weights' loader says so
+        return None
 
 
 def _vocabulary(path: Path, values: dict[str, Any], pad_token_id: int) -> int:

@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from worker.errors import Refused
+from worker.given.library import vocabularies
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,6 +64,25 @@ def weights_of(path: Path, config: dict[str, Any]) -> tuple[Path, ...]:
     raise Refused(
         f"model.checkpoint: {path} has no model.safetensors; other formats can run code when "
         "they are loaded and are not read: save it with save_pretrained"
+    )
+
+
+def tokenizer_files(path: Path) -> tuple[Path, ...]:
+    """The files of which the tokenizer is made: tokenizer.json, or those that are older than it.
+
+    Args:
+        path: The checkpoint directory.
+
+    Raises:
+        Refused: There are none.
+    """
+    if (path / "tokenizer.json").is_file():
+        return (path / "tokenizer.json",)
+    if names := vocabularies(path):
+        return tuple(path / name for name in names)
+    raise Refused(
+        f"model.checkpoint: {path} has no tokenizer.json: save the tokenizer beside the weights "
+        "with save_pretrained"
     )
 
 

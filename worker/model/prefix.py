@@ -1,10 +1,11 @@
-"""Where a long text may be cut, before it is tokenized, without changing its first tokens.
+"""Where a long text may be cut, before it is tokenized, without changing its first or last tokens.
 
 A tokenizer makes all tokens of a text and forgets those that the model has no room for: 150 to 280
 bytes of memory for each byte of text. It is given a prefix instead, which has to end where every
 tokenizer of its kind separates words, whatever comes before and after. Then the tokens of the
 prefix are the first tokens of the text, and if they fill the model, the rest of the text cannot
-change them.
+change them. A tokenizer that truncates on the left keeps a text's last tokens: it is given a
+suffix, which begins at such a place.
 
 `boundary` says where that is, for tokenizers that are made of known parts only: normalizers that
 look at one character and the combining marks behind it, and pre-tokenizers that separate words at
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -58,12 +60,18 @@ _SEVERAL_SPACES = {"Regex": " {2,}"}
 
 
 def boundary(tokenizer: Tokenizer) -> re.Pattern[str] | None:
-    """What a match of begins a new word in any text; None where nothing is known to."""
+    """What a match of begins a new word in any text; None where nothing is known to.
+
+    Args:
+        tokenizer: Where it truncates on the left, a match also begins a text of the same tokens.
+    """
     normalizer, splitter = _parts(tokenizer.normalizer), _parts(tokenizer.pre_tokenizer)
     tokens = list(tokenizer.get_added_tokens_decoder().values())
     if not all(map(_is_local, normalizer)) or not _separates_at_spaces(splitter):
         return None
     if not all(map(_leaves_spaces, tokens)):
+        return None
+    if _keeps_the_end(tokenizer) and not _begins_anywhere(normalizer, splitter, tokens):
         return None
     marks = [" "]
     kinds = [part["type"] for part in (*normalizer, *splitter)]
@@ -90,6 +98,7 @@ class PrefixTokenizer:
     def __init__(self, tokenizer: Tokenizer, *, max_length: int) -> None:
         self._tokenizer = tokenizer
         self._boundary = boundary(tokenizer)
+        self._keeps_the_end = _keeps_the_end(tokenizer)
         self._first = max(SHORTEST_PREFIX, CHARACTERS_PER_TOKEN * max_length)
 
     def encode(self, texts: Sequence[str]) -> list[tuple[Sequence[int], bool]]:
@@ -97,20 +106,21 @@ class PrefixTokenizer:
         size = self._first
         if self._boundary is None or max(map(len, texts), default=0) <= size:
             return self._whole(texts)
-        prefixes = [self._prefix(text, size) for text in texts]
-        found = self._whole(prefixes)
+        parts = [self._part(text, size) for text in texts]
+        found = self._whole(parts)
         while short := [
-            at
-            for at, text in enumerate(texts)
-            if not found[at][1] and len(prefixes[at]) < len(text)
+            at for at, text in enumerate(texts) if not found[at][1] and len(parts[at]) < len(text)
         ]:
             size *= GROWTH
             for at in short:
-                prefixes[at] = self._prefix(texts[at], size)
-            again = self._whole([prefixes[at] for at in short])
+                parts[at] = self._part(texts[at], size)
+            again = self._whole([parts[at] for at in short])
             for at, encoded in zip(short, again, strict=True):
                 found[at] = encoded
         return found
+
+    def _part(self, text: str, size: int) -> str:
+        return self._suffix(text, size) if self._keeps_the_end else self._prefix(text, size)
 
     def _prefix(self, text: str, size: int) -> str:
         """The text up to the first boundary behind `size` characters; all of it if that is far."""
@@ -121,9 +131,41 @@ class PrefixTokenizer:
             return text[: cut.start()]
         return text if len(text) <= GROWTH * size else self._prefix(text, GROWTH * size)
 
+    def _suffix(self, text: str, size: int) -> str:
+        """The text from the last boundary before its last `size` characters on, as `_prefix`."""
+        if self._boundary is None or len(text) <= size:
+            return text
+        first = max(0, len(text) - GROWTH * size)
+        cuts = deque(self._boundary.finditer(text, first, len(text) - size), maxlen=1)
+        if cuts:
+            return text[cuts[0].start() :]
+        return text if first == 0 else self._suffix(text, GROWTH * size)
+
     def _whole(self, texts: Sequence[str]) -> list[tuple[Sequence[int], bool]]:
         encodings = self._tokenizer.encode_batch_fast(list(texts))
         return [(encoding.ids, bool(encoding.overflowing)) for encoding in encodings]
+
+
+def _keeps_the_end(tokenizer: Tokenizer) -> bool:
+    """Whether it truncates on the left."""
+    return bool((tokenizer.truncation or {}).get("direction", "right").lower() == "left")
+
+
+def _begins_anywhere(
+    normalizer: list[dict[str, Any]], splitter: list[dict[str, Any]], tokens: list[AddedToken]
+) -> bool:
+    """Whether a text that begins with a space has the tokens that it has behind another text.
+
+    Not where a normalizer puts something before a text or strips its first space, where the first
+    word is written otherwise than the others, or where an added token takes the space behind it.
+    """
+    steps = {part["type"] for part in normalizer}
+    schemes = {part.get("prepend_scheme", "always") for part in splitter}
+    return (
+        not steps & {"Prepend", "Strip"}
+        and schemes == {"always"}
+        and not any(token.rstrip for token in tokens)
+    )
 
 
 def _parts(component: Any) -> list[dict[str, Any]]:

@@ -1,8 +1,8 @@
 """A checkpoint's network with its weights: float32, on the device.
 
 The common families are built in torch alone (`encoder.py`). transformers, which takes seconds to
-import, loads everything else: other families, weights under old names, adapters and quantized
-weights. It also refuses what lacks a tensor.
+import, loads everything else: other families, weights under old names and quantized weights. What
+lacks a tensor is refused.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from worker.errors import Refused
-from worker.given.library import first_line, passed_over
+from worker.given.library import first_line, passed_over, wrapped
 from worker.model import encoder, families
 
 if TYPE_CHECKING:
@@ -36,9 +36,8 @@ def network(checkpoint: Checkpoint, device: torch.device) -> nn.Module:
     Raises:
         Refused: The weights cannot be read, some are missing, or some have no place.
     """
+    _require_own_names(checkpoint)
     try:
-        if (checkpoint.path / "adapter_config.json").exists():
-            raise families.Unusual("an adapter lies beside the weights")
         families.usual(checkpoint.config)
         return encoder.build(
             checkpoint.config, _tensors(checkpoint, device), labels=len(checkpoint.labels)
@@ -46,6 +45,22 @@ def network(checkpoint: Checkpoint, device: torch.device) -> nn.Module:
     except families.Unusual as unusual:
         log.info("loaded_by_transformers", reason=str(unusual))
     return _by_transformers(checkpoint, device)
+
+
+def _require_own_names(checkpoint: Checkpoint) -> None:
+    """Refuses weights that were saved together with a module around the model."""
+    try:
+        for file in checkpoint.weights:
+            with safe_open(file, framework="pt") as header:
+                wrong = wrapped(header.keys())
+            if wrong:
+                raise Refused(f"model.checkpoint: {checkpoint.path}: {wrong}")
+    except (SafetensorError, OSError) as error:
+        raise _unreadable(checkpoint, error) from error
+
+
+def _unreadable(checkpoint: Checkpoint, error: Exception) -> Refused:
+    return Refused(f"model.checkpoint: {checkpoint.path} cannot be loaded: {first_line(error)}")
 
 
 def _tensors(checkpoint: Checkpoint, device: torch.device) -> dict[str, torch.Tensor]:
@@ -59,9 +74,7 @@ def _tensors(checkpoint: Checkpoint, device: torch.device) -> dict[str, torch.Te
                 # file is cut short, kill the process.
                 tensors[name] = tensor.to(device, dtype, copy=True)
     except (SafetensorError, OSError, ValueError) as error:
-        raise Refused(
-            f"model.checkpoint: {checkpoint.path} cannot be loaded: {first_line(error)}"
-        ) from error
+        raise _unreadable(checkpoint, error) from error
     return tensors
 
 
@@ -94,9 +107,7 @@ def _by_transformers(checkpoint: Checkpoint, device: torch.device) -> nn.Module:
             output_loading_info=True,
         )
     except Exception as error:  # transformers raises many kinds for a bad directory
-        raise Refused(
-            f"model.checkpoint: {checkpoint.path} cannot be loaded: {first_line(error)}"
-        ) from error
+        raise _unreadable(checkpoint, error) from error
     if report["missing_keys"]:
         raise Refused(
             f"model.checkpoint: {checkpoint.path} lacks weights, "
@@ -109,6 +120,8 @@ def _by_transformers(checkpoint: Checkpoint, device: torch.device) -> nn.Module:
             "would compute something else: the configuration or the library's version is not the "
             "one that it was trained with"
         )
+    if model.config.pad_token_id is None:  # the heads of decoders find a text's end by it
+        model.config.pad_token_id = checkpoint.pad_token_id
     return _moved(model.eval(), device)
 
 

@@ -12,6 +12,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from tests.support import models, tiny
+from tests.support.families import SERVED, family
 from tests.support.lazy import Lazy
 from train import manifest
 from train.__main__ import main
@@ -159,6 +160,30 @@ def test_a_run_prints_what_the_reference_notebook_shows(place, capsys):
         "saved",
     ):
         assert part in printed, part
+
+
+@pytest.mark.parametrize("kind", ["xlnet", "t5", "bart"])
+def test_a_model_of_another_kind_is_trained_and_the_worker_gives_its_scores(
+    place, tmp_path, kind, capsys
+):
+    """One that pads on the left, and two that also return what their encoder made."""
+    from train import classify
+    from train.recipe import Machine
+    from worker.model.classifier import load
+
+    shutil.copytree(place / "data", tmp_path / "data")
+    family(tmp_path / "base", kind, spread=None, **SERVED[kind])
+    assert train(tmp_path, "--epochs", "1", "--max-length", "32") == 0
+    printed = capsys.readouterr().out
+    assert "it has a head of its own" in printed
+    assert ("texts are padded on the left" in printed) == (kind == "xlnet")
+    texts = [text for text, _ in tiny.sentences(20, seed=3)]
+    expected = classify.load(
+        tmp_path / "out", on=Machine(device="cpu", name="CPU", precision="float32")
+    ).scores(texts)
+    worker = load(path=tmp_path / "out", device="cpu", dtype="float32", threads=1)
+    found = worker.run([ids for ids, _ in worker.tokenize(texts)])
+    assert found == pytest.approx(expected, abs=1e-5)
 
 
 def test_string_labels_and_no_test_split(place, capsys, tmp_path):

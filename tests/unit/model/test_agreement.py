@@ -34,7 +34,16 @@ families = Lazy("worker.model.families")
 REFUSED = "refused"
 KNOWN = sorted(worker_lengths.OFFSET_POSITIONS | train_lengths.OFFSET_POSITIONS)
 """Families of which either package says that their positions start behind the padding id."""
-PLAIN = ["albert", "bert", "deberta-v2", "distilbert", "electra", "mobilebert"]
+PLAIN = [
+    "albert",
+    "bert",
+    "deberta-v2",
+    "distilbert",
+    "electra",
+    "gpt2",
+    "mobilebert",
+    "openai-gpt",
+]
 """Some of which neither says so."""
 SIZES = {
     "vocab_size": 60,

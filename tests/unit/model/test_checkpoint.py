@@ -7,6 +7,7 @@ import os
 import pathlib
 
 import pytest
+from tokenizers import Tokenizer, models
 
 from worker.errors import Refused
 from worker.model.checkpoint import read
@@ -177,13 +178,67 @@ def test_an_index_without_shards_is_refused(path):
         ({"id2label": {"0": "joy", "2": "love"}}, "no entry '1'"),
         ({"id2label": {"1": "joy", "2": "love"}}, "no entry '0'"),
         ({"id2label": ["joy", "love"]}, "id2label"),
-        ({"pad_token_id": None}, "pad_token_id"),
         ({"pad_token_id": -1}, "pad_token_id"),
         ({"pad_token_id": "0"}, "pad_token_id"),
     ],
 )
 def test_a_model_that_cannot_be_served_is_refused_with_the_reason(path, config, word):
     assert word in refusal(write(path, config=config))
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize(("kind", "pad"), [("bert", 0), ("roberta", 1), ("xlnet", 5), ("t5", 0)])
+def test_a_configuration_without_a_padding_id_has_its_familys(path, kind, pad):
+    found = read(write(path, config={"pad_token_id": None, "model_type": kind}))
+    assert found.pad_token_id == found.config["pad_token_id"] == pad
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("named", ["<x>", {"content": "<x>", "lstrip": False}])
+def test_without_one_of_its_family_it_is_the_tokenizers(path, named):
+    write(path, config={"pad_token_id": None, "model_type": "gpt2"})
+    assert "no padding token" in refusal(path)
+    tokenizer = Tokenizer(models.WordLevel({"a": 0, "<x>": 7}, unk_token="a"))
+    tokenizer.save(str(path / "tokenizer.json"))
+    (path / "tokenizer_config.json").write_text(json.dumps({"pad_token": named}))
+    assert read(path).pad_token_id == 7
+    (path / "tokenizer_config.json").write_text(json.dumps({"pad_token": "<y>"}))
+    assert "no padding token" in refusal(path)
+
+
+def test_a_padding_id_that_is_null_is_the_tokenizers(path):
+    write(path, tokenizer_config={"pad_token": "<x>"})
+    (path / "config.json").write_text(json.dumps({**CONFIG, "pad_token_id": None}))
+    tokenizer = Tokenizer(models.WordLevel({"a": 0, "<x>": 7}, unk_token="a"))
+    tokenizer.save(str(path / "tokenizer.json"))
+    assert read(path).pad_token_id == 7
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_an_adapter_is_refused_with_the_way_to_a_model(path, beside):
+    """Without peft transformers passes it over: the scores would be the base model's."""
+    write(path, without=[] if beside else ["config.json", "model.safetensors", "tokenizer.json"])
+    (path / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    (path / "adapter_model.safetensors").write_bytes(b"weights")
+    assert "merge_and_unload" in refusal(path)
+
+
+@pytest.mark.parametrize("names", [["vocab.txt"], ["spm.model"], ["vocab.json", "merges.txt"]])
+def test_the_files_of_a_tokenizer_without_tokenizer_json_count_for_the_version(path, names):
+    write(path, without=["tokenizer.json"])
+    versions = set()
+    for name in names:
+        for content in (b"one", b"two"):
+            (path / name).write_bytes(content)
+            versions.add(read(path).version)
+    assert len(versions) == 2 * len(names)
+
+
+@pytest.mark.parametrize("name", ["special_tokens_map.json", "added_tokens.json"])
+def test_special_tokens_alone_are_no_tokenizer(path, name):
+    write(path, without=["tokenizer.json"])
+    (path / name).write_text("{}")
+    assert "has no tokenizer.json" in refusal(path)
 
 
 def test_a_binary_classifier_with_unnamed_labels_is_served(path):

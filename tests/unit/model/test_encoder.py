@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
-from tests.support import tiny
+from tests.support.families import family
 from tests.support.lazy import Lazy
 from worker.errors import Refused
 from worker.model.checkpoint import read
@@ -21,15 +21,6 @@ classifiers, failures = Lazy("worker.model.classifier"), Lazy("worker.model.fail
 families = Lazy("worker.model.families")
 CPU = "cpu"
 CLOSE = 1e-6
-SIZES = {
-    "vocab_size": len(tiny._vocabulary()),
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 48,
-    "max_position_embeddings": 40,
-    "pad_token_id": 0,
-}
 OURS = {
     "bert": {},
     "roberta": {"pad_token_id": 1, "type_vocab_size": 1},
@@ -51,23 +42,6 @@ def logs(monkeypatch):
     with capture_logs() as lines:
         monkeypatch.setattr("worker.model.weights.log", networks.structlog.get_logger())
         yield lines
-
-
-def family(path, kind, **settings):
-    """An untrained classifier of a family whose logits differ visibly from text to text."""
-    torch.manual_seed(3)
-    options = SIZES | {"id2label": dict(enumerate(tiny.LABELS))} | settings
-    if kind == "xlnet":  # it has no limit, and refuses one
-        del options["max_position_embeddings"]
-    config = transformers.AutoConfig.for_model(kind, **options)
-    model = transformers.AutoModelForSequenceClassification.from_config(config)
-    with torch.no_grad():
-        for weights in model.parameters():
-            noise = torch.randn(weights.shape)
-            weights.copy_(noise * 0.3 if weights.dim() > 1 else weights + noise * 0.1)
-    model.save_pretrained(path)
-    tiny._save_tokenizer(path)
-    return path
 
 
 def expected(path, ids, mask):
@@ -338,10 +312,23 @@ def test_a_checkpoint_that_lacks_a_tensor_is_refused_by_its_name(path):
         networks.network(read(path), CPU)
 
 
-def test_an_adapter_beside_the_weights_is_left_to_transformers(path, logs, monkeypatch):
-    (path / "adapter_config.json").write_text("{}")
-    monkeypatch.setattr("worker.model.weights._by_transformers", lambda *_: "the library's")
-    assert networks.network(read(path), CPU) == "the library's"
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "module.", "module._orig_mod."])
+@pytest.mark.parametrize("kind", ["bert", "albert"])
+def test_tensors_under_the_name_of_a_module_around_the_model_are_refused(tmp_path, kind, prefix):
+    """transformers alone would say that the weights are missing."""
+    path = family(tmp_path / kind, kind, **(OURS | THE_LIBRARYS)[kind])
+    tensors = safetensors.load_file(path / "model.safetensors")
+    renamed = {f"{prefix}{name}": tensor for name, tensor in tensors.items()}
+    safetensors.save_file(renamed, path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(Refused, match=r"have the prefix .* save the model inside it") as caught:
+        networks.network(read(path), CPU)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_submodule_that_was_compiled_is_refused(path):
+    rename(path, encoder_layer_1="encoder.layer.1._orig_mod")
+    with pytest.raises(Refused, match=r"the prefix _orig_mod\. of torch\.compile"):
+        networks.network(read(path), CPU)
 
 
 def test_a_model_in_memory_does_not_change_with_its_file(path):

@@ -1,6 +1,6 @@
-"""A prefix of a long text has the tokens of the whole: for every kind of tokenizer, or it is whole.
+"""A part of a long text has the tokens of the whole: for every kind of tokenizer, or it is whole.
 
-The prefixes here are as short as they can be, so that almost every text is cut somewhere.
+The parts here are as short as they can be, so that almost every text is cut somewhere.
 """
 
 import json
@@ -144,8 +144,8 @@ def short():
         yield
 
 
-def whole(tokenizer, texts, length):
-    tokenizer.enable_truncation(length)
+def whole(tokenizer, texts, length, side="right"):
+    tokenizer.enable_truncation(length, direction=side)
     return [(each.ids, bool(each.overflowing)) for each in tokenizer.encode_batch(texts)]
 
 
@@ -155,15 +155,39 @@ def whole(tokenizer, texts, length):
 @example(texts=["a [MASK] b [MASK] [MASK][MASK]a.[MASK]" * 4], length=9)
 @example(texts=["a <mask> b<mask>c <mask> d" * 4], length=9)
 @example(texts=["a<\u0338b " * 9, "x \u0301y " * 9, "it's 's 's " * 9], length=5)
-def test_the_tokens_are_those_of_the_whole_text(kind, texts, length):
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_the_tokens_are_those_of_the_whole_text(kind, side, texts, length):
     _, tokenizer = kind
-    expected = whole(tokenizer, texts, length)
+    expected = whole(tokenizer, texts, length, side)
     assert PrefixTokenizer(tokenizer, max_length=length).encode(texts) == expected
 
 
-def test_a_text_is_cut_where_that_is_safe_and_else_given_whole(kind):
+NOT_AT_THE_END = {"metaspace, first"}
+"""Of `CUT`, those of which only a prefix has the tokens of the whole."""
+
+
+@pytest.mark.parametrize(
+    ("side", "cut"), [("right", set(CUT)), ("left", set(CUT) - NOT_AT_THE_END)]
+)
+def test_a_text_is_cut_where_that_is_safe_and_else_given_whole(kind, side, cut):
     name, tokenizer = kind
-    assert (boundary(tokenizer) is not None) == (name in CUT)
+    tokenizer.enable_truncation(8, direction=side)
+    assert (boundary(tokenizer) is not None) == (name in cut)
+
+
+def test_a_text_may_begin_with_a_space_unless_that_changes_its_tokens():
+    """Where it is truncated on the left, what is given to the tokenizer begins with a space."""
+    unsafe = {
+        "a prefix": byte_level(normalizers.Prepend("x"), add_prefix_space=False),
+        "a strip": byte_level(normalizers.Strip(), add_prefix_space=False),
+        "a first word": unigram(metaspace(prepend_scheme="first")),
+        "a token that takes the space behind it": byte_level(add_prefix_space=False),
+    }
+    unsafe["a token that takes the space behind it"].add_tokens([AddedToken("<x>", rstrip=True)])
+    for name, tokenizer in unsafe.items():
+        assert boundary(tokenizer) is not None, name
+        tokenizer.enable_truncation(8, direction="left")
+        assert boundary(tokenizer) is None, name
 
 
 @pytest.mark.parametrize(
@@ -214,6 +238,7 @@ class Counting:
     def __init__(self, tokenizer):
         self.tokenizer, self.characters = tokenizer, 0
         self.normalizer, self.pre_tokenizer = tokenizer.normalizer, tokenizer.pre_tokenizer
+        self.truncation = tokenizer.truncation
 
     def get_added_tokens_decoder(self):
         return self.tokenizer.get_added_tokens_decoder()
@@ -233,14 +258,15 @@ LONG = {
 }
 
 
+@pytest.mark.parametrize("side", ["right", "left"])
 @pytest.mark.parametrize("name", LONG)
-def test_of_a_long_text_no_more_is_tokenized_than_the_model_has_room_for(monkeypatch, name):
+def test_of_a_long_text_no_more_is_tokenized_than_the_model_has_room_for(monkeypatch, name, side):
     monkeypatch.setattr(prefix, "SHORTEST_PREFIX", 1_024)
     monkeypatch.setattr(prefix, "CHARACTERS_PER_TOKEN", 8)
     monkeypatch.setattr(prefix, "GROWTH", 4)
     text = LONG[name] * (50_000 // len(LONG[name]))
     tokenizer = packaged()
-    expected = whole(tokenizer, [text], 128)
+    expected = whole(tokenizer, [text], 128, side)
     counting = Counting(tokenizer)
     assert PrefixTokenizer(counting, max_length=128).encode([text]) == expected
     assert expected[0][1]

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from tests.support import tiny
+from tests.support.families import SEEN, SERVED, family
 from tests.support.lazy import Lazy
 from train.errors import Refused
 from train.recipe import Machine
 
-pytestmark = pytest.mark.heavy
+pytestmark = [pytest.mark.heavy, pytest.mark.usefixtures("one_thread")]
 
 classify, transformers = Lazy("train.classify"), Lazy("transformers")
 safetensors = Lazy("safetensors.torch")
@@ -73,7 +74,7 @@ def test_a_text_longer_than_the_model_is_cut(checkpoint):
     ("file", "line"),
     [
         ("config.json", "there is no config.json in it"),
-        ("tokenizer.json", "there is no tokenizer.json in it"),
+        ("tokenizer.json", r"there is no tokenizer\.json in it"),
         ("model.safetensors", "there are no weights in it"),
     ],
 )
@@ -129,3 +130,83 @@ def test_a_manifest_of_another_model_is_refused(checkpoint):
 def test_a_directory_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(Refused, match="there is no directory"):
         classify.load(tmp_path / "none", on=ON)
+
+
+@pytest.mark.parametrize("kind", SERVED)
+def test_a_text_gets_the_same_scores_alone_and_in_any_batch_of_every_family(tmp_path, kind):
+    classifier = classify.load(family(tmp_path / kind, kind, **SERVED[kind]), on=ON)
+    texts = TEXTS[:12]
+    alone = np.vstack([classifier.scores([text]) for text in texts])
+    assert alone.std(axis=0).max() > 0.05
+    assert classifier.scores(texts) == pytest.approx(alone, abs=1e-5)
+    plain = transformers.pipeline("text-classification", model=str(tmp_path / kind), top_k=None)
+    for row, answers in zip(alone, plain(texts[:4]), strict=False):
+        expected = {answer["label"]: answer["score"] for answer in answers}
+        assert dict(zip(tiny.LABELS, row, strict=True)) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", SEEN)
+def test_a_checkpoint_that_sees_padding_is_refused(tmp_path, kind):
+    path = family(tmp_path / kind, kind, **SEEN[kind])
+    with pytest.raises(Refused, match="depend on the texts that share its batch"):
+        classify.load(path, on=ON)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_rounding_of_a_reduced_precision_is_no_padding(checkpoint, precision):
+    classify.load(checkpoint, on=Machine(device="cpu", name="CPU", precision=precision))
+
+
+def test_the_end_of_a_text_counts_where_the_tokenizer_truncates_on_the_left(checkpoint):
+    long = "i feel so happy today " * 40
+    edit(checkpoint / "tokenizer_config.json", truncation_side="left")
+    scores = classify.load(checkpoint, on=ON).scores([f"{long} grief", long, f"wow {long}"])
+    assert scores[1] == pytest.approx(scores[2], abs=1e-6)
+    assert np.abs(scores[0] - scores[1]).max() > 1e-3
+
+
+def test_a_checkpoint_with_vocab_txt_has_the_scores_of_one_with_tokenizer_json(checkpoint):
+    expected = classify.load(checkpoint, on=ON).scores(TEXTS)
+    (checkpoint / "tokenizer.json").unlink()
+    (checkpoint / "vocab.txt").write_text("".join(f"{token}\n" for token in tiny._vocabulary()))
+    assert classify.load(checkpoint, on=ON).scores(TEXTS) == pytest.approx(expected, abs=1e-6)
+    (checkpoint / "vocab.txt").rename(checkpoint / "spm.model")
+    edit(checkpoint / "tokenizer_config.json", tokenizer_class="DebertaV2Tokenizer")
+    with pytest.raises(Refused, match=r"cannot make one of spm\.model"):
+        classify.load(checkpoint, on=ON)
+
+
+def test_a_padding_id_that_config_json_lacks_is_the_tokenizers(checkpoint):
+    expected = classify.load(checkpoint, on=ON).scores(TEXTS)
+    edit(checkpoint / "config.json", pad_token_id=None)
+    assert classify.load(checkpoint, on=ON).scores(TEXTS) == pytest.approx(expected, abs=1e-6)
+    edit(checkpoint / "tokenizer_config.json", pad_token=None)
+    with pytest.raises(Refused, match="set pad_token_id in config"):
+        classify.load(checkpoint, on=ON)
+
+
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "module."])
+def test_weights_of_a_module_around_the_model_are_refused(checkpoint, prefix):
+    weights = checkpoint / "model.safetensors"
+    renamed = {f"{prefix}{name}": tensor for name, tensor in safetensors.load_file(weights).items()}
+    safetensors.save_file(renamed, weights, metadata={"format": "pt"})
+    with pytest.raises(Refused, match=r"have the prefix .* save the model inside it"):
+        classify.load(checkpoint, on=ON)
+
+
+def test_an_adapter_is_refused(checkpoint):
+    (checkpoint / "adapter_config.json").write_text("{}")
+    with pytest.raises(Refused, match="merge_and_unload"):
+        classify.load(checkpoint, on=ON)
+
+
+@pytest.mark.parametrize("names", [["input_ids", "attention_mask"], None])
+def test_a_model_gets_token_types_only_where_its_tokenizer_gives_them(tmp_path, names):
+    """GPT-2 adds up the embeddings of tokens and types: types of zero are not the same as none."""
+    path = family(tmp_path / "gpt2", "gpt2", **SERVED["gpt2"])
+    if names:
+        edit(path / "tokenizer_config.json", model_input_names=names)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(path)
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(path).eval()
+    expected = model(**tokenizer(TEXTS[0], return_tensors="pt")).logits.detach().numpy()
+    assert classify.load(path, on=ON).logits(TEXTS[:1]) == pytest.approx(expected, abs=1e-5)

@@ -1,0 +1,91 @@
+"""Rows of token ids as the inputs of a model: padded to one length, with a mask and token types."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
+
+from worker.model.failures import InferenceError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tokenizers import Tokenizer
+
+    from worker.model.checkpoint import Checkpoint
+
+Side = Literal["right", "left"]
+
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+"""The names of a model's inputs, in the order of `Rows.padded`."""
+
+
+class Types(NamedTuple):
+    """Token types of one text: they depend on a token's place only."""
+
+    first: tuple[int, ...]
+    """Of the special tokens that begin a text."""
+    inner: int
+    """Of each token of the text itself."""
+    last: tuple[int, ...]
+    """Of the special tokens that end a text."""
+
+    def of(self, length: int) -> list[int]:
+        """The types of a row of that many tokens."""
+        inner = max(0, length - len(self.first) - len(self.last))
+        return [*self.first, *[self.inner] * inner, *self.last][:length]
+
+
+class Rows:
+    """Pads rows of token ids to one length.
+
+    Args:
+        checkpoint: Its padding token and its vocabulary.
+        types: The token types that the model takes; None where it takes none.
+    """
+
+    def __init__(self, *, checkpoint: Checkpoint, types: Types | None) -> None:
+        self.side: Side = "right"
+        """Where a row is padded; `mates.py` sets it."""
+        self._pad_token_id = checkpoint.pad_token_id
+        self._vocabulary = checkpoint.vocabulary
+        self._types = types
+
+    def padded(self, rows: Sequence[Sequence[int]], longest: int) -> list[np.ndarray]:
+        """Token ids, attention mask and, if the model takes them, token types.
+
+        Each is int64, of shape (rows, longest).
+
+        Raises:
+            InferenceError: A token id is outside the embedding table. It is found here, since on
+                CUDA an index error ends the context.
+        """
+        shape = (len(rows), longest)
+        ids = np.full(shape, self._pad_token_id, dtype=np.int64)
+        mask = np.zeros(shape, dtype=np.int64)
+        types = None if self._types is None else np.zeros(shape, dtype=np.int64)
+        for index, row in enumerate(rows):
+            begin = longest - len(row) if self.side == "left" else 0
+            ids[index, begin : begin + len(row)] = row
+            mask[index, begin : begin + len(row)] = 1
+            if types is not None and self._types is not None:
+                types[index, begin : begin + len(row)] = self._types.of(len(row))
+        if ids.max() >= self._vocabulary:
+            raise InferenceError("other", "a token id is outside the model's vocabulary")
+        return [ids, mask] if types is None else [ids, mask, types]
+
+
+def types_of(tokenizer: Tokenizer, text: str) -> Types:
+    """The token types that a tokenizer gives to a text, by their place.
+
+    Args:
+        tokenizer: The checkpoint's.
+        text: Any of which it makes tokens.
+    """
+    encoding = tokenizer.encode(text)
+    special, types = encoding.special_tokens_mask, encoding.type_ids
+    inside = [index for index, one in enumerate(special) if not one]
+    if not inside:
+        return Types((), 0, ())
+    return Types(tuple(types[: inside[0]]), types[inside[0]], tuple(types[inside[-1] + 1 :]))
