@@ -68,6 +68,11 @@ def fit_temperature(logits: Floats, targets: Sequence[int]) -> float:
     return float(np.exp(found.x))
 
 
+def at_bound(temperature: float) -> bool:
+    """Whether a fitted temperature is one of its bounds, so that there is no best one."""
+    return temperature < LOWEST * 1.01 or temperature > HIGHEST / 1.01
+
+
 def reliability(scores: Floats, targets: Sequence[int]) -> tuple[Bin, ...]:
     """Confidence and accuracy of the answers in `BINS` equal widths of confidence.
 

@@ -3,23 +3,43 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from train import labels as label_columns
+from train import targets as checkpoint_labels
+from train.columns import indices, named, read, refuse_unmet, values
 from train.errors import Refused
-from train.labels import kind_of
-from train.tables import file_format, read_file, read_splits
+from train.labels import kind_of, listed
+from train.tables import Tables, is_file, read_file, read_splits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Columns:
-    """The names of the columns that are read."""
+    """What is read of a dataset."""
 
     text: str = "text"
+    """Name of the column with the texts."""
     label: str = "label"
+    """Name of the column with the labels."""
+    config: str = ""
+    """The dataset's configuration; empty: its only or its default one."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Names of labels, by value or by another name: `--labels`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A file that rows of a split come from."""
+
+    file: str
+    """Its path below the dataset's directory; empty for the hub."""
+    path: Path | None
+    """Where it lies; None for the hub."""
+    rows: int
+    spread: tuple[tuple[int, int, int], ...] = ()
+    """Row, first and last line of each record of csv that spans several lines."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +50,10 @@ class Split:
     texts: tuple[str, ...]
     targets: tuple[int, ...] | None
     """Each text's index into the labels; None where the split has no labels."""
+    parts: tuple[Part, ...] = ()
+    """The files, in the order of their rows."""
+    notes: tuple[str, ...] = ()
+    """What was assumed of its labels, one line each."""
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -68,46 +92,54 @@ def load_for_training(name: str, *, columns: Columns) -> Corpus:
 
     Args:
         name: Name on the hub, or a directory.
-        columns: The columns to read.
+        columns: What to read.
 
     Raises:
         Refused: The dataset is missing or unreadable, lacks a split or a column, or has an empty
-            split, an empty text, or a label that `train` does not have.
+            split, an empty text, a blank label, a label that `train` does not have, or only one.
     """
     if Path(name).is_file():
         raise Refused(f"{name} is a file: training takes a directory with train and validation")
-    tables = read_splits(name)
+    found = read_splits(name, config=columns.config)
     for needed in ("train", "validation"):
-        if needed not in tables:
-            raise Refused(f"{name}: has no split {needed}; it has {_listed(tables)}")
-    used: dict[str, Any] = {
-        split: tables[split] for split in ("train", "validation", "test") if split in tables
+        if needed not in found:
+            raise Refused(f"{name}: has no split {needed}; it has {listed(list(found))}")
+    used: dict[str, Tables] = {
+        split: found[split] for split in ("train", "validation", "test") if split in found
     }
-    texts = {split: _texts(table, columns, where=split) for split, table in used.items()}
-    values = {split: _values(table, columns, where=split) for split, table in used.items()}
-    declared = label_columns.class_names(used["train"].features[columns.label])
-    names, made_up = (declared, False) if declared else label_columns.names_from(values)
-    targets = {
-        split: label_columns.indices(column, labels=names, declared=declared, where=split)
-        for split, column in values.items()
-    }
+    texts = {split: _texts(tables, columns, where=split) for split, tables in used.items()}
+    given = {split: read(tables, columns.label, where=split) for split, tables in used.items()}
+    train = given["train"]
     for needed in ("train", "validation"):
-        if targets[needed] is None:
+        if label_columns.none_given(given[needed].spellings, known=train.known):
             raise Refused(f"{name}: the split {needed} has no labels")
-    if len(names) < 2:  # noqa: PLR2004 - with one label there is no choice
-        raise Refused(f"{name}: has only one label ({_listed(names)}); a classifier needs two")
+    label_columns.refuse_blank(train.spellings, train.values, where="train")
+    label_columns.refuse_mixed(train.values, where="train")
+    names, made_up = named(train, columns.names, column=columns.label)
+    labels = tuple(dict.fromkeys(names.values()))
+    refuse_unmet(columns.names, given, labels)
+    targets = {
+        split: indices(column, names, labels, where=split) for split, column in given.items()
+    }
+    occur = sorted(set(targets["train"] or ()))
+    if len(occur) < 2:  # noqa: PLR2004 - with one label there is no choice
+        only = listed([labels[i] for i in occur])
+        raise Refused(f"{name}: has only one label ({only}) in train; a classifier needs two")
     return Corpus(
         name=name,
-        labels=names,
+        labels=labels,
         labels_made_up=made_up,
         splits={
-            split: Split(name=split, texts=texts[split], targets=targets[split]) for split in used
+            split: Split(
+                name=split, texts=texts[split], targets=targets[split], parts=_parts(tables)
+            )
+            for split, tables in used.items()
         },
     )
 
 
 def load_for_evaluation(
-    name: str, *, split: str | None, columns: Columns, labels: Sequence[str]
+    name: str, *, split: str | None, columns: Columns, labels: tuple[str, ...]
 ) -> Split:
     """Reads one split of a dataset, or one file.
 
@@ -115,35 +147,44 @@ def load_for_evaluation(
         name: Name on the hub, a directory, or a file.
         split: The split to read; None: `test` if there is one, else `validation`. A file is one
             split by itself.
-        columns: The columns to read; there may be no column of labels.
+        columns: What to read; there may be no column of labels.
         labels: The checkpoint's: the targets index them.
 
     Raises:
         Refused: As for training.
     """
-    if Path(name).is_file() or file_format(Path(name)):
-        table, where = read_file(Path(name)), Path(name).name
+    if is_file(name):
+        path = Path(name).expanduser()
+        found, where = read_file(path), path.name
     else:
-        tables = read_splits(name)
-        chosen = split or next((s for s in ("test", "validation") if s in tables), None)
+        splits = read_splits(name, config=columns.config)
+        chosen = split or next((s for s in ("test", "validation") if s in splits), None)
         if chosen is None:
             raise Refused(
-                f"{name}: has no split test or validation; choose one of {_listed(tables)} with"
-                " --split"
+                f"{name}: has no split test or validation; choose one of {listed(list(splits))}"
+                " with --split"
             )
-        if chosen not in tables:
-            raise Refused(f"{name}: has no split {chosen}; it has {_listed(tables)}")
-        table, where = tables[chosen], chosen
-    texts = _texts(table, columns, where=where)
+        if chosen not in splits:
+            raise Refused(f"{name}: has no split {chosen}; it has {listed(list(splits))}")
+        found, where = splits[chosen], chosen
+    texts = _texts(found, columns, where=where)
     targets = None
-    if columns.label in table.column_names:
-        targets = label_columns.indices(
-            _values(table, columns, where=where),
-            labels=labels,
-            declared=label_columns.class_names(table.features[columns.label]),
-            where=where,
-        )
-    return Split(name=where, texts=texts, targets=targets)
+    notes: list[str] = []
+    if all(columns.label in table.columns for table in found):
+        column = read(found, columns.label, where=where)
+        if not label_columns.none_given(column.spellings, known=labels):
+            label_columns.refuse_blank(column.spellings, column.values, where=where)
+            names, notes = checkpoint_labels.names(
+                column.spellings, declared=column.declared, given=columns.names, answers=labels
+            )
+            targets = label_columns.indices(
+                column.spellings,
+                names=names,
+                classes=labels,
+                where=where,
+                way="; say what it is with --labels, such as {pair}",
+            )
+    return Split(name=where, texts=texts, targets=targets, parts=_parts(found), notes=tuple(notes))
 
 
 def check_text(text: object, *, at: str) -> str:
@@ -168,28 +209,17 @@ def check_text(text: object, *, at: str) -> str:
     return text
 
 
-def _texts(table: Any, columns: Columns, *, where: str) -> tuple[str, ...]:
-    if len(table) == 0:
-        raise Refused(f"{where}: has no rows")
-    values = _column(table, columns.text, where=where, option="--text-column")
+def _parts(tables: Tables) -> tuple[Part, ...]:
     return tuple(
-        check_text(value, at=f"{where}, row {row}") for row, value in enumerate(values, start=1)
+        Part(file=table.file, path=table.path, rows=table.rows, spread=table.spread)
+        for table in tables
     )
 
 
-def _values(table: Any, columns: Columns, *, where: str) -> list[Any]:
-    return _column(table, columns.label, where=where, option="--label-column")
-
-
-def _column(table: Any, name: str, *, where: str, option: str) -> list[Any]:
-    if name not in table.column_names:
-        there = _listed(table.column_names)
-        raise Refused(f"{where}: has no column {name!r}; it has {there} (choose one with {option})")
-    try:
-        return list(table[name][:])
-    except UnicodeDecodeError as error:
-        raise Refused(f"{where}: column {name!r} is not UTF-8 throughout") from error
-
-
-def _listed(names: Sequence[str] | Mapping[str, Any]) -> str:
-    return ", ".join(names) or "none"
+def _texts(tables: Tables, columns: Columns, *, where: str) -> tuple[str, ...]:
+    if sum(table.rows for table in tables) == 0:
+        raise Refused(f"{where}: has no rows")
+    found = values(tables, columns.text, where=where, option="--text-column")
+    return tuple(
+        check_text(value, at=f"{where}, row {row}") for row, value in enumerate(found, start=1)
+    )

@@ -4,12 +4,12 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from train import classify, metrics, recipe, report
+from train import classify, labels, metrics, reading, recipe, report
 from train.calibrate import Floats, probabilities
 from train.dataset import Columns, Split, load_for_evaluation
 from train.errors import Refused
 from train.output import is_full
-from train.printer import Printer
+from train.printer import Printer, counted, warn
 from train.settings import EvaluateSettings
 
 
@@ -21,21 +21,36 @@ def evaluate(settings: EvaluateSettings, printer: Printer) -> None:
     """
     for option in ("json_file", "predictions_file"):
         _refuse_unwritable(getattr(settings, option), option.removesuffix("_file"))
-    on = recipe.machine(settings.device, settings.precision)
-    classifier = classify.load(settings.checkpoint, on=on)
+    names = labels.mapping(settings.labels)
+    with printer.busy(f"loading the checkpoint {settings.checkpoint}"):
+        on = recipe.machine(settings.device, settings.precision)
+        classifier = classify.load(settings.checkpoint, on=on)
     split = load_for_evaluation(
         settings.dataset,
         split=settings.split,
-        columns=Columns(text=settings.text_column, label=settings.label_column),
+        columns=Columns(
+            text=settings.text_column,
+            label=settings.label_column,
+            config=settings.dataset_config,
+            names=names,
+        ),
         labels=classifier.labels,
     )
-    logits = classifier.logits(split.texts)
+    for note in split.notes:
+        printer.line(note)
+    for line in reading.doubts([split]):
+        warn(line)
+    with printer.busy(f"labelling {counted(len(split), 'text')}"):
+        logits = classifier.logits(split.texts)
     if settings.predictions_file is not None:
         scores = probabilities(logits, classifier.facts.temperature)
         _write(settings.predictions_file, "".join(_predictions(split, scores, classifier.labels)))
     printer.line(
-        f"{settings.dataset}: {split.name}, {len(split):,} rows, {on.device}, {on.precision}"
+        f"{settings.dataset}: {split.name}, {counted(len(split), 'row')}, {on.device},"
+        f" {on.precision}"
     )
+    if len(split.parts) > 1:
+        printer.table(("split", "file", "rows"), reading.files([split]))
     if split.targets is None:
         if settings.json_file is not None or settings.report is not None:
             raise Refused(
@@ -72,7 +87,8 @@ def _measure(
         _write(settings.json_file, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
     if settings.report is not None:
         try:
-            report.write_pictures(settings.report, result, temperature=temperature)
+            report.write_mistakes(settings.report, result)
+            report.draw_pictures(settings.report, result, temperature=temperature)
         except OSError as error:
             raise Refused(f"--report {settings.report}: {error.strerror}") from error
     report.print_figures(printer, result)

@@ -7,10 +7,10 @@ import platform
 from pathlib import Path
 
 from train import classify, manifest, metrics, report
-from train.calibrate import fit_temperature
+from train.calibrate import at_bound, fit_temperature
 from train.dataset import Corpus
 from train.history import History
-from train.printer import Printer
+from train.printer import Printer, counted, warn
 from train.recipe import Machine
 from train.settings import RunSettings
 
@@ -26,7 +26,7 @@ def finish(
     on: Machine,
     learning_rate: float,
     printer: Printer,
-) -> None:
+) -> tuple[report.Measured, float]:
     """Measures the saved files themselves, as `evaluate` will, and adds manifest and report.
 
     They are measured in float32, whatever the precision of the training: the metrics are those of
@@ -40,6 +40,9 @@ def finish(
         on: The machine of the training.
         learning_rate: The peak learning rate, for the manifest.
         printer: Prints the metrics.
+
+    Returns:
+        The split that the report is about, with its metrics, and the temperature.
     """
     exact = Machine(device=on.device, name=on.name, precision="float32")
     classifier = classify.load(saved, on=exact)
@@ -80,11 +83,17 @@ def finish(
     if last == "validation":
         printer.line("there is no test split with labels: these are the metrics on validation")
     printer.line(f"temperature {temperature:.4f}, fitted on validation")
+    if at_bound(temperature):
+        warn(
+            f"the temperature is at its bound: validation is too easy, too hard or too small"
+            f" ({counted(len(corpus.splits['validation']), 'row')}) to calibrate scores on it"
+        )
     report.print_figures(printer, result)
-    report.write_pictures(saved / "report", result, temperature=temperature)
+    report.write_mistakes(saved / "report", result)
     report.write_card(saved / "report", facts, history, result)
     text = json.dumps(facts.model_dump(mode="json"), indent=2, ensure_ascii=False)
     (saved / manifest.FILE).write_text(text + "\n", encoding="utf-8")
+    return result, temperature
 
 
 def _has_targets(corpus: Corpus, name: str) -> bool:

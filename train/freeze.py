@@ -10,7 +10,7 @@ import torch
 from train.classify import TOKEN_BUDGET, batches
 from train.encoder import Encoder
 from train.errors import Refused
-from train.printer import Printer
+from train.printer import Printer, counted
 from train.recipe import Machine
 
 KNOWN = ("bert", "roberta", "xlm-roberta")
@@ -91,7 +91,9 @@ def _parts(encoder: Encoder, layers: int) -> tuple[Any, Any]:
     base = encoder.model.base_model
     there = len(base.encoder.layer)
     if layers > there:
-        raise Refused(f"--freeze-layers {layers}: base model {encoder.name!r} has {there} layers")
+        raise Refused(
+            f"--freeze-layers {layers}: base model {encoder.name!r} has {counted(there, 'layer')}"
+        )
     return base, base.encoder
 
 
@@ -115,7 +117,7 @@ def _outputs(
                 found[texts[row]] = state[: len(texts[row])].clone()
     size = sum(state.nbytes for state in found.values())
     printer.line(
-        f"outputs of the frozen layers for {len(texts):,} texts: "
+        f"outputs of the frozen layers for {counted(len(texts), 'text')}: "
         f"{time.monotonic() - began:.0f} s, {size / 2**20:.0f} MiB of memory"
     )
     return found

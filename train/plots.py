@@ -1,43 +1,108 @@
 """The pictures of a report, drawn without pyplot: no display, no global state."""
 
+import itertools
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from train.calibrate import Bin
+from train.fonts import drawable, families
 from train.history import History
 
 _DOTS_PER_INCH = 120
 """Sharp on a screen of double density, at about 100 KB a picture."""
 
+_POINTS_PER_INCH = 72
+
+_WIDEST = 20.0
+"""Inches of the widest picture: 2,400 pixels, drawn in about 100 MB."""
+
+_MOST_COUNTS = 40
+"""Labels up to which counts stand in the cells: each is a text of its own to draw, 1,600 in all."""
+
+_ZEROS = 20
+"""Labels up to which zeros are written too, and names stand askew. Beyond, zeros are clutter."""
+
+_MOST_NAMES = 170
+"""Labels up to which each is named: beyond, letters of 6 points overlap."""
+
+_LONGEST_NAME = 32
+"""Characters of a label; the rest is cut, or the names would be wider than the matrix."""
+
 
 def confusion(counts: Sequence[Sequence[int]], labels: Sequence[str], path: Path) -> None:
     """Draws a confusion matrix: rows are targets, columns are answers.
 
+    Its size and the work are bounded: from `_MOST_COUNTS` labels on only the colours are drawn, and
+    from `_MOST_NAMES` on not every label is named.
+
     Args:
         counts: `counts[i][j]`: rows of target i that were labelled j. They are written into the
             cells; the colour is the share of the row.
-        labels: Names, in the order of rows and columns.
+        labels: Names, in the order of rows and columns. One in a script that no installed font has
+            is drawn as `#` and its place, counted from 1.
         path: The file to write.
     """
-    size = max(4.5, 0.8 * len(labels) + 2)
-    figure = Figure(figsize=(size, size))
+    matrix = np.asarray(counts, dtype=np.float64)
+    shares = matrix / np.maximum(1, matrix.sum(axis=1, keepdims=True))
+    side = min(_WIDEST, max(4.5, 0.8 * len(labels) + 2))
+    figure = Figure(figsize=(side, side))
     axes = figure.subplots()
-    shares = [[count / max(1, sum(row)) for count in row] for row in counts]
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    places = range(len(labels))
-    axes.set_xticks(places, labels, rotation=45, ha="right")
-    axes.set_yticks(places, labels)
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    cell = side * 0.77 * _POINTS_PER_INCH / len(labels)
+    _name_axes(axes, labels, size=min(10.0, max(6.0, 0.75 * cell)))
     axes.set_xlabel("answer")
     axes.set_ylabel("target")
-    for i in places:
-        for j in places:
-            dark = shares[i][j] > 0.5  # noqa: PLR2004 - half-way on the colour scale
-            axes.text(j, i, str(counts[i][j]), ha="center", color="white" if dark else "black")
+    if len(labels) <= _MOST_COUNTS:
+        size = min(10.0, 0.4 * cell)
+        for i, j in itertools.product(range(len(labels)), repeat=2):
+            if counts[i][j] or len(labels) <= _ZEROS:
+                dark = shares[i][j] > 0.5  # noqa: PLR2004 - half-way on the colour scale
+                axes.text(
+                    *(j, i, str(counts[i][j])),
+                    ha="center",
+                    va="center",
+                    fontsize=size,
+                    color="white" if dark else "black",
+                )
+    else:
+        figure.colorbar(image, fraction=0.03, pad=0.02, label="share of the target's rows")
     _save(figure, path)
+
+
+def _name_axes(axes: Axes, labels: Sequence[str], *, size: float) -> None:
+    step = -(-len(labels) // _MOST_NAMES)
+    places = list(range(0, len(labels), step))
+    names = [labels[place] for place in places]
+    fonts = families(names)
+    shown = [
+        _short(name) if drawable(name, fonts) else f"#{place + 1}"
+        for place, name in zip(places, names, strict=True)
+    ]
+    # A label such as "$5 to $10" is no formula.
+    plain: Any = {"parse_math": False, "usetex": False, "fontfamily": fonts, "fontsize": size}
+    steep = len(labels) > _ZEROS
+    axes.set_xticks(
+        *(places, shown),
+        rotation=90 if steep else 45,
+        ha="center" if steep else "right",
+        **plain,
+    )
+    axes.set_yticks(places, shown, **plain)
+
+
+def _short(name: str) -> str:
+    name = " ".join(name.split())
+    return (
+        name
+        if len(name) <= _LONGEST_NAME
+        else f"{name[: _LONGEST_NAME - 1]}\N{HORIZONTAL ELLIPSIS}"
+    )
 
 
 def curves(history: History, path: Path) -> None:
@@ -80,8 +145,7 @@ def _bars(axes: Axes, bins: Sequence[Bin], title: str) -> None:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    figure.tight_layout()
     with warnings.catch_warnings():
-        # A label in a script that the font lacks is drawn as boxes, which needs no paragraph.
-        warnings.filterwarnings("ignore", message=r"Glyph .* missing", category=UserWarning)
-        figure.savefig(path, dpi=_DOTS_PER_INCH)
+        # Of fonts and margins: the picture is drawn all the same, and nobody can act on them.
+        warnings.simplefilter("ignore")
+        figure.savefig(path, dpi=_DOTS_PER_INCH, bbox_inches="tight")

@@ -1,17 +1,20 @@
 """The report: pictures, mistakes and, for a checkpoint that was just trained, its model card."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from train import plots
 from train.calibrate import Floats, probabilities, reliability, softmax
 from train.dataset import Split
+from train.fonts import undrawable
+from train.given.library import first_line
 from train.history import History
 from train.manifest import Manifest
 from train.metrics import Figures
 from train.mistakes import Mistake, most_confident
-from train.printer import Printer
+from train.printer import Printer, counted, warn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +58,7 @@ def print_figures(printer: Printer, result: Measured) -> None:
     """Prints the metrics of a split, then its most confident mistakes."""
     figures = result.figures
     printer.line(
-        f"{result.split.name}: {figures.rows:,} rows, accuracy {figures.accuracy:.4f}, "
+        f"{result.split.name}: {counted(figures.rows, 'row')}, accuracy {figures.accuracy:.4f}, "
         f"macro F1 {figures.macro_f1:.4f}, expected calibration error {figures.ece:.4f} "
         f"({figures.ece_uncalibrated:.4f} at temperature 1)"
     )
@@ -71,29 +74,64 @@ def print_figures(printer: Printer, result: Measured) -> None:
         )
 
 
-def write_pictures(folder: Path, result: Measured, *, temperature: float) -> None:
-    """Writes `confusion.png`, `reliability.png` and `mistakes.jsonl` of one split.
+def write_mistakes(folder: Path, result: Measured) -> None:
+    """Writes `mistakes.jsonl` of one split.
 
     Args:
         folder: The directory to write in; it is made where there is none.
         result: The split.
-        temperature: That of the published scores.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    targets = result.split.targets or ()
-    labels = [row.label for row in result.figures.per_label]
-    plots.confusion(result.figures.confusion, labels, folder / "confusion.png")
-    plots.reliability(
-        reliability(softmax(result.logits), targets),
-        reliability(probabilities(result.logits, temperature), targets),
-        folder / "reliability.png",
-    )
     lines = [json.dumps(asdict(mistake), ensure_ascii=False) for mistake in result.mistakes]
     (folder / "mistakes.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
+def draw_pictures(
+    folder: Path, result: Measured, *, temperature: float, history: History | None = None
+) -> None:
+    """Draws `confusion.png`, `reliability.png` and, after a training, `curves.png`.
+
+    A picture that cannot be drawn is a warning: what it shows is in the tables too.
+
+    Args:
+        folder: The directory to write in.
+        result: The split.
+        temperature: That of the published scores.
+        history: Losses and metrics of the epochs, where it was just trained.
+    """
+    targets = result.split.targets or ()
+    labels = [row.label for row in result.figures.per_label]
+    _draw(
+        folder / "confusion.png",
+        lambda path: plots.confusion(result.figures.confusion, labels, path),
+    )
+    _draw(
+        folder / "reliability.png",
+        lambda path: plots.reliability(
+            reliability(softmax(result.logits), targets),
+            reliability(probabilities(result.logits, temperature), targets),
+            path,
+        ),
+    )
+    if history is not None:
+        _draw(folder / "curves.png", lambda path: plots.curves(history, path))
+    if numbered := undrawable(labels):
+        warn(
+            f"no installed font has the script of {counted(len(numbered), 'label')}, such as"
+            f" {numbered[0]}: pictures show their places in the table of labels, #1, #2 ..."
+        )
+
+
+def _draw(path: Path, draw: Callable[[Path], None]) -> None:
+    try:
+        draw(path)
+    except Exception as error:  # noqa: BLE001 - whatever a font or a library does: no checkpoint may be lost
+        warn(f"{path.name} could not be drawn: {first_line(error)}")
+        path.unlink(missing_ok=True)
+
+
 def write_card(folder: Path, facts: Manifest, history: History, result: Measured) -> None:
-    """Writes `curves.png` and the model card `README.md`, which shows all the pictures.
+    """Writes the model card `README.md`, which shows all the pictures.
 
     Args:
         folder: The directory to write in, with the other pictures.
@@ -101,7 +139,6 @@ def write_card(folder: Path, facts: Manifest, history: History, result: Measured
         history: Losses and metrics of the epochs.
         result: The split on which the checkpoint was measured.
     """
-    plots.curves(history, folder / "curves.png")
     (folder / "README.md").write_text(_card(facts, history, result), encoding="utf-8")
 
 
@@ -113,6 +150,12 @@ def _card(facts: Manifest, history: History, result: Measured) -> str:
         if split == "test"
         else " The dataset has no test split, so these are the metrics on the rows on which the"
         " best epoch and the temperature were chosen: expect a little less on new texts."
+    )
+    numbered = (
+        ""
+        if all(label.isascii() for label in facts.labels)
+        else "In the pictures a label that no font of the machine had is `#` and its place in this"
+        " table.\n\n"
     )
     shares = ", ".join(f"{label} {share:.1%}" for label, share in facts.label_distribution.items())
     return f"""# {facts.name}
@@ -133,7 +176,7 @@ Labels a text with one of {len(facts.labels)} labels: {", ".join(facts.labels)}.
 
 ## Evaluation
 
-On the {split} split, {figures.rows:,} rows: accuracy {figures.accuracy:.4f}, macro F1
+On the {split} split, {counted(figures.rows, "row")}: accuracy {figures.accuracy:.4f}, macro F1
 {figures.macro_f1:.4f}, expected calibration error {figures.ece:.4f}
 ({figures.ece_uncalibrated:.4f} at temperature 1).{chosen}
 
@@ -146,7 +189,7 @@ On the {split} split, {figures.rows:,} rows: accuracy {figures.accuracy:.4f}, ma
             ],
         )
     }
-![Confusion matrix](confusion.png)
+{numbered}![Confusion matrix](confusion.png)
 
 ![Reliability diagram](reliability.png)
 
@@ -180,4 +223,6 @@ it gets texts unlike those that it was trained on.
 
 def _table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     lines = [columns, ("---",) * len(columns), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return "".join(
+        f"| {' | '.join(text.replace('|', '&#124;') for text in line)} |\n" for line in lines
+    )

@@ -2,7 +2,7 @@
 
 import os
 
-from train import encoder, output, recipe, resume, summary, tables
+from train import encoder, labels, output, recipe, resume, summary, tables
 from train.dataset import Columns, load_for_training
 from train.errors import Refused, refuse_together
 from train.printer import Printer
@@ -19,24 +19,33 @@ def run(settings: RunSettings, printer: Printer) -> None:
         raise Refused("training in several processes (torchrun) is not built yet: start one")
     refuse_together(
         lambda: output.refuse_occupied(settings.output),
+        lambda: labels.mapping(settings.labels),
         lambda: tables.refuse_missing(settings.dataset),
         lambda: encoder.locate_here(settings.base_model),
     )
-    corpus = load_for_training(
-        settings.dataset, columns=Columns(text=settings.text_column, label=settings.label_column)
+    columns = Columns(
+        text=settings.text_column,
+        label=settings.label_column,
+        config=settings.dataset_config,
+        names=labels.mapping(settings.labels),
     )
-    encoder.locate(settings.base_model)
-    on = recipe.machine(settings.device, settings.precision)
-    # The Trainer takes ten seconds to import: what is wrong so far is refused without it.
-    from train.finetune import finetune  # noqa: PLC0415
-    from train.finish import finish  # noqa: PLC0415
-
-    base = encoder.load(
-        settings.base_model,
-        labels=corpus.labels,
-        max_length=settings.max_length,
-        seed=settings.seed,
-    )
+    with printer.busy(f"reading the dataset {settings.dataset}"):
+        corpus = load_for_training(settings.dataset, columns=columns)
+    summary.describe_dataset(corpus, printer)
+    with printer.busy("loading torch and the Trainer"):
+        encoder.locate(settings.base_model)
+        on = recipe.machine(settings.device, settings.precision)
+        # The Trainer takes ten seconds to import: what is wrong so far is refused without it.
+        from train import report  # noqa: PLC0415
+        from train.finetune import finetune  # noqa: PLC0415
+        from train.finish import finish  # noqa: PLC0415
+    with printer.busy(f"loading the base model {settings.base_model}"):
+        base = encoder.load(
+            settings.base_model,
+            labels=corpus.labels,
+            max_length=settings.max_length,
+            seed=settings.seed,
+        )
     output.refuse_full(settings.output, base.model.get_memory_footprint())
     summary.describe(corpus, base, on, settings, printer)
     with output.staged(settings.output) as stage:
@@ -47,7 +56,7 @@ def run(settings: RunSettings, printer: Printer) -> None:
         history = finetune(base, corpus, settings=settings, on=on, folder=epochs, printer=printer)
         summary.describe_history(history, printer)
         output.save_model(base, stage / "checkpoint")
-        finish(
+        result, temperature = finish(
             stage / "checkpoint",
             settings=settings,
             corpus=corpus,
@@ -58,3 +67,7 @@ def run(settings: RunSettings, printer: Printer) -> None:
         )
     printer.line()
     printer.line(f"saved {settings.output}")
+    # Last, so that no picture can cost the checkpoint: not even one that takes all the memory.
+    report.draw_pictures(
+        settings.output / "report", result, temperature=temperature, history=history
+    )

@@ -42,7 +42,10 @@ class RunSettings(Settings):
 
     dataset: Name = "dair-ai/emotion"
     """Dataset: its name on the hub, or a directory with the splits train, validation and, if there
-    is one, test, as jsonl, csv or parquet."""
+    is one, test, as jsonl, csv, tsv or parquet."""
+
+    dataset_config: str = ""
+    """Configuration of the dataset, where it has several."""
 
     base_model: Name = "bert-base-uncased"
     """Model to fine-tune: its name on the hub, a directory, or `packaged` for the MiniLM that is
@@ -58,7 +61,11 @@ class RunSettings(Settings):
     """Column with the texts."""
 
     label_column: Name = "label"
-    """Column with the labels: ClassLabel, strings, or integers from 0."""
+    """Column with the labels: ClassLabel, strings or numbers. Its different values are labels."""
+
+    labels: str = ""
+    """Names of labels, as VALUE=NAME pairs between commas (`0=negative,4=positive`) or as a JSON
+    object. Two values may have one name. A value that is not listed keeps its own."""
 
     epochs: float = Field(default=3.0, gt=0, le=1000)
     """Number of passes over the training split."""
@@ -124,7 +131,10 @@ class EvaluateSettings(Settings):
     """Directory of the checkpoint."""
 
     dataset: Name = "dair-ai/emotion"
-    """Dataset: its name on the hub, a directory, or one jsonl, csv or parquet file."""
+    """Dataset: its name on the hub, a directory, or one jsonl, csv, tsv or parquet file."""
+
+    dataset_config: str = ""
+    """Configuration of the dataset, where it has several."""
 
     split: str | None = Field(default=None, min_length=1)
     """Split to evaluate. Default: `test` if there is one, else `validation`. Without effect on a
@@ -135,6 +145,10 @@ class EvaluateSettings(Settings):
 
     label_column: Name = "label"
     """Column with the labels. Without it there are predictions but no metrics."""
+
+    labels: str = ""
+    """Which of the checkpoint's labels a label of the dataset is, as VALUE=NAME pairs between
+    commas (`happy=joy,4=anger`) or as a JSON object."""
 
     json_file: Path | None = None
     """File to write the metrics to, as one JSON object."""

@@ -1,11 +1,37 @@
 """What `run` prints before and after the training: data, model, losses."""
 
+from train import reading
 from train.dataset import Corpus
 from train.encoder import Encoder
 from train.history import History
-from train.printer import Printer, warn
+from train.printer import Printer, counted, warn
 from train.recipe import Machine, learning_rate
 from train.settings import RunSettings
+
+
+def describe_dataset(corpus: Corpus, printer: Printer) -> None:
+    """Prints the files, the rows of each label, and warns of what is seldom meant.
+
+    Args:
+        corpus: The dataset.
+        printer: Prints it.
+    """
+    printer.heading(f"Dataset {corpus.name}")
+    if files := reading.files(corpus.splits.values()):
+        printer.table(("split", "file", "rows"), files)
+    counts = {split: corpus.counts(split) for split in corpus.splits}
+    printer.table(
+        ("label", *corpus.splits),
+        [
+            *((label, *(c[i] for c in counts.values())) for i, label in enumerate(corpus.labels)),
+            ("rows", *(len(split) for split in corpus.splits.values())),
+        ],
+    )
+    for line in (
+        *reading.doubts_of_labels(corpus),
+        *reading.doubts(list(corpus.splits.values())),
+    ):
+        warn(line)
 
 
 def describe(
@@ -15,7 +41,7 @@ def describe(
     settings: RunSettings,
     printer: Printer,
 ) -> None:
-    """Prints the dataset, an example, and the model with its most important settings.
+    """Prints an example, and the model with its most important settings.
 
     Args:
         corpus: The dataset.
@@ -24,20 +50,6 @@ def describe(
         settings: The user's.
         printer: Prints it.
     """
-    if corpus.labels_made_up:
-        warn(
-            "the dataset has no label names, so they are LABEL_0, LABEL_1 ...: its README.md can"
-            " name them (dataset_info)"
-        )
-    printer.heading(f"Dataset {corpus.name}")
-    counts = {split: corpus.counts(split) for split in corpus.splits}
-    printer.table(
-        ("label", *corpus.splits),
-        [
-            *((label, *(c[i] for c in counts.values())) for i, label in enumerate(corpus.labels)),
-            ("rows", *(len(split) for split in corpus.splits.values())),
-        ],
-    )
     train = corpus.splits["train"]
     ids = base.tokenize(train.texts)["input_ids"]
     printer.heading("An example")
@@ -50,7 +62,7 @@ def describe(
     printer.line(
         f"lengths {sum(lengths) / len(lengths):.1f} tokens on average, {max(lengths)} at most"
         + (
-            f"; {full:,} texts reach the maximum, {base.max_length}, and may be truncated"
+            f"; {counted(full, 'text')} of the maximum, {base.max_length}, may be truncated"
             if full
             else ""
         )
@@ -59,7 +71,7 @@ def describe(
     rate = learning_rate(settings, base.hidden_size)
     printer.line(
         f"{base.model.num_parameters() / 1e6:.1f} M parameters, {on.device} ({on.name}), "
-        f"{on.precision}, {settings.epochs:g} epochs of batches of {settings.batch_size}, "
+        f"{on.precision}, {counted(settings.epochs, 'epoch')} of batches of {settings.batch_size}, "
         f"learning rate {rate:.3g}, seed {settings.seed}"
         + (f", lower layers frozen: {settings.freeze_layers}" if settings.freeze_layers else "")
     )

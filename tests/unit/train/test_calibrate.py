@@ -7,6 +7,7 @@ from train.calibrate import (
     BINS,
     HIGHEST,
     LOWEST,
+    at_bound,
     expected_calibration_error,
     fit_temperature,
     reliability,
@@ -40,6 +41,12 @@ def test_faultless_and_hopeless_splits_stay_inside_the_bounds():
     logits = np.eye(3) * 5.0
     assert fit_temperature(logits, [0, 1, 2]) == pytest.approx(LOWEST, rel=0.01)
     assert fit_temperature(logits, [1, 2, 0]) == pytest.approx(HIGHEST, rel=0.01)
+
+
+def test_a_temperature_at_its_bound_is_known_as_such():
+    assert at_bound(fit_temperature(np.eye(3) * 5.0, [0, 1, 2]))
+    assert at_bound(fit_temperature(np.eye(3) * 5.0, [1, 2, 0]))
+    assert not at_bound(fit_temperature(*drawn(1.0)))
 
 
 def test_scores_sum_to_one_for_logits_of_any_size():

@@ -46,11 +46,76 @@ def test_string_labels_are_named_in_sorted_order_in_every_split(tmp_path):
     assert corpus.labels[corpus.splits["validation"].targets[0]] == label
 
 
+def labelled(*labels):
+    """Lines of jsonl, one for each label."""
+    return "".join(
+        json.dumps({"text": f"text {row}", "label": label}) + "\n"
+        for row, label in enumerate(labels)
+    )
+
+
 def test_nameless_integers_become_label_0_and_so_on(tmp_path):
-    rows = '{"text": "a", "label": 2}\n{"text": "b", "label": 0}\n'
+    rows = labelled(2, 0, 1)
     corpus = train(write(tmp_path, train__jsonl=rows, validation__jsonl=rows))
     assert corpus.labels == ("LABEL_0", "LABEL_1", "LABEL_2")
     assert corpus.labels_made_up
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        ((4, 0, 4), ("0", "4")),
+        ((1, 5, 3, 2, 4), ("1", "2", "3", "4", "5")),
+        ((1, -1, 0), ("-1", "0", "1")),
+        ((True, False), ("false", "true")),
+        ((1.0, 0.0), ("LABEL_0", "LABEL_1")),
+        ((1.5, 0.5, 2.0), ("0.5", "1.5", "2")),
+        ((2**70, 7), ("7", str(2**70))),
+        ((10**15, 3), ("3", str(10**15))),
+        (("10", "9", "2"), ("2", "9", "10")),
+        ((" joy", "joy ", "anger"), ("anger", "joy")),
+    ],
+)
+def test_the_distinct_values_are_the_labels(tmp_path, labels, names):
+    rows = labelled(*labels)
+    corpus = train(write(tmp_path, train__jsonl=rows, validation__jsonl=rows))
+    assert corpus.labels == names
+    assert all(corpus.counts("train"))
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        (("4", "0"), ("0", "4")),
+        (("-1", "1", "0"), ("-1", "0", "1")),
+        (("1.0", "0.0"), ("LABEL_0", "LABEL_1")),
+        (("True", "False"), ("False", "True")),
+        (("0", "1"), ("LABEL_0", "LABEL_1")),
+        (("0", "joy"), ("0", "joy")),
+    ],
+)
+def test_the_distinct_values_of_csv_are_the_labels(tmp_path, labels, names):
+    rows = "text,label\n" + "".join(f"so,{label}\n" for label in labels)
+    corpus = train(write(tmp_path, train__csv=rows, validation__csv=rows))
+    assert corpus.labels == names
+
+
+def test_names_are_given_to_values_and_two_values_may_have_one(tmp_path):
+    rows = labelled(0, 2, 4)
+    path = write(tmp_path, train__jsonl=rows, validation__jsonl=rows)
+    names = {"0": "negative", "2": "negative", "4": "positive"}
+    corpus = load_for_training(str(path), columns=Columns(names=names))
+    assert corpus.labels == ("negative", "positive")
+    assert corpus.splits["train"].targets == (0, 0, 1)
+    assert not corpus.labels_made_up
+    with pytest.raises(Refused, match="no row has the label '5'; there are 0, 2, 4"):
+        load_for_training(str(path), columns=Columns(names={"5": "positive"}))
+
+
+def test_a_test_split_of_minus_ones_has_labels_where_minus_one_is_a_class(tmp_path):
+    rows = labelled(-1, 0, 1)
+    path = write(tmp_path, train__jsonl=rows, validation__jsonl=rows, test__jsonl=labelled(-1, -1))
+    assert train(path).splits["test"].targets == (0, 0)
 
 
 def test_the_fingerprint_is_that_of_the_rows_and_not_of_the_place(tmp_path):
@@ -95,11 +160,75 @@ BAD = {
     "empty file": ({"train__jsonl": "", "validation__jsonl": ROW}, "train.jsonl: is empty"),
     "empty split": (
         {"train__csv": "text,label\na,joy\nb,anger\n", "validation__csv": "text,label\n"},
-        "a split has no rows",
+        "validation: has no rows",
     ),
     "missing column": (
-        {"train__jsonl": ROW.replace("text", "txt"), "validation__jsonl": ROW.replace("text", "t")},
-        "need the same columns; one has t, label, txt",
+        {"train__jsonl": ROW, "validation__jsonl": ROW.replace("text", "t")},
+        "validation: has no column 'text'; it has t, label (choose one with --text-column)",
+    ),
+    "blank label in jsonl": (
+        {"train__jsonl": labelled(1, "", 0), "validation__jsonl": labelled(1)},
+        "train, row 2: the label is blank",
+    ),
+    "blank labels in csv": (
+        {
+            "train__csv": "text,label\na,0\nb,\nc,1\nd, \n",
+            "validation__csv": "text,label\na,0\n",
+        },
+        "train, row 2: the label is blank (2 of 4 rows have none)",
+    ),
+    "blank label in validation": (
+        {"train__jsonl": ROW, "validation__jsonl": labelled("joy", " ")},
+        "validation, row 2: the label is blank",
+    ),
+    "one integer label": (
+        {"train__jsonl": labelled(1, 1), "validation__jsonl": labelled(1)},
+        "has only one label (1) in train",
+    ),
+    "one of the named labels": (
+        {
+            "README__md": tiny.readme(["train", "validation"]),
+            "train__jsonl": labelled(1, 1),
+            "validation__jsonl": labelled(1, 2),
+        },
+        "has only one label (joy) in train",
+    ),
+    "texts and numbers": (
+        {"train__jsonl": labelled("joy", 3), "validation__jsonl": ROW},
+        "some labels are strings and some are numbers (rows 1 and 2)",
+    ),
+    "identifiers": (
+        {"train__jsonl": labelled(*range(10**6, 10**6 + 300)), "validation__jsonl": ROW},
+        "column 'label' has 300 different values in 300 rows, so it holds no classes",
+    ),
+    "half a character": (
+        {"train__jsonl": labelled("joy", "\ud800"), "validation__jsonl": ROW},
+        "train, row 2: the label is not valid Unicode",
+    ),
+    "a label of two lines": (
+        {"train__jsonl": labelled("joy", "a\nb"), "validation__jsonl": ROW},
+        "train, row 2: the label contains a line break",
+    ),
+    "unclosed quote": (
+        {
+            "train__csv": 'text,label\nfine,joy\n"no end,joy\nnext,anger\nlast,joy\n',
+            "validation__csv": "text,label\na,joy\n",
+        },
+        "train.csv, lines 3 to 5: a quote that opens a field is not closed",
+    ),
+    "unclosed quote before a quoted text": (
+        {
+            "train__csv": 'text,label\n"no end,joy\nnext,anger\n"one, two",joy\n',
+            "validation__csv": "text,label\na,joy\n",
+        },
+        "train.csv, lines 2 to 4: text follows a closing quote",
+    ),
+    "a comma in a text": (
+        {
+            "train__csv": "text,label\noh, well,joy\nno,anger\n",
+            "validation__csv": "text,label\na,joy\n",
+        },
+        "train.csv, line 2: has 3 fields and the header 2 fields, separated by commas",
     ),
     "missing everywhere": (
         {"train__csv": "a,label\nx,joy\n", "validation__csv": "a,label\nx,joy\n"},
@@ -201,7 +330,7 @@ def test_a_file_without_labels_has_no_targets(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "line"),
     [
-        ("f.txt", "hello", "must be jsonl, csv or parquet"),
+        ("f.txt", "hello", "must be jsonl, csv, tsv or parquet"),
         ("f.jsonl", "", "f.jsonl: is empty"),
         ("f.jsonl", '{"text": "a", "label": 2}\n', "row 1: label 2 is not between 0 and 1"),
         ("f.jsonl", '{"text": "a", "label": "fear"}\n', "label 'fear' is not one of anger, joy"),
@@ -217,3 +346,93 @@ def test_a_bad_file_is_refused(tmp_path, name, content, line):
 def test_a_file_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(Refused, match="no such file"):
         evaluate(tmp_path / "f.jsonl")
+
+
+TWEETS = '{0}text{1}label\n"a{1} b"{1}joy\nNA{1}anger\n'
+
+
+@pytest.mark.parametrize(("suffix", "separator"), [("tsv", "\t"), ("csv", ";"), ("csv", "|")])
+@pytest.mark.parametrize("folder", ["", "data"])
+def test_other_separators_and_folders_read_alike(tmp_path, suffix, separator, folder):
+    rows = TWEETS.format("\ufeff", separator)
+    write(tmp_path / "d")
+    write(tmp_path / "d" / folder, **{f"{s}__{suffix}": rows for s in ("train", "validation")})
+    corpus = train(tmp_path / "d")
+    assert corpus.labels == ("anger", "joy")
+    assert corpus.splits["train"].texts == (f"a{separator} b", "NA")
+    (file,) = (tmp_path / "d" / folder).glob("train.*")
+    assert evaluate(file).texts == (f"a{separator} b", "NA")
+
+
+def test_quotes_of_a_file_of_tabs_may_be_part_of_its_texts(tmp_path):
+    rows = 'text\tlabel\n"never closed\tjoy\nthen\tanger\nends here"\tjoy\n'
+    (tmp_path / "f.tsv").write_text(rows)
+    split = evaluate(tmp_path / "f.tsv")
+    assert split.texts == ('"never closed', "then", 'ends here"')
+    assert split.targets == (1, 0, 1)
+
+
+def test_texts_of_csv_are_texts_also_where_they_are_numbers(tmp_path):
+    (tmp_path / "f.csv").write_text("text,label\n123,joy\n1.50,anger\ntrue,joy\n")
+    assert evaluate(tmp_path / "f.csv").texts == ("123", "1.50", "true")
+
+
+def test_an_empty_file_in_a_folder_is_refused_as_one_beside_the_readme(tmp_path):
+    write(tmp_path / "d")
+    write(tmp_path / "d" / "data", train__jsonl=ROW, validation__jsonl="")
+    with pytest.raises(Refused, match=r"validation\.jsonl: is empty"):
+        train(tmp_path / "d")
+
+
+def test_one_of_several_configurations_is_chosen(tmp_path):
+    parts = "".join(
+        f"- config_name: {name}\n  data_files:\n"
+        f"  - split: train\n    path: {name}.jsonl\n"
+        f"  - split: validation\n    path: {name}.jsonl\n"
+        for name in ("short", "long")
+    )
+    path = write(
+        tmp_path / "d",
+        README__md=f"---\nconfigs:\n{parts}---\n",
+        short__jsonl=ROW,
+        long__jsonl=ROW + labelled("fear"),
+    )
+    corpus = load_for_training(str(path), columns=Columns(config="long"))
+    assert corpus.labels == ("anger", "fear", "joy")
+    with pytest.raises(Refused, match="choose one of its configs with --dataset-config: short, lo"):
+        train(path)
+    with pytest.raises(Refused, match="choose one of its configs with --dataset-config: short, lo"):
+        load_for_training(str(path), columns=Columns(config="medium"))
+
+
+@pytest.mark.parametrize(
+    ("answers", "targets"),
+    [(("ANGER", "Joy"), (1, 0)), (("LABEL_0", "LABEL_1"), (0, 1)), (("x", "joy", "anger"), (1, 2))],
+)
+def test_named_data_find_the_labels_of_a_checkpoint(tmp_path, answers, targets):
+    path = write(
+        tmp_path / "d",
+        README__md=tiny.readme(["test"], labels=("joy", "anger")),
+        test__jsonl=labelled(0, 1),
+    )
+    assert evaluate(path, labels=answers).targets == targets
+
+
+def test_what_no_label_of_the_checkpoint_resembles_is_named_by_hand(tmp_path):
+    (tmp_path / "f.jsonl").write_text(labelled("happy", "angry"))
+    with pytest.raises(Refused, match=r"label 'happy' is not one of LABEL_0, LABEL_1; .* happy=LA"):
+        evaluate(tmp_path / "f.jsonl", labels=("LABEL_0", "LABEL_1"))
+    split = load_for_evaluation(
+        str(tmp_path / "f.jsonl"),
+        split=None,
+        columns=Columns(names={"happy": "LABEL_1", "angry": "LABEL_0"}),
+        labels=("LABEL_0", "LABEL_1"),
+    )
+    assert split.targets == (1, 0)
+
+
+def test_numbers_are_the_labels_of_a_checkpoint_that_was_trained_on_numbers(tmp_path):
+    (tmp_path / "f.jsonl").write_text(labelled(4, 0))
+    assert evaluate(tmp_path / "f.jsonl", labels=("0", "4")).targets == (1, 0)
+    (tmp_path / "g.jsonl").write_text(labelled(True, False))
+    assert evaluate(tmp_path / "g.jsonl", labels=("False", "True")).targets == (1, 0)

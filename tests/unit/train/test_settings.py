@@ -1,9 +1,12 @@
 """The command line and the environment."""
 
+import re
+
 import pytest
 
 from train.cli import parse
 from train.errors import Refused
+from train.labels import mapping
 from train.settings import EvaluateSettings, PredictSettings, RunSettings
 
 
@@ -102,3 +105,33 @@ def test_every_setting_has_a_line_of_help():
     for settings in (RunSettings, EvaluateSettings, PredictSettings):
         for name, field in settings.model_fields.items():
             assert field.description, name
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        ("", {}),
+        ("0=negative, 4=positive", {"0": "negative", "4": "positive"}),
+        ("a=b=c", {"a": "b=c"}),
+        ('{"1": "good, really", "2": "bad"}', {"1": "good, really", "2": "bad"}),
+    ],
+)
+def test_names_of_labels_are_pairs_or_json(given, names):
+    settings = run("--output", "o", "--labels", given)
+    assert mapping(settings.labels) == names
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ("negative", "--labels: 'negative' is not VALUE=NAME"),
+        ("0=", "--labels: '0' needs a name"),
+        ("=joy", "--labels: '' needs a name"),
+        ("0=a,0=b", "--labels: '0' has two names"),
+        ("{0: 1}", "--labels: is not JSON"),
+        ('{"0": 1}', "--labels: '0' needs a name that is a text"),
+    ],
+)
+def test_names_of_labels_that_cannot_be_read_are_refused(given, line):
+    with pytest.raises(Refused, match=re.escape(line)):
+        mapping(given)
