@@ -50,8 +50,8 @@ def main() -> None:
             shutil.rmtree(path)
         else:
             path.unlink()
-    print(f"removed {freed / 1e6:.0f} MB that are never loaded")
+    sys.stdout.write(f"removed {freed / 1e6:.0f} MB that are never loaded\n")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
