@@ -39,6 +39,8 @@ class World:
     base_folder: Path | None
     """Where it lies on this machine, to be copied; None for one of the hub."""
     texts: Sequence[str]
+    chart_before: Path | None
+    """Folder of the chart that an upgrade comes from."""
     extra: Mapping[str, Any]
     """Values for every release: pull secrets, node selectors, tolerations."""
     failed: list[str] = field(default_factory=list)
@@ -66,8 +68,8 @@ class World:
         repository, _, tag = self.images[name].rpartition(":")
         return {"repository": repository, "tag": tag, "pullPolicy": self.pull_policy}
 
-    def traffic(self, release: str, partitions: int = 6) -> Traffic:
-        return Traffic(self.bootstrap, release, self.texts, partitions)
+    def traffic(self, release: str, *, group: str = "") -> Traffic:
+        return Traffic(self.bootstrap, release, self.texts, group=group)
 
     def values(self, traffic: Traffic, **settings: Mapping[str, Any]) -> dict[str, Any]:
         """Of a release on the CPU that serves this traffic; small enough for two on a laptop."""
