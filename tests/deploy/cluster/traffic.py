@@ -23,19 +23,12 @@ class Traffic:
         release: The name.
         texts: What is sent, again and again.
         partitions: Of each topic.
-        group: The workers' group, where it is not named after the release.
     """
 
     def __init__(
-        self,
-        bootstrap: str,
-        release: str,
-        texts: Sequence[str],
-        partitions: int = 6,
-        *,
-        group: str = "",
+        self, bootstrap: str, release: str, texts: Sequence[str], partitions: int = 6
     ) -> None:
-        self.bootstrap, self.group = bootstrap, group or release
+        self.bootstrap, self.group = bootstrap, release
         self.input, self.output, self.dlq = (f"{release}.{role}" for role in ("in", "out", "dlq"))
         self.sent = 0
         self._texts = itertools.cycle(texts)

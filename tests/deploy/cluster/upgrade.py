@@ -4,8 +4,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import yaml
-
 from tests.deploy.cluster.kube import CommandError, name_of, selector
 from tests.deploy.cluster.scenarios import RATE, STREAM
 from tests.deploy.cluster.traffic import Traffic
@@ -21,14 +19,12 @@ def upgrade(world: World) -> None:
         raise SkipScenario("no --chart-before")
     if world.broker is None:
         raise SkipScenario("the chart's own group may be in use in a Kafka that is not ours")
-    before = yaml.safe_load((world.chart_before / "values.yaml").read_text())
     for release, guarantee in MODES.items():
-        # The group that the values name, or the release's name where that is the default.
-        group = before["settings"]["kafka"]["group_id"] or release
-        traffic = world.traffic(release, group=group)
+        traffic = world.traffic(release)
         values = world.values(traffic, delivery={"guarantee": guarantee})
         del values["settings"]["kafka"]["group_id"]  # whoever took the default
         world.cluster.install(release, values, {"replicaCount": 2}, chart=world.chart_before)
+        group = traffic.group = group_of(world, release)
         world.wait_ready(release, 2)
         in_stream(
             world, release, traffic, "helm upgrade from the chart before",
@@ -39,6 +35,13 @@ def upgrade(world: World) -> None:
             lambda r=release: world.cluster.roll_back(r),
         )  # fmt: skip
         world.cluster.uninstall(release)
+
+
+def group_of(world: World, release: str) -> str:
+    """The group that a release's workers are told."""
+    maps = world.cluster.get("configmaps", "-l", f"app.kubernetes.io/instance={release}")["items"]
+    (found,) = {each["data"].get("WORKER_KAFKA__GROUP_ID") for each in maps} - {None}
+    return str(found)
 
 
 def install_this(world: World, release: str, values: dict[str, Any], group: str) -> None:

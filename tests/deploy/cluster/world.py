@@ -68,8 +68,8 @@ class World:
         repository, _, tag = self.images[name].rpartition(":")
         return {"repository": repository, "tag": tag, "pullPolicy": self.pull_policy}
 
-    def traffic(self, release: str, *, group: str = "") -> Traffic:
-        return Traffic(self.bootstrap, release, self.texts, group=group)
+    def traffic(self, release: str, partitions: int = 6) -> Traffic:
+        return Traffic(self.bootstrap, release, self.texts, partitions)
 
     def values(self, traffic: Traffic, **settings: Mapping[str, Any]) -> dict[str, Any]:
         """Of a release on the CPU that serves this traffic; small enough for two on a laptop."""
