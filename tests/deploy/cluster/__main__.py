@@ -48,6 +48,7 @@ def main() -> int:
             base_model="/data/base" if options.base_folder else options.base_model,
             base_folder=options.base_folder,
             texts=texts_of(options.tweets),
+            lag=options.lag,
             chart_before=options.chart_before,
             extra=yaml.safe_load(options.values.read_text()) if options.values else {},
         )
@@ -169,6 +170,13 @@ def parsed() -> argparse.Namespace:
         type=Path,
         default=DATA / "train.jsonl",
         help="jsonl with `text`; default: the sentences of this project",
+    )
+    parser.add_argument(
+        "--lag",
+        type=int,
+        default=60_000,
+        help="messages that come at once in `keda`, more than two workers label in 20 s; "
+        "default: %(default)s",
     )
     parser.add_argument(
         "--chart-before",

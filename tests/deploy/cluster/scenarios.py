@@ -261,7 +261,7 @@ def keda(world: World) -> None:
         world.say(f"{release}: {least} at rest {time.monotonic() - begin:.0f} s after install")
         with counted(world, release) as counts:
             begin = time.monotonic()
-            traffic.send(60_000)
+            traffic.send(world.lag)
             wait_until(lambda t=traffic: t.outputs() > 0, 300, "the first label", every=0.1)
             world.say(f"{release}: first label {time.monotonic() - begin:.1f} s after the lag")
             wait_until(lambda c=counts: c[-1] == 3, 300, "three workers", every=0.5)
