@@ -79,7 +79,9 @@ def test_the_checkpoint_is_mounted_where_the_worker_looks_and_cannot_be_changed(
 def test_from_nothing_a_checkpoint_is_trained_where_the_worker_looks_for_one():
     trainer, worker = (services("compose.yaml")[name] for name in ("trainer", "worker"))
     assert "checkpoint" in compose("compose.yaml")["volumes"]
-    assert [mount[:2] for mount in mounts(trainer)] == [mount[:2] for mount in mounts(worker)]
+    (mount,) = mounts(trainer)
+    assert mount == (CHECKPOINT, "/checkpoint", "rw${CHECKPOINT:+,ro}")  # the user's is not changed
+    assert [mount[:2]] == [mount[:2] for mount in mounts(worker)]
     assert worker["depends_on"]["trainer"] == {"condition": "service_completed_successfully"}
     assert (trainer["build"]["target"], worker["build"]["target"]) == ("trainer-demo", "cpu")
     (script,) = trainer["command"]
@@ -359,6 +361,6 @@ def mounts(service):
             yield mount["source"], mount["target"], "ro" if mount.get("read_only") else "rw"
         else:
             source, target, mode = re.fullmatch(
-                r"(\$\{.*?\}|[^:]+):([^:]+)(?::(\w+))?", mount
+                r"(\$\{.*?\}|[^:]+):([^:]+)(?::(.+))?", mount
             ).groups()
             yield source, target, mode or "rw"
