@@ -16,6 +16,11 @@ QUICK := tests/unit -m "not slow and not kafka and not heavy" -q
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate --constraint constraints.txt
+# A lock in two: torch with its CUDA libraries, and the rest, which every image has. Left out is what
+# torch asks for and no image loads: Triton and CUDA for Python (for kernels compiled at run time),
+# and headers.
+SPLIT_LOCK = /^[^ ]/ { out = rest } /^(torch==|nvidia-|cuda-)/ { out = torch } \
+	/^(triton|cuda-bindings|cuda-pathfinder|nvidia-cuda-cccl)==/ { out = "/dev/null" } { print > out }
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-quick tools check format bench chaos readme dashboard chart constraints clean
@@ -96,8 +101,10 @@ chart: setup
 constraints: setup
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-annotate --no-header pyproject.toml -o constraints.txt
 	@echo "uv==$$($(BIN)/uv --version | cut -d' ' -f2)" >> constraints.txt
-	$(LOCK) pyproject.toml -o deploy/docker/requirements.lock
-	$(LOCK) pyproject.toml --extra train -o deploy/docker/requirements-train.lock
+	$(LOCK) pyproject.toml | awk -v torch=deploy/docker/requirements-cuda.lock \
+		-v rest=deploy/docker/requirements.lock '$(SPLIT_LOCK)'
+	$(LOCK) pyproject.toml --extra train | awk -v torch=/dev/null \
+		-v rest=deploy/docker/requirements-train.lock '$(SPLIT_LOCK)'
 
 clean:
 	rm -rf $(VENV) .tools .demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.*

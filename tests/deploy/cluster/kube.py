@@ -57,15 +57,19 @@ class Cluster:
     def get(self, *words: str) -> Any:
         return json.loads(self.kubectl("get", *words, "-o", "json"))
 
-    def install(self, release: str, *values: Mapping[str, Any]) -> None:
-        """`helm upgrade --install` of this repository's chart; later values win. Does not wait."""
+    def install(self, release: str, *values: Mapping[str, Any], chart: Path = CHART) -> None:
+        """`helm upgrade --install`, of this repository's chart; later values win. Does not wait."""
         words = []
         for number, each in enumerate(values):
             path = self._directory / f"{release}-{number}.yaml"
             path.write_text(yaml.safe_dump(dict(each)))
             words += ["--values", str(path)]
-        helm = ["helm", "-n", self.namespace, "upgrade", "--install", release, str(CHART)]
+        helm = ["helm", "-n", self.namespace, "upgrade", "--install", release, str(chart)]
         _run([*helm, *words], None, 120.0)
+
+    def roll_back(self, release: str) -> None:
+        """`helm rollback` to the revision before. Does not wait."""
+        _run(["helm", "-n", self.namespace, "rollback", release], None, 120.0)
 
     def test(self, release: str) -> None:
         """`helm test`.

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tests.deploy.cluster.kube import CommandError, last_exit, name_of, restarts, selector
+from tests.deploy.cluster.traffic import Traffic
 from tests.deploy.cluster.watch import prometheus
 from tests.deploy.cluster.world import CHECKPOINT, DATA, SkipScenario, World
 from tests.support.kafka_helpers import wait_until
@@ -229,7 +230,7 @@ def stateful_set(world: World, release: str) -> str:
 
 
 def keda(world: World) -> None:
-    """One worker, three, one again, as lag comes and goes; and from none."""
+    """One worker, three, one again, as lag comes and goes; and from none, with more on the way."""
     if "scaledobjects.keda.sh" not in world.cluster.kubectl("get", "crd", "-o", "name"):
         raise SkipScenario("KEDA is not installed")
     for release, least in (("scale", 1), ("scale-zero", 0)):
@@ -260,7 +261,7 @@ def keda(world: World) -> None:
         world.say(f"{release}: {least} at rest {time.monotonic() - begin:.0f} s after install")
         with counted(world, release) as counts:
             begin = time.monotonic()
-            traffic.send(60_000)
+            traffic.send(world.lag)
             wait_until(lambda t=traffic: t.outputs() > 0, 300, "the first label", every=0.1)
             world.say(f"{release}: first label {time.monotonic() - begin:.1f} s after the lag")
             wait_until(lambda c=counts: c[-1] == 3, 300, "three workers", every=0.5)
@@ -272,11 +273,35 @@ def keda(world: World) -> None:
             rising = list(counts)
             wait_until(lambda c=counts, n=least: c[-1] == n, 600, f"{least} again", every=1.0)
             world.say(f"{release}: {least} again {time.monotonic() - begin:.1f} s after the lag")
+            if not least:
+                flowing_to_zero_and_back(world, release, traffic, counts)
         world.check(f"{release}: no worker went while there was lag", rising == sorted(rising),
                     "→".join(map(str, changes(counts))))  # fmt: skip
         verdict = traffic.verdict()
         world.check(f"{release}: nothing lost or doubled", verdict.exactly_once, verdict)
         world.cluster.uninstall(release)
+
+
+def flowing_to_zero_and_back(
+    world: World, release: str, traffic: Traffic, counts: list[int]
+) -> None:
+    """From none up, down to none while the next messages come, and up again."""
+    for wave in ("up from none", "again, while the last worker goes"):
+        begin = time.monotonic()
+        traffic.send(STREAM)
+        wait_until(lambda: counts[-1] > 0, 300, "a worker is wanted", every=0.1)
+        world.say(
+            f"{release}: {wave}: {STREAM} sent, wanted after {time.monotonic() - begin:.1f} s"
+        )
+        traffic.wait_done(600)
+        world.say(f"{release}: {wave}: no lag after {time.monotonic() - begin:.1f} s")
+        wait_until(lambda: counts[-1] == 0, 600, "none again", every=0.1)
+    stream = traffic.background(STREAM // 4, RATE)  # its last workers are draining
+    going = len(world.cluster.get("pods", *selector(release))["items"])
+    stream.join()
+    traffic.wait_done(600)
+    world.say(f"{release}: {STREAM // 4} sent when none was wanted and {going} were going")
+    wait_until(lambda: counts[-1] == 0, 600, "none in the end", every=1.0)
 
 
 @contextlib.contextmanager

@@ -39,6 +39,10 @@ class World:
     base_folder: Path | None
     """Where it lies on this machine, to be copied; None for one of the hub."""
     texts: Sequence[str]
+    lag: int
+    """Messages that KEDA finds at once."""
+    chart_before: Path | None
+    """Folder of the chart that an upgrade comes from."""
     extra: Mapping[str, Any]
     """Values for every release: pull secrets, node selectors, tolerations."""
     failed: list[str] = field(default_factory=list)
