@@ -31,7 +31,7 @@ def manifests(name):
 def _manifests(name):
     if name not in EXAMPLES:
         return made(VARIANTS[name])
-    files = sorted((RENDERED / name).glob("*.yaml"))
+    files = sorted((RENDERED / name).rglob("*.yaml"))
     return [
         thing
         for file in files
@@ -113,10 +113,12 @@ def check_schema(thing):
     Raises:
         jsonschema.ValidationError: It has a field too many, too few, or of a wrong kind.
     """
-    crd = ROOT / "tests" / "deploy" / "crds" / f"{thing['kind']}.json"
-    if crd.exists():
-        Draft202012Validator(json.loads(crd.read_text())).validate(thing)
-        return
+    version = thing["apiVersion"].partition("/")[2]
+    for name in (f"{thing['kind']}-{version}.json", f"{thing['kind']}.json"):
+        crd = ROOT / "tests" / "deploy" / "crds" / name
+        if crd.exists():
+            Draft202012Validator(json.loads(crd.read_text())).validate(thing)
+            return
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(utils, "schema_contents", _schema_contents)
         for version in KUBERNETES:

@@ -75,7 +75,7 @@ VARIANTS = {
                 "clientKeyPassword": {"secretName": "user", "key": "user.password"},
             },
             "strimzi": {
-                "apiVersion": "kafka.strimzi.io/v1",
+                "apiVersion": "kafka.strimzi.io/v1beta2",
                 "cluster": "streams",
                 "namespace": "kafka",
                 "user": {"enabled": True, "authentication": "tls"},

@@ -53,7 +53,12 @@ def test_helm_lint_finds_nothing(name):
 @needs_helm
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_the_plain_manifests_are_what_the_chart_makes(example):
-    found = {path.name: path.read_text() for path in (RENDERED / example).iterdir()}
+    folder = RENDERED / example
+    found = {
+        str(path.relative_to(folder)): path.read_text()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
     assert found == chart_schema.rendered(example), "run `make chart`"
 
 
@@ -63,9 +68,21 @@ def test_there_are_plain_manifests_of_every_example_and_of_nothing_else():
 
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_kustomize_takes_every_file(example):
+    for found in (RENDERED / example).rglob("kustomization.yaml"):
+        listed = yaml.safe_load(found.read_text())["resources"]
+        files = [path.name for path in found.parent.iterdir() if path.is_file()]
+        assert sorted([*listed, "kustomization.yaml"]) == sorted(files)
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_kubectl_delete_k_finds_no_topic(example):
+    """kubectl heeds no annotation: what it must not delete cannot be in its kustomization."""
     folder = RENDERED / example
     listed = yaml.safe_load((folder / "kustomization.yaml").read_text())["resources"]
-    assert sorted([*listed, "kustomization.yaml"]) == sorted(path.name for path in folder.iterdir())
+    kinds = {thing["kind"] for name in listed for thing in objects((folder / name).read_text())}
+    assert "Deployment" in kinds or "StatefulSet" in kinds
+    assert "KafkaTopic" not in kinds
+    assert bool(of_kind(manifests(example), "KafkaTopic")) == (folder / "topics").is_dir()
 
 
 @pytest.mark.parametrize("name", EVERY_SET)
@@ -152,7 +169,7 @@ OTHER = {
     "settings.kafka.bootstrap_servers": "other:9092",
     "settings.kafka.security_protocol": "SSL",
     "settings.delivery.guarantee": "exactly_once",
-    "strimzi.apiVersion": "kafka.strimzi.io/v1",
+    "strimzi.apiVersion": "kafka.strimzi.io/v1beta2",
     "strimzi.user.authentication": "tls",
     "training.image.digest": f"sha256:{'ab' * 32}",
     "training.image.pullPolicy": "Never",

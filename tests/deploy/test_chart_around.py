@@ -6,6 +6,7 @@ import re
 
 import pytest
 import yaml
+from jsonschema import Draft202012Validator
 
 from tests.deploy.chart_objects import (
     EVERY_SET,
@@ -20,7 +21,7 @@ from tests.deploy.chart_objects import (
     workload,
 )
 from tests.deploy.chart_values import MINIMAL, VARIANTS, merged
-from tests.tools.chart_schema import CHART, NAME
+from tests.tools.chart_schema import CHART, NAME, ROOT
 from train.cli import parse
 from train.settings import RunSettings
 from worker.connect import identity
@@ -258,13 +259,47 @@ def test_keda_reaches_brokers_as_the_worker_does(name, asked, kept):
 # ---- Strimzi ----------------------------------------------------------------------------------
 
 
+def test_objects_of_strimzi_are_of_the_version_that_strimzi_1_has():
+    """Strimzi 1.0 removed v1beta2: such objects are `no matches for kind` there."""
+    found = of_kind(manifests("production-gpu"), "KafkaTopic", "KafkaUser")
+    assert len(found) == 4
+    assert {thing["apiVersion"] for thing in found} == {"kafka.strimzi.io/v1"}
+
+
+def test_the_schemas_are_those_of_strimzi_1():
+    for kind in ("KafkaTopic", "KafkaUser"):
+        text = (ROOT / "tests" / "deploy" / "crds" / f"{kind}.json").read_text()
+        assert f"{kind} of Strimzi 1." in text
+        assert json.loads(text)["properties"]["apiVersion"]["enum"] == ["kafka.strimzi.io/v1"]
+
+
+@pytest.mark.parametrize("version", ["v1beta2", "v1beta1", "v1alpha1"])
+def test_strimzi_1_would_refuse_an_older_version(version):
+    for thing in of_kind(manifests("production-gpu"), "KafkaTopic", "KafkaUser"):
+        schema = json.loads(
+            (ROOT / "tests" / "deploy" / "crds" / f"{thing['kind']}.json").read_text()
+        )
+        old = thing | {"apiVersion": f"kafka.strimzi.io/{version}"}
+        assert not Draft202012Validator(schema).is_valid(old)
+
+
+def test_a_strimzi_before_0_49_can_be_asked_for_its_own_version():
+    (user,) = of_kind(manifests("client-certificate"), "KafkaUser")
+    assert user["apiVersion"] == "kafka.strimzi.io/v1beta2"
+
+
 def test_the_three_topics_are_made_and_outlive_the_release():
     found = manifests("production-gpu")
     said = config(found)
     made = {thing["spec"]["topicName"]: thing for thing in of_kind(found, "KafkaTopic")}
     assert set(made) == {said[f"WORKER_{role}__TOPIC"] for role in ("INPUT", "OUTPUT", "DLQ")}
     for topic in made.values():
-        assert topic["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+        assert topic["metadata"]["annotations"] == {
+            "helm.sh/resource-policy": "keep",
+            # Prune: it is no longer in the manifests. Delete: the application itself goes.
+            "argocd.argoproj.io/sync-options": "Prune=false,Delete=false",
+            "kustomize.toolkit.fluxcd.io/prune": "disabled",
+        }
         assert topic["metadata"]["labels"]["strimzi.io/cluster"] == "streams"
         assert topic["spec"]["replicas"] == 3
         assert topic["spec"]["config"]["min.insync.replicas"] == 2
@@ -319,7 +354,6 @@ def test_the_user_may_write_the_transactions_of_every_replica():
 
 def test_the_operators_may_watch_another_namespace():
     (user,) = of_kind(manifests("client-certificate"), "KafkaUser")
-    assert user["apiVersion"] == "kafka.strimzi.io/v1"
     assert user["metadata"]["namespace"] == "kafka"
     assert user["spec"]["authentication"] == {"type": "tls"}
 

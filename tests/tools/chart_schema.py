@@ -33,6 +33,8 @@ OF_THE_CHART = {
     },
 }
 OF_THE_JOB = {"output", "work_dir", "device"}
+# Files whose objects hold data: `kubectl delete -k` heeds no annotation, so it must not find them.
+KEPT_APART = ("strimzi-topics.yaml",)
 
 
 def schema():
@@ -122,15 +124,31 @@ def rendered(example):
         )
         for name, text in files.items()
     }
-    listed = "".join(f"  - {name}\n" for name in sorted(plain))
-    plain["kustomization.yaml"] = (
-        f"# Made by `make chart` from the chart and its examples/{example}.yaml. A change of the\n"
-        "# ConfigMap rolls no pods here: kubectl rollout restart does.\n"
+    made = f"# Made by `make chart` from the chart and its examples/{example}.yaml. "
+    kept = {name: plain.pop(name) for name in KEPT_APART if name in plain}
+    note = "A change of the\n# ConfigMap rolls no pods here: kubectl rollout restart does.\n"
+    if kept:
+        note += "# The topics are in topics/, with a kustomization of their own.\n"
+        plain |= {f"topics/{name}": text for name, text in kept.items()}
+        plain["topics/kustomization.yaml"] = made + _kustomization(
+            kept,
+            "`kubectl apply -k`\n"
+            "# creates the topics. They are apart, since `kubectl delete -k` of them deletes their records.\n",
+        )
+    plain["kustomization.yaml"] = made + _kustomization(
+        (name for name in plain if "/" not in name), note
+    )
+    return plain
+
+
+def _kustomization(names, note):
+    listed = "".join(f"  - {name}\n" for name in sorted(names))
+    return (
+        f"{note}"
         "apiVersion: kustomize.config.k8s.io/v1beta1\n"
         "kind: Kustomization\n"
         f"resources:\n{listed}"
     )
-    return plain
 
 
 def write():
@@ -140,8 +158,8 @@ def write():
         sys.exit(f"there is no helm: {programs.COMMAND} fetches it; deploy/rendered is as it was")
     shutil.rmtree(RENDERED, ignore_errors=True)
     for example in EXAMPLES:
-        (RENDERED / example).mkdir(parents=True)
         for name, text in rendered(example).items():
+            (RENDERED / example / name).parent.mkdir(parents=True, exist_ok=True)
             (RENDERED / example / name).write_text(text)
 
 
