@@ -40,9 +40,9 @@ def _manifests(name):
     ]
 
 
-def made(values, *, release=NAME, tests=False):
+def made(values, *, release=NAME, namespace="default", tests=False):
     """The objects that helm makes of these values."""
-    words = [] if tests else ["--skip-tests"]
+    words = ["--namespace", namespace, *([] if tests else ["--skip-tests"])]
     done = helm("template", release, ".", *words, values=values)
     assert done.returncode == 0, done.stderr
     return objects(done.stdout)

@@ -18,7 +18,7 @@ from tests.deploy.chart_objects import (
     worker_pod,
     workload,
 )
-from tests.deploy.chart_values import MINIMAL, VARIANTS, merged
+from tests.deploy.chart_values import GROUP, MINIMAL, VARIANTS, merged
 from tests.deploy.kubelet import settings_in
 from tests.tools.chart_schema import CHART, ROOT
 
@@ -118,7 +118,7 @@ def test_labels_and_annotations_of_ones_own_do_not_double_the_charts():
 
 @needs_helm
 def test_names_fit_where_kubernetes_appends_to_them():
-    values = merged(VARIANTS["trained-on-one-node"], VARIANTS["one-identity"])
+    values = merged(VARIANTS["trained-on-one-node"], VARIANTS["one-identity"], GROUP)
     for thing in made(values, release="r" * 53):
         assert len(thing["metadata"]["name"]) <= 63
     name = workload(made(values, release="r" * 43 + "-" * 9 + "r"))["metadata"]["name"]

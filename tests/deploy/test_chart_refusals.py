@@ -202,6 +202,18 @@ SASL = {"security_protocol": "SASL_SSL", "sasl_mechanism": "SCRAM-SHA-512", "sas
             {"strimzi": {"cluster": "c", "user": {"enabled": True, "authentication": "tls"}}},
             "strimzi.user: tls needs credentials.client",
         ),
+        (
+            {"prometheusRule": {"alerts": {"Stalled": {"enabled": False}}}},
+            "prometheusRule.alerts: there is no alert Stalled; there are EmotionWorkerBacklog",
+        ),
+        (
+            {"prometheusRule": {"alerts": {"EmotionWorkerBreakerOpen": {"threshold": 1}}}},
+            "prometheusRule.alerts.EmotionWorkerBreakerOpen.threshold: this alert has none; ",
+        ),
+        (
+            {"prometheusRule": {"alerts": {"EmotionWorkerStalled": {"severity": "page"}}}},
+            "value must be one of 'critical', 'warning', 'info'",
+        ),
         ({"training": {"enabled": True}}, "training.image.repository: not set"),
         ({"training": {"enabled": True}}, "training.output: exactly one of persistentVolumeClaim"),
         (

@@ -55,7 +55,9 @@ def worker_settings():
         # Templates read what values.yaml gives; `null` would take it away.
         groups[name] = _object(mine, required=sorted(given.get(name, ())))
     groups["http"]["properties"]["port"]["minimum"] = 1  # the pod has to say which
-    del groups["kafka"]["properties"]["bootstrap_servers"]["default"]
+    kafka = groups["kafka"]["properties"]
+    del kafka["bootstrap_servers"]["default"]
+    kafka["group_id"] |= {"default": "", "minLength": 0}  # the release's name
     return {"description": Settings.__doc__} | _object(groups, required=sorted(given))
 
 
@@ -105,10 +107,20 @@ def helm(*words, values=None, kubernetes=KUBERNETES[1]):
 
 def template(example):
     """What helm makes of an example, without the pod of `helm test`."""
-    done = helm("template", NAME, ".", "--values", f"examples/{example}.yaml", "--skip-tests")
+    words = ["--values", f"examples/{example}.yaml", "--skip-tests"]
+    if namespace := namespace_of(example):
+        words += ["--namespace", namespace]
+    done = helm("template", NAME, ".", *words)
     if done.returncode:
         raise RuntimeError(done.stderr)
     return done.stdout
+
+
+def namespace_of(example):
+    """The namespace that an example is written for; None if any will do."""
+    text = (CHART / "examples" / f"{example}.yaml").read_text()
+    found = re.search(r"^#.* --namespace (\S+)$", text, re.MULTILINE)
+    return found and found[1]
 
 
 def rendered(example):
@@ -125,29 +137,32 @@ def rendered(example):
         for name, text in files.items()
     }
     made = f"# Made by `make chart` from the chart and its examples/{example}.yaml. "
+    namespace = namespace_of(example)
     kept = {name: plain.pop(name) for name in KEPT_APART if name in plain}
     note = "A change of the\n# ConfigMap rolls no pods here: kubectl rollout restart does.\n"
+    if namespace:
+        note += f"# For the namespace {namespace}, which prometheusrule.yaml names too.\n"
     if kept:
         note += "# The topics are in topics/, with a kustomization of their own.\n"
         plain |= {f"topics/{name}": text for name, text in kept.items()}
-        plain["topics/kustomization.yaml"] = made + _kustomization(
-            kept,
-            "`kubectl apply -k`\n"
-            "# creates the topics. They are apart, since `kubectl delete -k` of them deletes their records.\n",
+        apart = (
+            "The topics are\n# apart: `kubectl apply -k` creates them, and `kubectl delete -k` of"
+            " them deletes their records.\n"
         )
-    plain["kustomization.yaml"] = made + _kustomization(
-        (name for name in plain if "/" not in name), note
-    )
+        plain["topics/kustomization.yaml"] = made + _kustomization(kept, apart, namespace)
+    listed = [name for name in plain if "/" not in name]
+    plain["kustomization.yaml"] = made + _kustomization(listed, note, namespace)
     return plain
 
 
-def _kustomization(names, note):
+def _kustomization(names, note, namespace):
     listed = "".join(f"  - {name}\n" for name in sorted(names))
     return (
         f"{note}"
         "apiVersion: kustomize.config.k8s.io/v1beta1\n"
         "kind: Kustomization\n"
-        f"resources:\n{listed}"
+        + (f"namespace: {namespace}\n" if namespace else "")
+        + f"resources:\n{listed}"
     )
 
 

@@ -15,8 +15,8 @@ To make them anew, name the files on the command line, and which version they ar
 The first two publish them in their Go modules, github.com/kedacore/keda/v2 (config/crd/bases) and
 github.com/prometheus-operator/prometheus-operator (example/prometheus-operator-crd). Strimzi's come
 from its Java classes: compile StrimziSchemas.java against io.strimzi:api with what it depends on,
-and run it with the folder to write to (1.x needs Java 21). The files `-v1beta2` are of 0.50.0, one of
-the last with that version of the API: Strimzi 1.0 removed it.
+and run it with the folder to write to (1.x needs Java 21). The files `-v1beta2` are of 0.50.0, one
+of the last with that version of the API: Strimzi 1.0 removed it.
 """
 
 import json

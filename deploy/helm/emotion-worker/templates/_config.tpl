@@ -26,6 +26,7 @@
 {{- end -}}
 {{- end -}}
 {{- end -}}
+{{- $_ := set $config "WORKER_KAFKA__GROUP_ID" (include "emotion-worker.groupId" .) -}}
 {{- $_ := set $config "WORKER_MODEL__CHECKPOINT" "/checkpoint" -}}
 {{- $_ := set $config "WORKER_MODEL__DEVICE" (ternary "cuda" "cpu" .Values.gpu.enabled) -}}
 {{- if not (or .Values.gpu.enabled (hasKey $config "WORKER_MODEL__THREADS")) -}}

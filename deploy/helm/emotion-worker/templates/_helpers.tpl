@@ -9,6 +9,43 @@
 {{- end -}}
 {{- end }}
 
+{{/* The consumer group: what is given, else the release's own. fullnameOverride does not change it. */}}
+{{- define "emotion-worker.groupId" -}}
+{{- .Values.settings.kafka.group_id | default (include "emotion-worker.ownGroup" .) -}}
+{{- end }}
+{{- define "emotion-worker.ownGroup" -}}
+{{- if contains .Chart.Name .Release.Name -}}
+{{ .Release.Name }}
+{{- else -}}
+{{ printf "%s-%s" .Release.Name .Chart.Name }}
+{{- end -}}
+{{- end }}
+
+{{/*
+Why a release without a group of its own in its values cannot be rendered; empty where it can. Until
+2026-11 the default was emotion-worker for all releases, and a release that falls into another group
+labels its whole topic again. What runs is asked where there is a cluster. A list says that there is
+one, also if it is empty, and finds a release whatever its objects were called.
+*/}}
+{{- define "emotion-worker.groupProblem" -}}
+{{- $own := include "emotion-worker.ownGroup" . -}}
+{{- if not .Values.settings.kafka.group_id -}}
+{{- $found := lookup "v1" "ConfigMap" .Release.Namespace "" -}}
+{{- if $found -}}
+{{- range $each := $found.items -}}
+{{- $group := dig "data" "WORKER_KAFKA__GROUP_ID" "" $each -}}
+{{- $labels := dig "metadata" "labels" dict $each -}}
+{{- $ours := eq (get $labels "app.kubernetes.io/instance" | default "") $.Release.Name -}}
+{{- if and $ours $group (ne $group $own) -}}
+{{ printf "settings.kafka.group_id: not set, and this release runs in group %s; in %s it would label the whole topic again. Set it to %s (or copy the offsets first: deploy/README.md, Upgrade)" $group $own $group }}
+{{- end -}}
+{{- end -}}
+{{- else if ne $own "emotion-worker" -}}
+{{ printf "settings.kafka.group_id: not set, and without a cluster to ask (helm template, Argo CD, --dry-run=client) nobody knows in which group this release runs. Set it: %s for a new release, emotion-worker for one that was installed when that was the default" $own }}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
 {{- define "emotion-worker.serviceAccountName" -}}
 {{- $made := include "emotion-worker.fullname" . -}}
 {{- with .Values.serviceAccount }}{{ .name | default (ternary $made "default" .create) }}{{ end -}}

@@ -13,6 +13,9 @@ The worker refuses the same settings when it starts; here they do not get as far
 {{- if not $kafka.bootstrap_servers -}}
 {{- $problems = append $problems "settings.kafka.bootstrap_servers: not set; brokers as host:port, several with commas" -}}
 {{- end -}}
+{{- with include "emotion-worker.groupProblem" . -}}
+{{- $problems = append $problems . -}}
+{{- end -}}
 
 {{- $checkpoints := list -}}
 {{- with .Values.checkpoint -}}
@@ -115,6 +118,18 @@ The worker refuses the same settings when it starts; here they do not get as far
 {{- $problems = append $problems (printf "networkPolicy.kafkaPorts: lacks %s, the port of %s" $port (trim $server)) -}}
 {{- end -}}
 {{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- $rules := .Files.Get "files/rules.yaml" | fromYaml -}}
+{{- $alerts := list -}}
+{{- range $rules.groups }}{{ range .rules }}{{ if .alert }}{{ $alerts = append $alerts .alert }}{{ end }}{{ end }}{{ end -}}
+{{- $thresholds := include "emotion-worker.thresholds" . | fromYaml -}}
+{{- range $name, $change := .Values.prometheusRule.alerts -}}
+{{- if not (has $name $alerts) -}}
+{{- $problems = append $problems (printf "prometheusRule.alerts: there is no alert %s; there are %s" $name (uniq $alerts | sortAlpha | join ", ")) -}}
+{{- else if and (hasKey $change "threshold") (not (hasKey $thresholds $name)) -}}
+{{- $problems = append $problems (printf "prometheusRule.alerts.%s.threshold: this alert has none; %s have one" $name (keys $thresholds | sortAlpha | join ", ")) -}}
 {{- end -}}
 {{- end -}}
 
