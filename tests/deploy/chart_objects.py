@@ -88,6 +88,12 @@ def pods(things):
     return [thing["spec"]["template"] for thing in of_kind(things, *WORKLOADS, "Job")]
 
 
+def containers(spec):
+    """The chart's own containers of a pod, without those that a user adds."""
+    found = [*spec["containers"], *spec.get("initContainers", [])]
+    return [each for each in found if each["name"] in ("worker", "train", "checkpoint", "check")]
+
+
 def config(things):
     """The worker's variables."""
     name = worker_pod(things)["containers"][0]["envFrom"][0]["configMapRef"]["name"]

@@ -120,6 +120,36 @@ VARIANTS = {
             "strimzi": {"cluster": "streams", "topics": {"enabled": True}},
         },
     ),
+    "open": merged(
+        MINIMAL,
+        {
+            "replicaCount": 3,
+            "gpu": {"resource": ""},
+            "resourceClaims": [{"name": "gpu", "resourceClaimTemplateName": "one-gpu"}],
+            "settings": {
+                "kafka": {"security_protocol": "SASL_SSL", "sasl_mechanism": "OAUTHBEARER"}
+            },
+            "credentials": {
+                "saslToken": {"serviceAccount": {"audience": "kafka"}},
+                "ca": {"secretName": "ca"},
+            },
+            "strategy": {"type": "Recreate"},
+            "workloadAnnotations": {"reloader.stakater.com/auto": "true"},
+            "schedulerName": "volcano",
+            "envFrom": [{"secretRef": {"name": "proxy", "optional": True}}],
+            "extraContainers": [{"name": "proxy", "image": "registry.example.com/proxy:1"}],
+            "extraInitContainers": [
+                {"name": "late", "image": "registry.example.com/a:1", "restartPolicy": "Always"}
+            ],
+            "podMonitor": {
+                "enabled": True,
+                "relabelings": [{"targetLabel": "cluster", "replacement": "blue"}],
+                "metricRelabelings": [
+                    {"sourceLabels": ["__name__"], "regex": "worker_x.*", "action": "drop"}
+                ],
+            },
+        },
+    ),
     "trained-on-one-node": merged(
         MINIMAL,
         {

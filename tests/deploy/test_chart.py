@@ -129,6 +129,7 @@ def test_the_schema_refuses_what_it_does_not_know_everywhere():
     assert lax == [
         ("definitions", "amounts"),  # any resource that a cluster has
         ("definitions", "env", "items"),  # an EnvVar, in Kubernetes' own shape
+        ("definitions", "containers", "items"),  # containers and claims, likewise
     ]
 
 
@@ -183,6 +184,14 @@ OTHER = {
     "gpu.resource": "x.com/gpu",
     "gpu.tolerations": [],
     "tolerations": [{"key": "spot"}],
+    "strategy": {"type": "RollingUpdate"},
+    "envFrom": [{"secretRef": {"name": "a"}}],
+    "extraContainers": [{"name": "a"}],
+    "extraInitContainers": [{"name": "a"}],
+    "resourceClaims": [{"name": "a"}],
+    "podMonitor.relabelings": [{"targetLabel": "a"}],
+    "podMonitor.metricRelabelings": [{"regex": "a"}],
+    "credentials.saslToken.path": "/x",
     "topologySpreadConstraints": [{"maxSkew": 1}],
     "extraEnv": [{"name": "A", "value": "b"}],
     "extraVolumes": [{"name": "v", "emptyDir": {}}],

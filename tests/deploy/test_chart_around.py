@@ -62,6 +62,8 @@ def test_the_network_is_shut_but_for_what_is_named():
     assert {(each["port"], each["protocol"]) for each in names["ports"]} == {
         (53, "UDP"),
         (53, "TCP"),
+        (5353, "UDP"),  # where OpenShift's pods of DNS listen
+        (5353, "TCP"),
     }
     assert kafka["ports"] == [{"port": 9093, "protocol": "TCP"}]
     assert kafka["to"] == [{"podSelector": {"matchLabels": {"strimzi.io/name": "streams-kafka"}}}]

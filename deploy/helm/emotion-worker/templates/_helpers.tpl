@@ -55,6 +55,22 @@ one, also if it is empty, and finds a release whatever its objects were called.
 {{ ternary "StatefulSet" "Deployment" (eq .Values.settings.delivery.guarantee "exactly_once") }}
 {{- end }}
 
+{{/*
+The `replicas` of the workload. KEDA's are KEDA's own, but a manifest that loses the field sets it to 1:
+helm then takes over what runs, so that going from replicaCount to KEDA drops nobody.
+*/}}
+{{- define "emotion-worker.replicas" -}}
+{{- if not .Values.keda.enabled -}}
+replicas: {{ int .Values.replicaCount }}
+{{- else -}}
+{{- $kind := include "emotion-worker.workloadKind" . -}}
+{{- $runs := lookup "apps/v1" $kind .Release.Namespace (include "emotion-worker.fullname" .) -}}
+{{- if $runs -}}
+replicas: {{ dig "spec" "replicas" 1 $runs | int }}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
 {{/* The most pods that there may be: 2 or more have a disruption budget, and no one identity. */}}
 {{- define "emotion-worker.mostReplicas" -}}
 {{ ternary .Values.keda.maxReplicas .Values.replicaCount .Values.keda.enabled | int }}
@@ -106,10 +122,17 @@ app.kubernetes.io/part-of: emotion-stream
 {{/* Resources with a GPU, or without: (list $ RESOURCES WITH_GPU). */}}
 {{- define "emotion-worker.resources" -}}
 {{- $ := index . 0 -}}
-{{- $resources := deepCopy (index . 1) -}}
+{{- $resources := omit (deepCopy (index . 1)) "claims" -}}
 {{- if index . 2 -}}
+{{- if $.Values.gpu.resource -}}
 {{- $gpu := dict $.Values.gpu.resource (int $.Values.gpu.count) -}}
 {{- $_ := set $resources "limits" (merge $gpu ($resources.limits | default dict)) -}}
+{{- end -}}
+{{- with $.Values.resourceClaims -}}
+{{- $claims := list -}}
+{{- range . }}{{ $claims = append $claims (dict "name" .name) }}{{ end -}}
+{{- $_ := set $resources "claims" ($.Values.resources.claims | default $claims) -}}
+{{- end -}}
 {{- end -}}
 {{ toYaml $resources }}
 {{- end }}
@@ -136,6 +159,15 @@ imagePullSecrets:
 {{- end }}
 securityContext:
   {{- toYaml $.Values.podSecurityContext | nindent 2 }}
+{{- with $.Values.schedulerName }}
+schedulerName: {{ . | quote }}
+{{- end }}
+{{- if $gpu }}
+{{- with $.Values.resourceClaims }}
+resourceClaims:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
 {{- with $.Values.priorityClassName }}
 priorityClassName: {{ . | quote }}
 {{- end }}
