@@ -76,7 +76,8 @@ def lines(monkeypatch):
     levels = {
         name: logging.getLogger(name).level
         for name in (
-            "worker", "kafka", "kafka.admin.client", "kafka.net.connection", "kafka.protocol.parser",
+            "worker", "kafka", "kafka.admin.client", "kafka.net.connection",
+            "kafka.protocol.parser",
         )
     }  # fmt: skip
     config = structlog.get_config()
