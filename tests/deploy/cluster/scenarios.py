@@ -435,7 +435,8 @@ def alerts(world: World) -> None:
     values = world.values(traffic, model={"deadline": 3_600, "threads": 1})
     monitoring = {"podMonitor": {"enabled": True}, "prometheusRule": {"enabled": True}}
     objects = world.cluster.render(release, values, monitoring)
-    monitor, rules = (one(objects, kind) for kind in ("PodMonitor", "PrometheusRule"))
+    monitor = one(objects, "PodMonitor")
+    rules = [each for each in objects if each["kind"] == "PrometheusRule"]
     world.cluster.install(release, values, {"replicaCount": 2}, hanging())
     world.wait_ready(release, 2)
     pods = list(map(name_of, world.cluster.pods(release)))
