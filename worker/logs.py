@@ -15,7 +15,7 @@ from worker.log_lines import LogLines
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from structlog.typing import Processor
+    from structlog.typing import EventDict, Processor
 
 FIRST_PAUSE = 10.0
 """Seconds until a state that lasts is logged again; the next pause is twice as long."""
@@ -69,6 +69,15 @@ class _Spell:
         self.pause = FIRST_PAUSE
 
 
+FIRST = ("event", "timestamp", "level", "logger")
+"""Fields that a JSON line begins with: what a narrow view of a line shows."""
+
+
+def _ordered(_log: Any, _method: str, line: EventDict) -> EventDict:
+    """The line with its first fields first; the others in the order in which they were given."""
+    return {name: line[name] for name in dict.fromkeys((*FIRST, *line)) if name in line}
+
+
 def configure(*, format: Literal["json", "console"], level: str) -> None:  # noqa: A002 - the setting's name
     """Sends this program's and its libraries' logs to standard error, one line each.
 
@@ -79,9 +88,9 @@ def configure(*, format: Literal["json", "console"], level: str) -> None:  # noq
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
     ]
-    last: Processor = structlog.processors.JSONRenderer()
+    last: list[Processor] = [_ordered, structlog.processors.JSONRenderer()]
     if format == "console":
-        last = structlog.dev.ConsoleRenderer(colors=os.isatty(2), pad_event_to=0)
+        last = [structlog.dev.ConsoleRenderer(colors=os.isatty(2), pad_event_to=0)]
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -97,7 +106,7 @@ def configure(*, format: Literal["json", "console"], level: str) -> None:  # noq
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder(["lines"])],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, last],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
         )
     )
     root = logging.getLogger()

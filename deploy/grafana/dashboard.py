@@ -76,7 +76,8 @@ def overview() -> list[Line]:
         number(
             "Workers up",
             """Targets that answer Prometheus, and all that it knows, in the whole namespace and
-            job: a worker that never answered cannot be chosen above. Alert TargetDown.""",
+            job: a worker that never answered cannot be chosen above. Alert
+            EmotionWorkerTargetDown.""",
             units.Short,
             Query(f"sum(up{{{GROUP}}})", "up"),
             Query(f"count(up{{{GROUP}}})", "known"),
@@ -86,7 +87,7 @@ def overview() -> list[Line]:
         number(
             "Partitions without an owner",
             """Partitions of the input topics that no worker owns: nobody labels their records.
-            Normal for a moment in a rebalance; else alert GroupLagNoConsumers.""",
+            Normal for a moment in a rebalance; else alert EmotionWorkerGroupLagNoConsumers.""",
             units.Short,
             Query(
                 f"clamp_min(sum(max by (namespace, release, topic) ({series('topic_partitions')}))"
@@ -104,7 +105,7 @@ def overview() -> list[Line]:
             "Backlog",
             """Time that the lag of the slowest group takes at the pace of the last five minutes,
             without records in flight. Infinite: records wait and none is settled. Alert
-            BacklogDrainSlow.""",
+            EmotionWorkerBacklogDrainSlow.""",
             units.Seconds,
             Query(
                 f"max(({BACKLOG} >= 0) or"
@@ -121,7 +122,8 @@ def overview() -> list[Line]:
         ),
         number(
             "Dead letters",
-            "Share of the records that became dead letters. Alert DeadLetterRatioHigh.",
+            """Share of the records that became dead letters. Alerts
+            EmotionWorkerDeadLetterRatioHigh and EmotionWorkerDeadLetterBudgetBurn.""",
             units.PercentUnit,
             Query(share(DEAD, SETTLED)),
             limits=(0.01, 0.05),
@@ -131,14 +133,15 @@ def overview() -> list[Line]:
         number(
             "Longest standstill",
             """Time since a record was last settled, or the worker last knew that none was waiting,
-            in the worst partition or worker. Alert Stalled.""",
+            in the worst partition or worker. Alert EmotionWorkerStalled.""",
             units.Seconds,
             Query(f"max({STANDSTILL[0]} or {STANDSTILL[1]})"),
             limits=(60, 180),
         ),
         number(
             "Restarts",
-            "Restarts of workers under the same name, in the time shown. Alert TargetDown.",
+            """Restarts of workers under the same name, in the time shown. Alert
+            EmotionWorkerTargetDown.""",
             units.Short,
             Query(
                 f"sum(changes(process_start_time_seconds{{{SCOPE}}}[$__range]))",
@@ -156,7 +159,8 @@ def overview() -> list[Line]:
         ),
         number(
             "Breakers open",
-            "Workers that read almost nothing, since most input was bad. Alert BreakerOpen.",
+            """Workers that read almost nothing, since most input was bad. Alert
+            EmotionWorkerBreakerOpen.""",
             units.Short,
             Query(f"sum({series('breaker_open')})"),
             limits=(1, 1),
@@ -164,7 +168,7 @@ def overview() -> list[Line]:
         number(
             "Hanging transactions",
             """Partitions of the input, output or dead-letter topic whose read_committed readers
-            wait for a transaction that never ends. Alert HangingTransaction.""",
+            wait for a transaction that never ends. Alert EmotionWorkerHangingTransaction.""",
             units.Short,
             Query(f"max({series('hanging_transactions')})"),
             limits=(1, 1),
@@ -172,7 +176,7 @@ def overview() -> list[Line]:
         number(
             "Expired records",
             """Records that retention deleted before they were read, in the time shown: they are
-            lost. Alert RecordsExpired.""",
+            lost. Alert EmotionWorkerRecordsExpired.""",
             units.Short,
             Query(f"sum(increase({series('records_expired_total')}[$__range]))", now=True),
             limits=(1, 1),
@@ -208,7 +212,7 @@ def overview() -> list[Line]:
                 "Dead letters by reason",
                 "Records that cannot be labelled, by what is wrong with them. Each reason: "
                 f"[worker/README.md]({DOCUMENTS}/worker/README.md#dead-letter). "
-                "Alert OutputsRefused.",
+                "Alert EmotionWorkerOutputsRefused.",
                 units.RecordsPerSecond,
                 Query(f"sum by (reason) ({rate('dead_letters_total')}) > 0", "{{reason}}"),
                 stacked=True,
@@ -220,7 +224,7 @@ def overview() -> list[Line]:
                     f'max by (alertname, severity) (ALERTS{{alertstate="firing", {GROUP}}})',
                     "{{alertname}} ({{severity}})",
                 ),
-                colours={"/page/": RED, "/warn/": YELLOW},
+                colours={"/critical/": RED, "/warning/": YELLOW},
             )),
         ]),
     ]  # fmt: skip
@@ -309,7 +313,8 @@ def latency() -> list[Line]:
                 "Time in the worker",
                 """From a record's read to its acknowledged output, whatever its age: the worker's
                 own part. With a backlog the pipeline is full, and this is the time to get through
-                it. Alert LatencyP99High, at the line, while the backlog is below a minute.""",
+                it. Alert EmotionWorkerLatencyP99High, at the line, while the backlog is below a
+                minute, and EmotionWorkerLatencyBudgetBurn for hours of it.""",
                 units.Seconds,
                 *quantiles("processing_latency_seconds"),
                 limit=5,
@@ -361,8 +366,8 @@ def gpu() -> list[Line]:
             (8, lines(
                 "Model busy",
                 """Share of the time that the model runs, on a GPU or a CPU. Low with a backlog:
-                something else is the bottleneck (alert GpuIdleWithBacklog). Low without one: there
-                is room for more records.""",
+                something else is the bottleneck (alert EmotionWorkerGpuIdleWithBacklog). Low
+                without one: there is room for more records.""",
                 units.PercentUnit,
                 Query(f"sum by (instance) ({BUSY})", "{{instance}}"),
                 limit=0.5,
@@ -382,8 +387,8 @@ def gpu() -> list[Line]:
             (8, lines(
                 "Failed calls of the model",
                 """In a step of the graph, or in four scrapes. oom: no memory, the worker halves the
-                batch (alert OutOfMemory); device: the GPU itself; other: mostly a record that
-                makes the model fail.""",
+                batch (alert EmotionWorkerOutOfMemory); device: the GPU itself; other: mostly a
+                record that makes the model fail.""",
                 units.Short,
                 Query(f"sum by (kind) ({increase('inference_errors_total')})", "{{kind}}"),
                 bars=True,
@@ -451,7 +456,7 @@ def kafka() -> list[Line]:
             (8, lines(
                 "Standstill by partition",
                 """Time since a record of the partition was last settled, or its worker last knew
-                that none was waiting. Alert Stalled, at the line.""",
+                that none was waiting. Alert EmotionWorkerStalled, at the line.""",
                 units.Seconds,
                 Query(f"min by (topic, partition) ({STANDSTILL[0]})", by_partition),
                 limit=180,
@@ -467,7 +472,7 @@ def kafka() -> list[Line]:
                 "Rebalances",
                 """How often partitions were assigned to workers and taken from them, in a step of
                 the graph, or in four scrapes. lost: another worker already owned them. Alert
-                RebalanceStorm.""",
+                EmotionWorkerRebalanceStorm.""",
                 units.Short,
                 Query(f"sum by (event) ({increase('rebalances_total')})", "{{event}}"),
                 bars=True,
@@ -538,7 +543,7 @@ def quality() -> list[Line]:
                 "Drift",
                 """Distance (0 to 1) of the last 1,000 labels of each worker from the mix of the
                 training data; 0 until there are as many, or if the checkpoint has no mix. Alert
-                PredictionDrift, when the group's mean is at the line.""",
+                EmotionWorkerPredictionDrift, when the group's mean is at the line.""",
                 units.PercentUnit,
                 Query(f"max by (instance) ({series('prediction_drift')})", "{{instance}}"),
                 limit=0.2,
@@ -585,7 +590,7 @@ def quality() -> list[Line]:
             (12, lines(
                 "Workers by model",
                 """How many workers serve which version of the model. Two at once: an upgrade under
-                way, or alert MixedModels.""",
+                way, or alert EmotionWorkerMixedModels.""",
                 units.Short,
                 Query(
                     f"count by (name, version) ({SERVED})",
@@ -622,6 +627,12 @@ def variables() -> list[Any]:
         _chosen("job", "Job", 'worker_build_info{namespace=~"$namespace"}', usual)
         .multi(False)
         .include_all(False),
+        _chosen(
+            "release",
+            "Release",
+            'worker_build_info{namespace=~"$namespace", job=~"$job"}',
+            everything,
+        ).all_value(".*"),
         _chosen(
             "instance", "Worker", f"worker_records_consumed_total{{{GROUP}, {TOPIC}}}", everything
         ),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SOURCE = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
 
-GROUP = 'namespace=~"$namespace", job=~"$job"'
+GROUP = 'namespace=~"$namespace", job=~"$job", release=~"$release"'
 SCOPE = f'{GROUP}, instance=~"$instance"'
 TOPIC = 'topic=~"$topic"'
 TOPICAL = (

@@ -42,7 +42,7 @@ def filled(expr, *, interval="1m", span="1h", job="emotion-worker"):
     """As Grafana sends it where everything is chosen."""
     values = {
         "$__rate_interval": interval, "$__range": span, "$job": job,
-        "$namespace": ".*", "$instance": ".*", "$topic": ".*",
+        "$namespace": ".*", "$release": ".*", "$instance": ".*", "$topic": ".*",
     }  # fmt: skip
     for name, value in values.items():
         expr = expr.replace(name, value)

@@ -31,7 +31,7 @@ def manifests(name):
 def _manifests(name):
     if name not in EXAMPLES:
         return made(VARIANTS[name])
-    files = sorted((RENDERED / name).glob("*.yaml"))
+    files = sorted((RENDERED / name).rglob("*.yaml"))
     return [
         thing
         for file in files
@@ -40,9 +40,9 @@ def _manifests(name):
     ]
 
 
-def made(values, *, release=NAME, tests=False):
+def made(values, *, release=NAME, namespace="default", tests=False):
     """The objects that helm makes of these values."""
-    words = [] if tests else ["--skip-tests"]
+    words = ["--namespace", namespace, *([] if tests else ["--skip-tests"])]
     done = helm("template", release, ".", *words, values=values)
     assert done.returncode == 0, done.stderr
     return objects(done.stdout)
@@ -88,6 +88,12 @@ def pods(things):
     return [thing["spec"]["template"] for thing in of_kind(things, *WORKLOADS, "Job")]
 
 
+def containers(spec):
+    """The chart's own containers of a pod, without those that a user adds."""
+    found = [*spec["containers"], *spec.get("initContainers", [])]
+    return [each for each in found if each["name"] in ("worker", "train", "checkpoint", "check")]
+
+
 def config(things):
     """The worker's variables."""
     name = worker_pod(things)["containers"][0]["envFrom"][0]["configMapRef"]["name"]
@@ -113,10 +119,12 @@ def check_schema(thing):
     Raises:
         jsonschema.ValidationError: It has a field too many, too few, or of a wrong kind.
     """
-    crd = ROOT / "tests" / "deploy" / "crds" / f"{thing['kind']}.json"
-    if crd.exists():
-        Draft202012Validator(json.loads(crd.read_text())).validate(thing)
-        return
+    version = thing["apiVersion"].partition("/")[2]
+    for name in (f"{thing['kind']}-{version}.json", f"{thing['kind']}.json"):
+        crd = ROOT / "tests" / "deploy" / "crds" / name
+        if crd.exists():
+            Draft202012Validator(json.loads(crd.read_text())).validate(thing)
+            return
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(utils, "schema_contents", _schema_contents)
         for version in KUBERNETES:

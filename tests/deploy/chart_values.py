@@ -19,6 +19,8 @@ def merged(*layers):
     return made
 
 
+# What a release of another name than the chart's needs where there is no cluster to ask.
+GROUP = {"settings": {"kafka": {"group_id": "emotion-worker"}}}
 KEDA = {"keda": {"enabled": True, "recordsPerSecond": 12.5, "partitions": 4}}
 
 VARIANTS = {
@@ -75,7 +77,7 @@ VARIANTS = {
                 "clientKeyPassword": {"secretName": "user", "key": "user.password"},
             },
             "strimzi": {
-                "apiVersion": "kafka.strimzi.io/v1",
+                "apiVersion": "kafka.strimzi.io/v1beta2",
                 "cluster": "streams",
                 "namespace": "kafka",
                 "user": {"enabled": True, "authentication": "tls"},
@@ -116,6 +118,36 @@ VARIANTS = {
             },
             "podMonitor": {"enabled": True},
             "strimzi": {"cluster": "streams", "topics": {"enabled": True}},
+        },
+    ),
+    "open": merged(
+        MINIMAL,
+        {
+            "replicaCount": 3,
+            "gpu": {"resource": ""},
+            "resourceClaims": [{"name": "gpu", "resourceClaimTemplateName": "one-gpu"}],
+            "settings": {
+                "kafka": {"security_protocol": "SASL_SSL", "sasl_mechanism": "OAUTHBEARER"}
+            },
+            "credentials": {
+                "saslToken": {"serviceAccount": {"audience": "kafka"}},
+                "ca": {"secretName": "ca"},
+            },
+            "strategy": {"type": "Recreate"},
+            "workloadAnnotations": {"reloader.stakater.com/auto": "true"},
+            "schedulerName": "volcano",
+            "envFrom": [{"secretRef": {"name": "proxy", "optional": True}}],
+            "extraContainers": [{"name": "proxy", "image": "registry.example.com/proxy:1"}],
+            "extraInitContainers": [
+                {"name": "late", "image": "registry.example.com/a:1", "restartPolicy": "Always"}
+            ],
+            "podMonitor": {
+                "enabled": True,
+                "relabelings": [{"targetLabel": "cluster", "replacement": "blue"}],
+                "metricRelabelings": [
+                    {"sourceLabels": ["__name__"], "regex": "worker_x.*", "action": "drop"}
+                ],
+            },
         },
     ),
     "trained-on-one-node": merged(

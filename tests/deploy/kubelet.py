@@ -32,6 +32,8 @@ def settings_in(spec, things, patch, root):
 def _variables(container, things):
     found = {}
     for source in container["envFrom"]:
+        if "configMapRef" not in source:
+            continue
         (data,) = (
             thing["data"]
             for thing in things
@@ -48,6 +50,11 @@ def _project(projected, folder):
     version.mkdir(exist_ok=True)
     (folder / "..data").symlink_to(version.name)
     for source in projected["sources"]:
+        if "serviceAccountToken" in source:
+            token = source["serviceAccountToken"]
+            (version / token["path"]).write_text(f"service account for {token['audience']}")
+            (folder / token["path"]).symlink_to(f"..data/{token['path']}")
+            continue
         for item in source["secret"]["items"]:
             (version / item["path"]).write_text(f"{source['secret']['name']}/{item['key']}")
             (folder / item["path"]).symlink_to(f"..data/{item['path']}")

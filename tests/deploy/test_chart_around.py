@@ -3,12 +3,15 @@
 import itertools
 import json
 import re
+import subprocess
 
 import pytest
 import yaml
+from jsonschema import Draft202012Validator
 
 from tests.deploy.chart_objects import (
     EVERY_SET,
+    check_schema,
     config,
     made,
     manifests,
@@ -19,8 +22,8 @@ from tests.deploy.chart_objects import (
     worker_pod,
     workload,
 )
-from tests.deploy.chart_values import MINIMAL, VARIANTS, merged
-from tests.tools.chart_schema import CHART, NAME
+from tests.deploy.chart_values import GROUP, KEDA, MINIMAL, VARIANTS, merged
+from tests.tools.chart_schema import CHART, NAME, ROOT
 from train.cli import parse
 from train.settings import RunSettings
 from worker.connect import identity
@@ -59,6 +62,8 @@ def test_the_network_is_shut_but_for_what_is_named():
     assert {(each["port"], each["protocol"]) for each in names["ports"]} == {
         (53, "UDP"),
         (53, "TCP"),
+        (5353, "UDP"),  # where OpenShift's pods of DNS listen
+        (5353, "TCP"),
     }
     assert kafka["ports"] == [{"port": 9093, "protocol": "TCP"}]
     assert kafka["to"] == [{"podSelector": {"matchLabels": {"strimzi.io/name": "streams-kafka"}}}]
@@ -97,7 +102,7 @@ def test_a_scrape_has_the_identity_that_rules_and_dashboard_go_by():
 
 
 def test_rules_are_those_of_the_file():
-    (rule,) = of_kind(manifests("production-gpu"), "PrometheusRule")
+    rule, _ = of_kind(manifests("production-gpu"), "PrometheusRule")
     ours = our_rules()
     for group in rule["spec"]["groups"]:
         for each in group["rules"]:
@@ -106,22 +111,160 @@ def test_rules_are_those_of_the_file():
     assert rule["metadata"]["labels"]["release"] == "kube-prometheus-stack"
 
 
-def test_no_pods_are_no_alarm_where_keda_may_scale_to_none():
-    (rule,) = of_kind(manifests("token"), "PrometheusRule")
-    ours = our_rules()
-    names = [group["name"] for group in ours]
-    assert "emotion-worker.presence" in names
+# ---- Presence and lag, release by release -----------------------------------------------------
+
+
+def said_by(things):
+    """What a release says to the rules of all: the records of its own PrometheusRule."""
+    (rule,) = (
+        thing
+        for thing in of_kind(things, "PrometheusRule")
+        if thing["metadata"]["name"].endswith("-release")
+    )
+    check_schema(rule)
+    (group,) = rule["spec"]["groups"]
+    return {each["record"]: each for each in group["rules"]}
+
+
+@needs_helm
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"replicaCount": 3}, 3),
+        ({"replicaCount": 0}, 0),  # stopped on purpose
+        (merged(KEDA, {"keda": {"minReplicas": 2}}), 2),
+        (merged(KEDA, {"keda": {"minReplicas": 0}, "replicaCount": 3}), 0),
+    ],
+)
+def test_a_release_says_how_many_workers_there_have_to_be(values, expected):
+    found = made(merged(MINIMAL, {"podMonitor": {"enabled": True}}, values))
+    said = said_by(found)["group:worker_replicas:expected"]
+    assert said["expr"] == f"vector({expected})"
+    assert said["labels"] == {"job": NAME, "namespace": "default", "release": NAME}
+
+
+@needs_helm
+def test_each_release_speaks_for_itself_also_where_another_one_has_the_rules():
+    values = merged(MINIMAL, GROUP, {"podMonitor": {"enabled": True, "labels": {"release": "kps"}}})
+    for release, namespace in (("a", "prod"), ("b", "prod"), ("a", "stage")):
+        found = made(values, release=release, namespace=namespace)
+        (rule,) = of_kind(found, "PrometheusRule")
+        assert rule["metadata"]["labels"]["release"] == "kps"  # by which Prometheus selects it
+        for said in said_by(found).values():
+            assert said["labels"] == {"job": NAME, "namespace": namespace, "release": release}
+
+
+def test_one_that_may_be_scaled_to_none_leaves_the_rules_of_the_others_as_they_are():
+    rule, _ = of_kind(manifests("token"), "PrometheusRule")
     assert [group["name"] for group in rule["spec"]["groups"]] == [
-        name for name in names if name != "emotion-worker.presence"
+        group["name"] for group in our_rules()
     ]
-    absent = [group["name"] for group in ours if "absent" in str(group)]
-    assert absent == ["emotion-worker.presence"]
+    assert said_by(manifests("token"))["group:worker_replicas:expected"]["expr"] == "vector(0)"
+
+
+def test_the_lag_is_told_by_kafka_or_keda_and_not_by_the_worker():
+    said = said_by(manifests("production-gpu"))["group:worker_lag_records:outside"]
+    lag = 'kafka_consumergroup_lag{consumergroup="emotion-worker", topic="tweets"}'
+    assert lag in said["expr"]
+    for label in ("namespace", "exported_namespace"):
+        keda = f'keda_scaler_metrics_value{{{label}="kafka", scaledObject="emotion-worker"}}'
+        assert keda in said["expr"]
+    assert "worker_" not in said["expr"].replace("emotion-worker", "")
+
+
+@needs_helm
+@pytest.mark.tool("promtool")
+def test_what_a_release_says_is_promql(tmp_path):
+    release = {"enabled": True, "kafkaExporterMatchers": 'namespace="kafka", cluster=~"a|b"'}
+    awkward = {
+        "settings": {"kafka": {"group_id": 'a "b" NAMESPACE'}, "input": {"topic": "x_y.TOPIC"}},
+        "prometheusRule": {"enabled": True, "release": release},
+    }
+    for thing in of_kind(made(merged(MINIMAL, awkward)), "PrometheusRule"):
+        file = tmp_path / "rules.yaml"
+        file.write_text(yaml.safe_dump(thing["spec"]))
+        done = subprocess.run(
+            ["promtool", "check", "rules", "--lint=all", "--lint-fatal", str(file)],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+    asked = said_by([thing])["group:worker_lag_records:outside"]["expr"]
+    assert 'consumergroup="a \\"b\\" NAMESPACE"' in asked
+    assert 'topic="x_y.TOPIC", namespace="kafka", cluster=~"a|b"}' in asked
+
+
+@needs_helm
+def test_a_release_may_be_silent():
+    values = {"podMonitor": {"enabled": True}, "prometheusRule": {"release": {"enabled": False}}}
+    assert not of_kind(made(merged(MINIMAL, values)), "PrometheusRule")
+
+
+# ---- Alerts, one by one -----------------------------------------------------------------------
+
+
+def alerts_of(values):
+    """The alerts that the chart makes of prometheusRule."""
+    found = made(merged(MINIMAL, {"prometheusRule": {"enabled": True} | values}))
+    rule, _ = of_kind(found, "PrometheusRule")
+    return [each for group in rule["spec"]["groups"] for each in group["rules"] if "alert" in each]
+
+
+@needs_helm
+def test_labels_for_routing_overwrite_no_severity():
+    before = [each["labels"] for each in alerts_of({})]
+    after = [
+        each["labels"]
+        for each in alerts_of({"alertLabels": {"severity": "none", "job": "x", "team": "nlp"}})
+    ]
+    assert after == [labels | {"job": labels.get("job", "x"), "team": "nlp"} for labels in before]
+
+
+@needs_helm
+def test_one_alert_may_be_off_and_the_others_stay():
+    before = [each["alert"] for each in alerts_of({})]
+    off = "EmotionWorkerTargetDown"
+    after = [each["alert"] for each in alerts_of({"alerts": {off: {"enabled": False}}})]
+    assert before.count(off) == 3
+    assert after == [name for name in before if name != off]
+
+
+def thresholds():
+    text = (CHART / "templates" / "_rules.tpl").read_text()
+    return dict(re.findall(r'^(EmotionWorker\w+): "(.+)"$', text, re.MULTILINE))
+
+
+def test_a_threshold_stands_once_in_each_rule_that_has_it():
+    """Once for each window of a budget."""
+    assert len(thresholds()) == 11
+    for name, compared in thresholds().items():
+        rules = [each for group in our_rules() for each in group["rules"]]
+        for rule in (each for each in rules if each.get("alert") == name):
+            times = 2 if name.endswith("BudgetBurn") else 1
+            found = re.findall(rf"{re.escape(compared)}(?![.\d])", rule["expr"])
+            assert len(found) == times, rule
+
+
+@needs_helm
+@pytest.mark.tool("promtool")
+def test_another_threshold_takes_the_place_of_the_alert_s_own(tmp_path):
+    changes = {name: {"threshold": 1.25} for name in thresholds()}
+    changes |= {"EmotionWorkerMixedModels": {"severity": "info", "for": "2h"}}
+    for before, after in zip(alerts_of({}), alerts_of({"alerts": changes}), strict=True):
+        name = before["alert"]
+        compared = thresholds().get(name, "nothing")
+        now = re.sub(r"[\d.]+$", "1.25", compared)
+        assert after["expr"] == before["expr"].replace(compared, now)
+        assert (after["expr"] == before["expr"]) == (name not in thresholds())
+        if name == "EmotionWorkerMixedModels":
+            assert (after["labels"]["severity"], after["for"]) == ("info", "2h")
+        else:
+            assert (after["labels"], after["for"]) == (before["labels"], before["for"])
 
 
 def test_runbooks_may_be_elsewhere():
     published = yaml.safe_load((CHART / "values.yaml").read_text())["prometheusRule"]
     assert set(runbooks(our_rules())) == {published["runbookBaseUrl"]}
-    (rule,) = of_kind(manifests("token"), "PrometheusRule")
+    rule, _ = of_kind(manifests("token"), "PrometheusRule")
     assert set(runbooks(rule["spec"]["groups"])) == {"https://wiki.example.com/runbooks"}
 
 
@@ -258,13 +401,47 @@ def test_keda_reaches_brokers_as_the_worker_does(name, asked, kept):
 # ---- Strimzi ----------------------------------------------------------------------------------
 
 
+def test_objects_of_strimzi_are_of_the_version_that_strimzi_1_has():
+    """Strimzi 1.0 removed v1beta2: such objects are `no matches for kind` there."""
+    found = of_kind(manifests("production-gpu"), "KafkaTopic", "KafkaUser")
+    assert len(found) == 4
+    assert {thing["apiVersion"] for thing in found} == {"kafka.strimzi.io/v1"}
+
+
+def test_the_schemas_are_those_of_strimzi_1():
+    for kind in ("KafkaTopic", "KafkaUser"):
+        text = (ROOT / "tests" / "deploy" / "crds" / f"{kind}.json").read_text()
+        assert f"{kind} of Strimzi 1." in text
+        assert json.loads(text)["properties"]["apiVersion"]["enum"] == ["kafka.strimzi.io/v1"]
+
+
+@pytest.mark.parametrize("version", ["v1beta2", "v1beta1", "v1alpha1"])
+def test_strimzi_1_would_refuse_an_older_version(version):
+    for thing in of_kind(manifests("production-gpu"), "KafkaTopic", "KafkaUser"):
+        schema = json.loads(
+            (ROOT / "tests" / "deploy" / "crds" / f"{thing['kind']}.json").read_text()
+        )
+        old = thing | {"apiVersion": f"kafka.strimzi.io/{version}"}
+        assert not Draft202012Validator(schema).is_valid(old)
+
+
+def test_a_strimzi_before_0_49_can_be_asked_for_its_own_version():
+    (user,) = of_kind(manifests("client-certificate"), "KafkaUser")
+    assert user["apiVersion"] == "kafka.strimzi.io/v1beta2"
+
+
 def test_the_three_topics_are_made_and_outlive_the_release():
     found = manifests("production-gpu")
     said = config(found)
     made = {thing["spec"]["topicName"]: thing for thing in of_kind(found, "KafkaTopic")}
     assert set(made) == {said[f"WORKER_{role}__TOPIC"] for role in ("INPUT", "OUTPUT", "DLQ")}
     for topic in made.values():
-        assert topic["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+        assert topic["metadata"]["annotations"] == {
+            "helm.sh/resource-policy": "keep",
+            # Prune: it is no longer in the manifests. Delete: the application itself goes.
+            "argocd.argoproj.io/sync-options": "Prune=false,Delete=false",
+            "kustomize.toolkit.fluxcd.io/prune": "disabled",
+        }
         assert topic["metadata"]["labels"]["strimzi.io/cluster"] == "streams"
         assert topic["spec"]["replicas"] == 3
         assert topic["spec"]["config"]["min.insync.replicas"] == 2
@@ -319,7 +496,6 @@ def test_the_user_may_write_the_transactions_of_every_replica():
 
 def test_the_operators_may_watch_another_namespace():
     (user,) = of_kind(manifests("client-certificate"), "KafkaUser")
-    assert user["apiVersion"] == "kafka.strimzi.io/v1"
     assert user["metadata"]["namespace"] == "kafka"
     assert user["spec"]["authentication"] == {"type": "tls"}
 

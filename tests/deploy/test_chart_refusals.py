@@ -24,6 +24,15 @@ SASL = {"security_protocol": "SASL_SSL", "sasl_mechanism": "SCRAM-SHA-512", "sas
         ({"image": {"repository": "emotion-worker:v1"}}, "at '/image/repository': 'emotion-worker"),
         ({"image": {"pullPolicy": "always"}}, "at '/image/pullPolicy': value must be one of"),
         ({"gpu": {"count": 0}}, "at '/gpu/count': minimum: got 0, want 1"),
+        ({"gpu": {"count": 2}}, "gpu.count: 2; a worker uses one GPU and the others would be idle"),
+        ({"gpu": {"count": 2, "enabled": False}}, "gpu.count: 2; a worker uses one GPU"),
+        ({"gpu": {"resource": ""}}, "gpu.resource: empty, so nothing gives the pod a GPU"),
+        (
+            {"gpu": {"enabled": False}, "resourceClaims": [{"name": "a"}]},
+            "resourceClaims: gpu.enabled=false has no use for them",
+        ),
+        ({"extraContainers": [{"name": "worker"}]}, "worker is the chart's own"),
+        ({"extraInitContainers": [{"image": "a"}]}, "missing property 'name'"),
         ({"gpu": {"resource": "gpu"}}, "at '/gpu/resource': 'gpu' does not match"),
         ({"scratch": {"tmpSize": "1 GB"}}, "at '/scratch/tmpSize': '1 GB' does not match"),
         ({"checkpoint": {"persistentVolumeClaim": None}}, "missing property 'persistentVolume"),
@@ -134,7 +143,7 @@ SASL = {"security_protocol": "SASL_SSL", "sasl_mechanism": "SCRAM-SHA-512", "sas
         ),
         (
             {"settings": {"kafka": SASL | {"sasl_mechanism": "OAUTHBEARER"}}},
-            "credentials.saslToken.secretName: not set; OAUTHBEARER needs it",
+            "credentials.saslToken: OAUTHBEARER needs exactly one of secretName, serviceAccount.a",
         ),
         (
             {"settings": {"kafka": SASL | {"sasl_mechanism": "OAUTHBEARER"}}},
@@ -201,6 +210,18 @@ SASL = {"security_protocol": "SASL_SSL", "sasl_mechanism": "SCRAM-SHA-512", "sas
         (
             {"strimzi": {"cluster": "c", "user": {"enabled": True, "authentication": "tls"}}},
             "strimzi.user: tls needs credentials.client",
+        ),
+        (
+            {"prometheusRule": {"alerts": {"Stalled": {"enabled": False}}}},
+            "prometheusRule.alerts: there is no alert Stalled; there are EmotionWorkerBacklog",
+        ),
+        (
+            {"prometheusRule": {"alerts": {"EmotionWorkerBreakerOpen": {"threshold": 1}}}},
+            "prometheusRule.alerts.EmotionWorkerBreakerOpen.threshold: this alert has none; ",
+        ),
+        (
+            {"prometheusRule": {"alerts": {"EmotionWorkerStalled": {"severity": "page"}}}},
+            "value must be one of 'critical', 'warning', 'info'",
         ),
         ({"training": {"enabled": True}}, "training.image.repository: not set"),
         ({"training": {"enabled": True}}, "training.output: exactly one of persistentVolumeClaim"),

@@ -53,7 +53,7 @@ def test_its_rows_come_in_the_order_of_the_questions():
 def test_its_variables_are_as_specified_and_ask_the_chosen_source():
     found = board()["templating"]["list"]
     assert [each["name"] for each in found] == [
-        "datasource", "namespace", "job", "instance", "topic",
+        "datasource", "namespace", "job", "release", "instance", "topic",
     ]  # fmt: skip
     source, *others = found
     assert (source["type"], source["query"]) == ("datasource", "prometheus")
@@ -101,6 +101,7 @@ def test_an_expression_follows_the_variables(asker, expr):
     for name, matchers in promql.selectors(expr.replace("$__r", "r")):
         assert 'namespace=~"$namespace"' in matchers, name
         assert 'job=~"$job"' in matchers, name
+        assert 'release=~"$release"' in matchers, name
         group_wide = name.startswith("group:") or name in ("up", "ALERTS")
         assert ('instance=~"$instance"' in matchers) != group_wide, name
     for found in re.finditer(r"\b(rate|irate|deriv|delta|increase|changes)\(", expr):

@@ -18,19 +18,29 @@ from worker.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = ROOT / "deploy" / "helm" / "emotion-worker" / "files" / "rules.yaml"
+RELEASE = RULES.with_name("release.yaml")
 RUNBOOKS = ROOT / "deploy" / "runbooks.md"
 CASES = sorted((Path(__file__).parent / "rules").glob("*.yaml"))
 RUNBOOK_URL = "https://github.com/emotion-stream/emotion-stream/blob/main/deploy/runbooks.md#"
+PREFIX = "EmotionWorker"
+"""Of every alert: kube-prometheus has a TargetDown, and others may have the rest."""
 ALERTS = {
-    "TargetDown", "Stalled", "GroupLagNoConsumers", "BacklogDrainSlow", "DeadLetterRatioHigh",
-    "LatencyP99High", "OutOfMemory", "GpuIdleWithBacklog", "RebalanceStorm", "MixedModels",
-    "PredictionDrift", "RecordsExpired", "BreakerOpen", "HangingTransaction",
-    "OutputsRefused",
+    PREFIX + name
+    for name in (
+        "TargetDown", "Stalled", "GroupLagNoConsumers", "BacklogDrainSlow",
+        "DeadLetterRatioHigh", "LatencyP99High", "OutOfMemory", "GpuIdleWithBacklog",
+        "RebalanceStorm", "MixedModels", "PredictionDrift", "RecordsExpired",
+        "BreakerOpen", "HangingTransaction", "OutputsRefused", "LagWithoutProgress",
+        "LatencyBudgetBurn", "DeadLetterBudgetBurn",
+    )
 }  # fmt: skip
 # In the form of a setting: Kafka's, and a field of the output.
 NOT_SETTINGS = {
     ("retention", "ms"), ("retention", "bytes"), ("model", "version"), ("advertised", "listeners"),
 }  # fmt: skip
+
+OF_THE_RELEASE = {"group:worker_replicas:expected", "group:worker_lag_records:outside"}
+"""Series that each release of the chart records: files/release.yaml."""
 
 needs_promtool = pytest.mark.tool("promtool")
 
@@ -76,27 +86,44 @@ def test_the_documents_count_the_alerts():
     assert counts == {str(len(ALERTS))}
 
 
-def test_what_asks_for_absence_stands_apart_so_that_it_can_be_left_out():
+def test_what_asks_for_absence_stands_apart_and_asks_for_each_release_and_namespace():
     found = groups()
     assert list(found) == [
         "emotion-worker.recording", "emotion-worker.alerts", "emotion-worker.presence",
     ]  # fmt: skip
     for name, members in found.items():
         for rule in members:
-            assert ("absent(" in rule["expr"]) == (name == "emotion-worker.presence"), rule
+            asks = name == "emotion-worker.presence"
+            assert ("absent(" in rule["expr"]) == asks, rule
             assert ("record" in rule) == (name == "emotion-worker.recording"), rule
+            if asks:
+                each = "unless on (namespace, job, release)"
+                assert (
+                    f'group:worker_replicas:expected{{job="emotion-worker"}} > 0\n{each}'
+                    in (rule["expr"])
+                )
+
+
+def test_a_release_says_what_the_rules_read_of_it_and_nothing_else():
+    (group,) = yaml.safe_load(RELEASE.read_text())["groups"]
+    said = {rule["record"] for rule in group["rules"]}
+    assert said == OF_THE_RELEASE
+    for name in said:
+        assert [rule for rule in rules() if name in rule["expr"]]
+    for rule in group["rules"]:
+        assert set(rule["labels"]) == {"job", "namespace", "release"}
 
 
 @each_alert()
 def test_an_alert_says_all_that_it_has_to(alert):
     assert re.fullmatch(r"[1-9]\d*m", alert["for"])
-    assert alert["labels"]["severity"] in ("page", "warn")
+    assert alert["labels"]["severity"] in ("critical", "warning", "info")  # kube-prometheus'
     assert set(alert["annotations"]) == {"summary", "description", "runbook_url"}
     assert len(alert["annotations"]["summary"]) <= 90
     text = alert["annotations"]["description"]
     assert text.endswith(".")
     # absent() has no value, and BreakerOpen's is always 1.
-    has_value = "absent(" not in alert["expr"] and alert["alert"] != "BreakerOpen"
+    has_value = "absent(" not in alert["expr"] and alert["alert"] != f"{PREFIX}BreakerOpen"
     assert ("$value" in text) == has_value
 
 
@@ -117,7 +144,8 @@ def test_an_alert_has_a_case_for_firing_for_silence_before_and_for_its_end(alert
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule.get("alert") or rule["record"])
 def test_a_rule_reads_what_there_is(rule):
     recorded = {rule["record"] for rule in rules() if "record" in rule}
-    assert promql.metrics(rule["expr"]) <= promql.known() | promql.RULES_OWN | recorded
+    known = promql.known() | promql.RULES_OWN | recorded | OF_THE_RELEASE
+    assert promql.metrics(rule["expr"]) <= known
 
 
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule.get("alert") or rule["record"])

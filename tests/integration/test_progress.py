@@ -1,4 +1,4 @@
-"""When a worker says that it gets on: what the alert Stalled goes by."""
+"""When a worker says that it gets on: what the alert EmotionWorkerStalled goes by."""
 
 import time
 import uuid

@@ -33,6 +33,8 @@ OF_THE_CHART = {
     },
 }
 OF_THE_JOB = {"output", "work_dir", "device"}
+# Files whose objects hold data: `kubectl delete -k` heeds no annotation, so it must not find them.
+KEPT_APART = ("strimzi-topics.yaml",)
 
 
 def schema():
@@ -53,7 +55,9 @@ def worker_settings():
         # Templates read what values.yaml gives; `null` would take it away.
         groups[name] = _object(mine, required=sorted(given.get(name, ())))
     groups["http"]["properties"]["port"]["minimum"] = 1  # the pod has to say which
-    del groups["kafka"]["properties"]["bootstrap_servers"]["default"]
+    kafka = groups["kafka"]["properties"]
+    del kafka["bootstrap_servers"]["default"]
+    kafka["group_id"] |= {"default": "", "minLength": 0}  # the release's name
     return {"description": Settings.__doc__} | _object(groups, required=sorted(given))
 
 
@@ -103,10 +107,20 @@ def helm(*words, values=None, kubernetes=KUBERNETES[1]):
 
 def template(example):
     """What helm makes of an example, without the pod of `helm test`."""
-    done = helm("template", NAME, ".", "--values", f"examples/{example}.yaml", "--skip-tests")
+    words = ["--values", f"examples/{example}.yaml", "--skip-tests"]
+    if namespace := namespace_of(example):
+        words += ["--namespace", namespace]
+    done = helm("template", NAME, ".", *words)
     if done.returncode:
         raise RuntimeError(done.stderr)
     return done.stdout
+
+
+def namespace_of(example):
+    """The namespace that an example is written for; None if any will do."""
+    text = (CHART / "examples" / f"{example}.yaml").read_text()
+    found = re.search(r"^#.* --namespace (\S+)$", text, re.MULTILINE)
+    return found and found[1]
 
 
 def rendered(example):
@@ -122,15 +136,34 @@ def rendered(example):
         )
         for name, text in files.items()
     }
-    listed = "".join(f"  - {name}\n" for name in sorted(plain))
-    plain["kustomization.yaml"] = (
-        f"# Made by `make chart` from the chart and its examples/{example}.yaml. A change of the\n"
-        "# ConfigMap rolls no pods here: kubectl rollout restart does.\n"
+    made = f"# Made by `make chart` from the chart and its examples/{example}.yaml. "
+    namespace = namespace_of(example)
+    kept = {name: plain.pop(name) for name in KEPT_APART if name in plain}
+    note = "A change of the\n# ConfigMap rolls no pods here: kubectl rollout restart does.\n"
+    if namespace:
+        note += f"# For the namespace {namespace}, which prometheusrule.yaml names too.\n"
+    if kept:
+        note += "# The topics are in topics/, with a kustomization of their own.\n"
+        plain |= {f"topics/{name}": text for name, text in kept.items()}
+        apart = (
+            "The topics are\n# apart: `kubectl apply -k` creates them, and `kubectl delete -k` of"
+            " them deletes their records.\n"
+        )
+        plain["topics/kustomization.yaml"] = made + _kustomization(kept, apart, namespace)
+    listed = [name for name in plain if "/" not in name]
+    plain["kustomization.yaml"] = made + _kustomization(listed, note, namespace)
+    return plain
+
+
+def _kustomization(names, note, namespace):
+    listed = "".join(f"  - {name}\n" for name in sorted(names))
+    return (
+        f"{note}"
         "apiVersion: kustomize.config.k8s.io/v1beta1\n"
         "kind: Kustomization\n"
-        f"resources:\n{listed}"
+        + (f"namespace: {namespace}\n" if namespace else "")
+        + f"resources:\n{listed}"
     )
-    return plain
 
 
 def write():
@@ -140,8 +173,8 @@ def write():
         sys.exit(f"there is no helm: {programs.COMMAND} fetches it; deploy/rendered is as it was")
     shutil.rmtree(RENDERED, ignore_errors=True)
     for example in EXAMPLES:
-        (RENDERED / example).mkdir(parents=True)
         for name, text in rendered(example).items():
+            (RENDERED / example / name).parent.mkdir(parents=True, exist_ok=True)
             (RENDERED / example / name).write_text(text)
 
 

@@ -38,7 +38,7 @@ def files():
 
 
 def pointers():
-    """File, document and anchor of each mention of a document: `deploy/runbooks.md#stalled`."""
+    """File, document and anchor of each mention of a document: `deploy/runbooks.md#scaling`."""
     for path, text in files():
         named = re.findall(r"([\w.-]+(?:/[\w.-]+)+\.md)(?:#([\w-]*))?", text.replace(PUBLISHED, ""))
         for document, anchor in named:

@@ -1,10 +1,15 @@
-"""A state that lasts: logged when it begins, then at growing intervals."""
+"""A state that lasts is logged at growing intervals; a JSON line begins with what it is."""
 
+import io
 import itertools
+import json
+import logging
 
+import pytest
 import structlog
 from structlog.testing import capture_logs
 
+from worker import logs as module
 from worker.logs import LONGEST_PAUSE, Lasting
 
 
@@ -61,3 +66,48 @@ def test_a_state_that_comes_and_goes_is_not_logged_each_time():
 def test_a_state_that_comes_back_after_a_while_is_new():
     lines = logged("no broker", *[None] * 60, "no broker", "no broker")
     assert lines == [(0, "no broker", 0), (61, "no broker", 0)]
+
+
+@pytest.fixture
+def lines(monkeypatch):
+    """Where the configured logs go, as text; what was configured before is put back."""
+    root, found = logging.getLogger(), io.StringIO()
+    before, level = root.handlers, root.level
+    levels = {
+        name: logging.getLogger(name).level
+        for name in (
+            "worker", "kafka", "kafka.admin.client", "kafka.net.connection",
+            "kafka.protocol.parser",
+        )
+    }  # fmt: skip
+    config = structlog.get_config()
+    monkeypatch.setattr("sys.stderr", found)
+    module.configure(format="json", level="info")
+    yield found
+    root.handlers = before
+    root.setLevel(level)
+    for name, was in levels.items():
+        logging.getLogger(name).setLevel(was)
+    structlog.configure(**config)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda: structlog.get_logger("worker.a").info("done", topic="tweets", a=1, seconds=2),
+        lambda: structlog.get_logger("worker.b").bind(a=1).warning("done"),
+        lambda: logging.getLogger("worker.c").warning("done"),  # as a library logs
+    ],
+)
+def test_a_json_line_begins_with_its_event_and_timestamp(lines, write):
+    write()
+    (line,) = lines.getvalue().splitlines()
+    found = json.loads(line)
+    assert list(found)[:3] == ["event", "timestamp", "level"]
+    assert found["event"] == "done"
+
+
+def test_the_other_fields_of_a_json_line_stay_in_their_order(lines):
+    structlog.get_logger("worker.a").info("done", topic="tweets", a=1, seconds=2)
+    found = json.loads(lines.getvalue())
+    assert list(found) == ["event", "timestamp", "level", "logger", "topic", "a", "seconds"]

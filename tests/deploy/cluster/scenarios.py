@@ -453,14 +453,15 @@ def alerts(world: World) -> None:
     """Prometheus finds the pods; TargetDown and Stalled fire when there is cause, and end."""
     if shutil.which("prometheus") is None:
         raise SkipScenario("no prometheus on the PATH (Debian: apt-get install prometheus)")
-    release = "alerts"
+    release, stalled, down = "alerts", "EmotionWorkerStalled", "EmotionWorkerTargetDown"
     traffic = world.traffic(release)
     world.cluster.apply(hang_map())
     # A deadline so long that the hung worker lives until somebody looks.
     values = world.values(traffic, model={"deadline": 3_600, "threads": 1})
     monitoring = {"podMonitor": {"enabled": True}, "prometheusRule": {"enabled": True}}
     objects = world.cluster.render(release, values, monitoring)
-    monitor, rules = (one(objects, kind) for kind in ("PodMonitor", "PrometheusRule"))
+    monitor = one(objects, "PodMonitor")
+    rules = [each for each in objects if each["kind"] == "PrometheusRule"]
     world.cluster.install(release, values, {"replicaCount": 2}, hanging())
     world.wait_ready(release, 2)
     pods = list(map(name_of, world.cluster.pods(release)))
@@ -482,23 +483,24 @@ def alerts(world: World) -> None:
             touch(world, pod, "hang")
         begin = time.monotonic()
         traffic.send(2_000)
-        wait_until(lambda: "Stalled" in server.firing(release), 1_200, "Stalled", every=2.0)
+        wait_until(lambda: stalled in server.firing(release), 1_200, stalled, every=2.0)
         world.check("Stalled fires", True, f"{time.monotonic() - begin:.0f} s after the model hung")
         begin = time.monotonic()
         world.cluster.kubectl("delete", "pod", *pods, "--force", "--grace-period=0")
         world.wait_ready(release, 2)
         traffic.wait_done()
-        wait_until(lambda: "Stalled" not in server.firing(release), 600, "its end", every=2.0)
+        wait_until(lambda: stalled not in server.firing(release), 600, "its end", every=2.0)
         world.check("Stalled ends", True, f"{time.monotonic() - begin:.0f} s after new pods")
 
         begin = time.monotonic()
-        world.cluster.install(release, values, {"replicaCount": 0}, hanging())
-        wait_until(lambda: "TargetDown" in server.firing(release), 1_200, "TargetDown", every=2.0)
+        # Not by replicaCount 0, which is no absence that anybody has to be told of.
+        world.cluster.kubectl("scale", f"deployment/{release}-emotion-worker", "--replicas=0")
+        wait_until(lambda: down in server.firing(release), 1_200, down, every=2.0)
         world.check("TargetDown fires", True,
                     f"{time.monotonic() - begin:.0f} s after the last went")  # fmt: skip
         begin = time.monotonic()
         world.cluster.install(release, values, {"replicaCount": 2}, hanging())
-        wait_until(lambda: "TargetDown" not in server.firing(release), 600, "its end", every=2.0)
+        wait_until(lambda: down not in server.firing(release), 600, "its end", every=2.0)
         world.check("TargetDown ends", True, f"{time.monotonic() - begin:.0f} s after new pods")
     world.cluster.uninstall(release)
 

@@ -22,18 +22,19 @@ from tests.support.worker_process import free_port
 
 @contextmanager
 def prometheus(
-    pod_monitor: dict[str, Any], rules: dict[str, Any], cluster: Cluster, directory: Path
+    pod_monitor: dict[str, Any], rules: list[dict[str, Any]], cluster: Cluster, directory: Path
 ) -> Iterator[Prometheus]:
     """Runs it until the block ends.
 
     Args:
-        pod_monitor, rules: The chart's objects.
+        pod_monitor, rules: The chart's objects: those of all releases, and the release's own.
         cluster: Where the pods are.
         directory: For configuration and data.
     """
     port = free_port()
     path = directory / "rules.yaml"
-    path.write_text(yaml.safe_dump({"groups": rules["spec"]["groups"]}))
+    groups = [group for rule in rules for group in rule["spec"]["groups"]]
+    path.write_text(yaml.safe_dump({"groups": groups}))
     server = Prometheus(directory, path, every=5, relabel=relabel_configs(pod_monitor, port))
     proxy = subprocess.Popen(
         ["kubectl", "proxy", f"--port={port}"],

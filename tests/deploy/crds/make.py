@@ -10,12 +10,13 @@ To make them anew, name the files on the command line, and which version they ar
         keda.sh_triggerauthentications.yaml
     python -m tests.deploy.crds.make 'prometheus-operator 0.85.0' \\
         monitoring.coreos.com_podmonitors.yaml monitoring.coreos.com_prometheusrules.yaml
-    python -m tests.deploy.crds.make 'Strimzi 0.50.0' KafkaTopic.json KafkaUser.json
+    python -m tests.deploy.crds.make 'Strimzi 1.2.0' KafkaTopic.json KafkaUser.json
 
 The first two publish them in their Go modules, github.com/kedacore/keda/v2 (config/crd/bases) and
 github.com/prometheus-operator/prometheus-operator (example/prometheus-operator-crd). Strimzi's come
 from its Java classes: compile StrimziSchemas.java against io.strimzi:api with what it depends on,
-and run it with the folder to write to.
+and run it with the folder to write to (1.x needs Java 21). The files `-v1beta2` are of 0.50.0, one
+of the last with that version of the API: Strimzi 1.0 removed it.
 """
 
 import json

@@ -5,7 +5,7 @@
 {{/* Whether there are such files. */}}
 {{- define "emotion-worker.hasFiles" -}}
 {{- with .Values.credentials -}}
-{{- if or .ca.secretName .client.secretName .saslToken.secretName }}true{{ end -}}
+{{- if or .ca.secretName .client.secretName .saslToken.secretName .saslToken.serviceAccount.audience }}true{{ end -}}
 {{- end -}}
 {{- end }}
 {{- define "emotion-worker.hasSecrets" -}}
@@ -26,6 +26,7 @@
 {{- end -}}
 {{- end -}}
 {{- end -}}
+{{- $_ := set $config "WORKER_KAFKA__GROUP_ID" (include "emotion-worker.groupId" .) -}}
 {{- $_ := set $config "WORKER_MODEL__CHECKPOINT" "/checkpoint" -}}
 {{- $_ := set $config "WORKER_MODEL__DEVICE" (ternary "cuda" "cpu" .Values.gpu.enabled) -}}
 {{- if not (or .Values.gpu.enabled (hasKey $config "WORKER_MODEL__THREADS")) -}}
@@ -39,8 +40,12 @@
 {{- $_ := set $config "WORKER_KAFKA__SSL_CERTFILE" (printf "%s/client.crt" $files) -}}
 {{- $_ := set $config "WORKER_KAFKA__SSL_KEYFILE" (printf "%s/client.key" $files) -}}
 {{- end -}}
-{{- if .Values.credentials.saslToken.secretName -}}
+{{- with .Values.credentials.saslToken -}}
+{{- if or .secretName .serviceAccount.audience -}}
 {{- $_ := set $config "WORKER_KAFKA__SASL_TOKEN_FILE" (printf "%s/token" $files) -}}
+{{- else if .path -}}
+{{- $_ := set $config "WORKER_KAFKA__SASL_TOKEN_FILE" .path -}}
+{{- end -}}
 {{- end -}}
 {{- if include "emotion-worker.hasSecrets" . -}}
 {{- $_ := set $config "WORKER_SECRETS_DIR" (include "emotion-worker.secretsDir" .) -}}
@@ -53,10 +58,12 @@
 - name: tmp
   emptyDir:
     sizeLimit: {{ .Values.scratch.tmpSize }}
+{{- if .Values.scratch.sharedMemory }}
 - name: shm
   emptyDir:
     medium: Memory
     sizeLimit: {{ .Values.scratch.shmSize }}
+{{- end }}
 {{- with .Values.checkpoint }}
 - name: checkpoint
   {{- if .persistentVolumeClaim.claimName }}
@@ -137,6 +144,14 @@
             - key: {{ .key | quote }}
               path: token
       {{- end }}
+      {{- with .serviceAccount }}
+      {{- if .audience }}
+      - serviceAccountToken:
+          audience: {{ .audience | quote }}
+          expirationSeconds: {{ int .expirationSeconds }}
+          path: token
+      {{- end }}
+      {{- end }}
       {{- end }}
 {{- end }}
 {{- if include "emotion-worker.hasSecrets" $ }}
@@ -172,8 +187,10 @@
 {{- define "emotion-worker.volumeMounts" -}}
 - name: tmp
   mountPath: /tmp
+{{- if .Values.scratch.sharedMemory }}
 - name: shm
   mountPath: /dev/shm
+{{- end }}
 - name: checkpoint
   mountPath: /checkpoint
   readOnly: true
@@ -198,11 +215,13 @@
 {{- end }}
 {{- end }}
 
-{{/* The init container that fetches the checkpoint, where it is to be downloaded. */}}
+{{/* The init containers: the one that fetches the checkpoint, where it is to be downloaded; yours. */}}
 {{- define "emotion-worker.initContainers" -}}
-{{- with .Values.checkpoint.download -}}
-{{- if .url -}}
+{{- if or .Values.checkpoint.download.url .Values.extraInitContainers -}}
 initContainers:
+{{- end -}}
+{{- with .Values.checkpoint.download -}}
+{{- if .url }}
   - name: checkpoint
     image: {{ include "emotion-worker.image" (list $ $.Values.image) | quote }}
     imagePullPolicy: {{ $.Values.image.pullPolicy }}
@@ -242,6 +261,37 @@ initContainers:
       {{- end }}
 {{- end }}
 {{- end }}
+{{- with .Values.extraInitContainers }}
+{{ toYaml . | indent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* What else a container's variables come from. */}}
+{{- define "emotion-worker.envFrom" -}}
+- configMapRef:
+    name: {{ include "emotion-worker.fullname" . }}
+{{- with .Values.envFrom }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/*
+How the pods spread: as told, or over the nodes as far as there are some. Also where there is one pod:
+going from one to two would roll them otherwise.
+*/}}
+{{- define "emotion-worker.topologySpread" -}}
+{{- if .Values.topologySpreadConstraints -}}
+topologySpreadConstraints:
+  {{- toYaml .Values.topologySpreadConstraints | nindent 2 }}
+{{- else if .Values.defaultTopologySpread -}}
+topologySpreadConstraints:
+  - maxSkew: 1
+    topologyKey: kubernetes.io/hostname
+    whenUnsatisfiable: ScheduleAnyway
+    labelSelector:
+      matchLabels:
+        {{- include "emotion-worker.selectorLabels" (list . "worker") | nindent 8 }}
+{{- end -}}
 {{- end }}
 
 {{/* The pods of Deployment and StatefulSet. */}}
@@ -259,9 +309,8 @@ spec:
   affinity:
     {{- toYaml . | nindent 4 }}
   {{- end }}
-  {{- with .Values.topologySpreadConstraints }}
-  topologySpreadConstraints:
-    {{- toYaml . | nindent 4 }}
+  {{- with include "emotion-worker.topologySpread" . }}
+  {{- . | nindent 2 }}
   {{- end }}
   # No preStop: SIGTERM drains, and while a hook sleeps the consumer would go on polling.
   terminationGracePeriodSeconds: {{ int .Values.terminationGracePeriodSeconds }}
@@ -276,8 +325,7 @@ spec:
       terminationMessagePolicy: FallbackToLogsOnError
       args: [run]
       envFrom:
-        - configMapRef:
-            name: {{ include "emotion-worker.fullname" . }}
+        {{- include "emotion-worker.envFrom" . | nindent 8 }}
       {{- with .Values.extraEnv }}
       env:
         {{- toYaml . | nindent 8 }}
@@ -299,6 +347,9 @@ spec:
         {{- toYaml .Values.containerSecurityContext | nindent 8 }}
       volumeMounts:
         {{- include "emotion-worker.volumeMounts" . | nindent 8 }}
+    {{- with .Values.extraContainers }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
   volumes:
     {{- include "emotion-worker.volumes" . | nindent 4 }}
 {{- end }}

@@ -9,6 +9,43 @@
 {{- end -}}
 {{- end }}
 
+{{/* The consumer group: what is given, else the release's own. fullnameOverride does not change it. */}}
+{{- define "emotion-worker.groupId" -}}
+{{- .Values.settings.kafka.group_id | default (include "emotion-worker.ownGroup" .) -}}
+{{- end }}
+{{- define "emotion-worker.ownGroup" -}}
+{{- if contains .Chart.Name .Release.Name -}}
+{{ .Release.Name }}
+{{- else -}}
+{{ printf "%s-%s" .Release.Name .Chart.Name }}
+{{- end -}}
+{{- end }}
+
+{{/*
+Why a release without a group of its own in its values cannot be rendered; empty where it can. Until
+2026-11 the default was emotion-worker for all releases, and a release that falls into another group
+labels its whole topic again. What runs is asked where there is a cluster. A list says that there is
+one, also if it is empty, and finds a release whatever its objects were called.
+*/}}
+{{- define "emotion-worker.groupProblem" -}}
+{{- $own := include "emotion-worker.ownGroup" . -}}
+{{- if not .Values.settings.kafka.group_id -}}
+{{- $found := lookup "v1" "ConfigMap" .Release.Namespace "" -}}
+{{- if $found -}}
+{{- range $each := $found.items -}}
+{{- $group := dig "data" "WORKER_KAFKA__GROUP_ID" "" $each -}}
+{{- $labels := dig "metadata" "labels" dict $each -}}
+{{- $ours := eq (get $labels "app.kubernetes.io/instance" | default "") $.Release.Name -}}
+{{- if and $ours $group (ne $group $own) -}}
+{{ printf "settings.kafka.group_id: not set, and this release runs in group %s; in %s it would label the whole topic again. Set it to %s (or copy the offsets first: deploy/README.md, Upgrade)" $group $own $group }}
+{{- end -}}
+{{- end -}}
+{{- else if ne $own "emotion-worker" -}}
+{{ printf "settings.kafka.group_id: not set, and without a cluster to ask (helm template, Argo CD, --dry-run=client) nobody knows in which group this release runs. Set it: %s for a new release, emotion-worker for one that was installed when that was the default" $own }}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
 {{- define "emotion-worker.serviceAccountName" -}}
 {{- $made := include "emotion-worker.fullname" . -}}
 {{- with .Values.serviceAccount }}{{ .name | default (ternary $made "default" .create) }}{{ end -}}
@@ -16,6 +53,22 @@
 
 {{- define "emotion-worker.workloadKind" -}}
 {{ ternary "StatefulSet" "Deployment" (eq .Values.settings.delivery.guarantee "exactly_once") }}
+{{- end }}
+
+{{/*
+The `replicas` of the workload. KEDA's are KEDA's own, but a manifest that loses the field sets it to 1:
+helm then takes over what runs, so that going from replicaCount to KEDA drops nobody.
+*/}}
+{{- define "emotion-worker.replicas" -}}
+{{- if not .Values.keda.enabled -}}
+replicas: {{ int .Values.replicaCount }}
+{{- else -}}
+{{- $kind := include "emotion-worker.workloadKind" . -}}
+{{- $runs := lookup "apps/v1" $kind .Release.Namespace (include "emotion-worker.fullname" .) -}}
+{{- if $runs -}}
+replicas: {{ dig "spec" "replicas" 1 $runs | int }}
+{{- end -}}
+{{- end -}}
 {{- end }}
 
 {{/* The most pods that there may be: 2 or more have a disruption budget, and no one identity. */}}
@@ -69,10 +122,17 @@ app.kubernetes.io/part-of: emotion-stream
 {{/* Resources with a GPU, or without: (list $ RESOURCES WITH_GPU). */}}
 {{- define "emotion-worker.resources" -}}
 {{- $ := index . 0 -}}
-{{- $resources := deepCopy (index . 1) -}}
+{{- $resources := omit (deepCopy (index . 1)) "claims" -}}
 {{- if index . 2 -}}
+{{- if $.Values.gpu.resource -}}
 {{- $gpu := dict $.Values.gpu.resource (int $.Values.gpu.count) -}}
 {{- $_ := set $resources "limits" (merge $gpu ($resources.limits | default dict)) -}}
+{{- end -}}
+{{- with $.Values.resourceClaims -}}
+{{- $claims := list -}}
+{{- range . }}{{ $claims = append $claims (dict "name" .name) }}{{ end -}}
+{{- $_ := set $resources "claims" ($.Values.resources.claims | default $claims) -}}
+{{- end -}}
 {{- end -}}
 {{ toYaml $resources }}
 {{- end }}
@@ -99,6 +159,15 @@ imagePullSecrets:
 {{- end }}
 securityContext:
   {{- toYaml $.Values.podSecurityContext | nindent 2 }}
+{{- with $.Values.schedulerName }}
+schedulerName: {{ . | quote }}
+{{- end }}
+{{- if $gpu }}
+{{- with $.Values.resourceClaims }}
+resourceClaims:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
 {{- with $.Values.priorityClassName }}
 priorityClassName: {{ . | quote }}
 {{- end }}

@@ -13,6 +13,19 @@ The worker refuses the same settings when it starts; here they do not get as far
 {{- if not $kafka.bootstrap_servers -}}
 {{- $problems = append $problems "settings.kafka.bootstrap_servers: not set; brokers as host:port, several with commas" -}}
 {{- end -}}
+{{- with include "emotion-worker.groupProblem" . -}}
+{{- $problems = append $problems . -}}
+{{- end -}}
+
+{{- if gt (int .Values.gpu.count) 1 -}}
+{{- $problems = append $problems (printf "gpu.count: %v; a worker uses one GPU and the others would be idle: raise replicaCount or keda.maxReplicas" .Values.gpu.count) -}}
+{{- end -}}
+{{- if and (or .Values.gpu.enabled (and .Values.training.enabled .Values.training.gpu)) (not .Values.gpu.resource) (not .Values.resourceClaims) -}}
+{{- $problems = append $problems "gpu.resource: empty, so nothing gives the pod a GPU; name the device plugin's resource, or give resourceClaims" -}}
+{{- end -}}
+{{- if and .Values.resourceClaims (not .Values.gpu.enabled) -}}
+{{- $problems = append $problems "resourceClaims: gpu.enabled=false has no use for them" -}}
+{{- end -}}
 
 {{- $checkpoints := list -}}
 {{- with .Values.checkpoint -}}
@@ -43,6 +56,11 @@ The worker refuses the same settings when it starts; here they do not get as far
 {{- $problems = append $problems (printf "settings.http.host: nobody outside the pod reaches %s, the kubelet's probes included" .Values.settings.http.host) -}}
 {{- end -}}
 
+{{- range $each := concat .Values.extraContainers .Values.extraInitContainers -}}
+{{- if has $each.name (list "worker" "checkpoint") -}}
+{{- $problems = append $problems (printf "extraContainers, extraInitContainers: %s is the chart's own" $each.name) -}}
+{{- end -}}
+{{- end -}}
 {{- range $name := concat .Values.extraEnv .Values.training.extraEnv -}}
 {{- if regexMatch "^(WORKER|TRAIN)_" $name.name -}}
 {{- $problems = append $problems (printf "extraEnv: %s is a setting; it belongs to settings or training.settings" $name.name) -}}
@@ -62,15 +80,20 @@ The worker refuses the same settings when it starts; here they do not get as far
 {{- $tls := hasSuffix "SSL" $protocol -}}
 {{- $sasl := hasPrefix "SASL_" $protocol -}}
 {{- with .Values.credentials -}}
+{{- $tokens := list -}}
+{{- if .saslToken.secretName }}{{ $tokens = append $tokens "secretName" }}{{ end -}}
+{{- if .saslToken.serviceAccount.audience }}{{ $tokens = append $tokens "serviceAccount.audience" }}{{ end -}}
+{{- if .saslToken.path }}{{ $tokens = append $tokens "path" }}{{ end -}}
 {{- if and $sasl (not $mechanism) -}}
 {{- $problems = append $problems (printf "settings.kafka.sasl_mechanism: not set; security_protocol %s needs it" $protocol) -}}
 {{- end -}}
-{{- if and (not $sasl) (or $mechanism $kafka.sasl_username .saslPassword.secretName .saslToken.secretName) -}}
+{{- if and (not $sasl) (or $mechanism $kafka.sasl_username .saslPassword.secretName $tokens) -}}
 {{- $problems = append $problems (printf "settings.kafka.security_protocol: %s has no use for sasl_mechanism, sasl_username, credentials.saslPassword and credentials.saslToken" $protocol) -}}
 {{- end -}}
 {{- if and $sasl (eq $mechanism "OAUTHBEARER") -}}
-{{- if not .saslToken.secretName -}}
-{{- $problems = append $problems "credentials.saslToken.secretName: not set; OAUTHBEARER needs it" -}}
+{{- if ne (len $tokens) 1 -}}
+{{- $given := ternary (join ", " $tokens) "none" (gt (len $tokens) 0) -}}
+{{- $problems = append $problems (printf "credentials.saslToken: OAUTHBEARER needs exactly one of secretName, serviceAccount.audience and path; given: %s" $given) -}}
 {{- end -}}
 {{- if or $kafka.sasl_username .saslPassword.secretName -}}
 {{- $problems = append $problems "settings.kafka.sasl_mechanism: OAUTHBEARER has no use for sasl_username and credentials.saslPassword" -}}
@@ -82,7 +105,7 @@ The worker refuses the same settings when it starts; here they do not get as far
 {{- if not $kafka.sasl_username -}}
 {{- $problems = append $problems (printf "settings.kafka.sasl_username: not set; %s needs it" $mechanism) -}}
 {{- end -}}
-{{- if .saslToken.secretName -}}
+{{- if $tokens -}}
 {{- $problems = append $problems (printf "credentials.saslToken: %s has no use for it" $mechanism) -}}
 {{- end -}}
 {{- end -}}
@@ -115,6 +138,18 @@ The worker refuses the same settings when it starts; here they do not get as far
 {{- $problems = append $problems (printf "networkPolicy.kafkaPorts: lacks %s, the port of %s" $port (trim $server)) -}}
 {{- end -}}
 {{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- $rules := .Files.Get "files/rules.yaml" | fromYaml -}}
+{{- $alerts := list -}}
+{{- range $rules.groups }}{{ range .rules }}{{ if .alert }}{{ $alerts = append $alerts .alert }}{{ end }}{{ end }}{{ end -}}
+{{- $thresholds := include "emotion-worker.thresholds" . | fromYaml -}}
+{{- range $name, $change := .Values.prometheusRule.alerts -}}
+{{- if not (has $name $alerts) -}}
+{{- $problems = append $problems (printf "prometheusRule.alerts: there is no alert %s; there are %s" $name (uniq $alerts | sortAlpha | join ", ")) -}}
+{{- else if and (hasKey $change "threshold") (not (hasKey $thresholds $name)) -}}
+{{- $problems = append $problems (printf "prometheusRule.alerts.%s.threshold: this alert has none; %s have one" $name (keys $thresholds | sortAlpha | join ", ")) -}}
 {{- end -}}
 {{- end -}}
 
