@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import sys
 from importlib.metadata import version
@@ -11,6 +10,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from worker.errors import EXIT_DRAINED, EXIT_INTERRUPTED, EXIT_REFUSED, Fatal, Refused
+from worker.log_lines import say
 from worker.signals import DrainSignals, StoppedEarly
 
 if TYPE_CHECKING:
@@ -56,11 +56,10 @@ def main(argv: list[str] | None = None) -> int:
         return commands[command](options)
     except Refused as error:
         for line in str(error).splitlines():
-            print(f"emotion-worker: {line}", file=sys.stderr)
+            say(f"emotion-worker: {line}")
         return EXIT_REFUSED
     except KeyboardInterrupt:
-        logging.shutdown()
-        print("emotion-worker: interrupted", file=sys.stderr, flush=True)
+        say("emotion-worker: interrupted")
         # Without cleanup: threads may be waiting for brokers, or importing torch.
         os._exit(EXIT_INTERRUPTED)
 
@@ -72,7 +71,7 @@ def _run(options: list[str]) -> int:
         try:
             return _serve(options, signals)
         except StoppedEarly:
-            print("emotion-worker: stopped before it had started", file=sys.stderr)
+            say("emotion-worker: stopped before it had started")
             return EXIT_DRAINED
 
 

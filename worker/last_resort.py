@@ -120,7 +120,10 @@ def _with_timers() -> ctypes.CDLL | None:
 
 
 def _never_full(file: int) -> int:
-    """A descriptor of the same file whose writes fail, rather than wait, while a pipe is full."""
+    """A descriptor of the same file whose writes fail, rather than wait, while a pipe is full.
+
+    The same one where the pipe is another user's, and may not be opened.
+    """
     with contextlib.suppress(OSError):
         if stat.S_ISFIFO(os.fstat(file).st_mode):
             # Opened anew: the flag of the old one is every other process's, too.

@@ -1,4 +1,4 @@
-"""Writes log lines on a thread of their own: whoever reads them may stall, and nobody else does.
+"""Writes to standard error without waiting for whoever reads it.
 
 A container runtime that restarts, or a full disk behind a pipe, stops its reader. A thread that
 writes to the full pipe waits without limit, with all that wait for it: labelling, the drain, and
@@ -10,17 +10,56 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import queue
+import select
+import sys
 import threading
+import time
+from queue import SimpleQueue
 
-MOST_LINES = 10_000
-"""Lines that wait to be written; more are dropped, and counted."""
+MOST_BYTES = 16_777_216
+"""Bytes of lines that wait for the reader; further lines are dropped, and counted."""
 FLUSH_SECONDS = 2.0
 """Longest wait for the reader when the process ends."""
 
 
+def write(descriptor: int, data: bytes, *, seconds: float) -> int:
+    """Writes as much as the reader makes room for; returns how many bytes.
+
+    Args:
+        descriptor: Of a file, pipe, socket or terminal; it may be blocking.
+        data: If the reader is gone, all of it counts as written.
+        seconds: Longest wait for room.
+    """
+    end = time.monotonic() + seconds
+    written = 0
+    with contextlib.suppress(OSError, ValueError):  # nobody reads any more, or nobody ever did
+        room = select.poll()
+        room.register(descriptor, select.POLLOUT)
+        while written < len(data):
+            if not room.poll(max(0.0, end - time.monotonic()) * 1_000):
+                return written
+            # So much is taken at once where there is room at all: a blocking write does not wait.
+            with contextlib.suppress(BlockingIOError):  # others write, too
+                written += os.write(descriptor, data[written : written + select.PIPE_BUF])
+    return len(data)
+
+
+def say(line: str) -> None:
+    """Writes a line to standard error, for a process that is about to end."""
+    try:
+        descriptor = sys.stderr.fileno()
+    except (AttributeError, OSError):  # closed from the start, or replaced by an object in memory
+        if sys.stderr is not None:
+            sys.stderr.write(f"{line}\n")
+    else:
+        write(descriptor, f"{line}\n".encode(errors="backslashreplace"), seconds=FLUSH_SECONDS)
+
+
 class LogLines(logging.Handler):
     """A handler that never waits. `flush` does, for a limited time. Any thread.
+
+    A line is written at once if there is room: it is there if the process crashes next. Otherwise
+    it waits, and a thread writes it.
 
     Args:
         descriptor: Of the file to write to; -1: nobody is to read the lines.
@@ -28,44 +67,51 @@ class LogLines(logging.Handler):
 
     def __init__(self, descriptor: int) -> None:
         super().__init__()
-        # Its own: at the end of the process the interpreter takes the lock of the stream's buffer.
         self._file = os.dup(descriptor) if descriptor >= 0 else os.open(os.devnull, os.O_WRONLY)
-        self._lines: queue.Queue[str] = queue.Queue(MOST_LINES)
-        self._dropped = 0  # written under the handler's lock
-        self._told = 0  # written by the thread
+        # Simple: a finalizer, or a signal handler, may log while a line is being put.
+        self._lines: SimpleQueue[bytes] = SimpleQueue()
+        self._put = 0  # bytes; these two are written under the handler's lock
+        self._dropped = 0
+        self._written = 0  # bytes; these two are written by the thread
+        self._told = 0
         threading.Thread(target=self._write, name="log", daemon=True).start()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Takes a line; drops it if too many wait."""
         try:
-            self._lines.put_nowait(self.format(record) + "\n")
-        except queue.Full:
-            self._dropped += 1
+            line = f"{self.format(record)}\n".encode(errors="backslashreplace")
+            if self._put == self._written:
+                line = line[write(self._file, line, seconds=0.0) :]
+            elif self._put - self._written + len(line) > MOST_BYTES:
+                self._dropped += 1
+                return
+            if line:
+                self._put += len(line)
+                self._lines.put(line)
         except Exception:  # noqa: BLE001 - as every handler of the standard library
             self.handleError(record)
 
     def flush(self) -> None:
         """Waits until all is written, or `FLUSH_SECONDS`."""
-        lines = self._lines
-        with lines.all_tasks_done:
-            lines.all_tasks_done.wait_for(lambda: not lines.unfinished_tasks, FLUSH_SECONDS)
+        end = time.monotonic() + FLUSH_SECONDS
+        while self._written < self._put and time.monotonic() < end:
+            time.sleep(0.005)
 
     def _write(self) -> None:
         while True:
-            self._write_line(self._lines.get())
+            line = self._lines.get()
+            self._write_whole(line)
             if self._dropped > self._told:
-                self._write_line(self._told_of_dropped())
-            self._lines.task_done()
+                self._write_whole(self._told_of_dropped())
+            self._written += len(line)
 
-    def _write_line(self, line: str) -> None:
-        left = line.encode(errors="backslashreplace")
-        with contextlib.suppress(OSError):  # the reader is gone
-            while left:
-                left = left[os.write(self._file, left) :]
+    def _write_whole(self, line: bytes) -> None:
+        while line:
+            line = line[write(self._file, line, seconds=60.0) :]
 
-    def _told_of_dropped(self) -> str:
+    def _told_of_dropped(self) -> bytes:
         # Not logged: who waits in `flush` may hold the handler's lock.
         dropped = self._dropped - self._told
         self._told += dropped
         line = {"msg": "log_lines_dropped", "lines": dropped, "levelname": "WARNING"}
-        return self.format(logging.makeLogRecord(line)) + "\n"
+        return f"{self.format(logging.makeLogRecord(line))}\n".encode()

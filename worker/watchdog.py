@@ -134,5 +134,6 @@ def limited(
 
 def end_at_once(code: int) -> NoReturn:
     """Ends the process although threads hang: a normal exit might wait for them."""
-    logging.shutdown()  # writes what was logged, if somebody reads it
+    for handler in logging.getLogger().handlers:
+        handler.flush()  # of ours: waits for the reader, for a limited time
     os._exit(code)

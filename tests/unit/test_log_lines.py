@@ -1,13 +1,19 @@
 """Logs whose reader stalls, or is gone."""
 
 import json
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
 from tests.conftest import ROOT
-from worker.log_lines import MOST_LINES
+from worker.log_lines import MOST_BYTES
+
+MANY = 40_000
+PADDING = 2 * MOST_BYTES // MANY
+"""Bytes of each of so many lines, so that they are twice what is kept."""
 
 LOGS = """
 import sys, threading, time
@@ -18,22 +24,23 @@ from worker.watchdog import end_at_once
 logs.configure(format="json", level="info")
 log = structlog.get_logger("worker.test")
 for number in range({lines}):
-    log.info("line", number=number)
+    log.info("line", number=number, padding="x" * {padding})
 print("logged", flush=True)
 {then}
 """
 
 
-def program(lines, then=""):
+def program(lines, then="", padding=0):
+    text = LOGS.format(lines=lines, then=then, padding=padding)
     return subprocess.Popen(
-        [sys.executable, "-c", LOGS.format(lines=lines, then=then)], cwd=ROOT, text=True,
+        [sys.executable, "-c", text], cwd=ROOT, text=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
 
 
 @pytest.mark.parametrize(("then", "code"), [("end_at_once(3)", 3), ("sys.exit(4)", 4), ("", 0)])
 def test_a_reader_that_stalls_keeps_neither_the_threads_nor_the_exit(then, code):
-    with program(MOST_LINES // 2, then) as process:
+    with program(5_000, then) as process:
         assert process.stdout.readline() == "logged\n"
         assert process.wait(30) == code
 
@@ -47,14 +54,14 @@ def test_every_line_is_there_in_order_however_the_process_ends(then):
 
 
 def test_lines_that_were_dropped_are_counted_once_the_reader_goes_on():
-    with program(2 * MOST_LINES, "sys.stdin.readline()") as process:
+    with program(MANY, "sys.stdin.readline()", PADDING) as process:
         assert process.stdout.readline() == "logged\n"
         _, err = process.communicate("go on\n", timeout=50)
     lines = [json.loads(line) for line in err.splitlines()]
     dropped = sum(line["lines"] for line in lines if line["event"] == "log_lines_dropped")
     written = sum(line["event"] == "line" for line in lines)
     assert dropped > 0
-    assert written + dropped == 2 * MOST_LINES
+    assert written + dropped == MANY
 
 
 def test_a_reader_that_is_gone_is_no_error():
@@ -68,3 +75,44 @@ def test_a_character_that_cannot_be_encoded_loses_no_line():
     with program(1, r'log.info("odd \ud800 text"); log.info("next")') as process:
         _, err = process.communicate(timeout=50)
     assert [json.loads(line)["event"] for line in err.splitlines()][2:] == ["next"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
+def test_a_line_before_a_crash_is_there(number):
+    then = f"import os; log.info('last'); os.kill(os.getpid(), {int(number)})"
+    with program(0, then) as process:
+        _, err = process.communicate(timeout=50)
+    assert process.returncode == -number
+    assert '"event": "last"' in err
+
+
+def test_a_finalizer_that_logs_while_a_line_is_taken_blocks_nobody():
+    then = """
+import gc
+class Told:
+    def __init__(self): self.own = self
+    def __del__(self): log.info("finalized")
+gc.set_threshold(5)
+for number in range(3_000):
+    Told()
+    log.info("more")
+end_at_once(7)
+"""
+    with program(0, then) as process:
+        _, err = process.communicate(timeout=50)
+    assert process.returncode == 7
+    assert err.count("finalized") > 100
+
+
+def test_a_descriptor_that_does_not_block_loses_nothing():
+    then = "import os; os.set_blocking(2, False)"
+    with program(0, then + "\nfor n in range(3_000): log.info('line', number=n)") as process:
+        time.sleep(1)
+        _, err = process.communicate(timeout=50)
+    assert err.count('"event": "line"') == 3_000
+
+
+def test_what_is_said_at_the_end_waits_for_no_reader_for_long():
+    then = "from worker.log_lines import say; say('the end'); os._exit(5)"
+    with program(5_000, f"import os; {then}") as process:
+        assert process.wait(30) == 5

@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from worker.errors import EXIT_INTERRUPTED
+from worker.log_lines import say
 from worker.signals import CaughtSignals
 
 if TYPE_CHECKING:
@@ -86,6 +87,5 @@ class Stop(CaughtSignals):
             child.kill()
         if sys.stdout.isatty():
             os.write(sys.stdout.fileno(), _SHOW_CURSOR_AND_MAIN_SCREEN)
-        line = f"emotion-worker: interrupted twice: killed at once{self.leftovers}\n"
-        os.write(sys.stderr.fileno(), line.encode())
+        say(f"emotion-worker: interrupted twice: killed at once{self.leftovers}")
         os._exit(EXIT_INTERRUPTED)

@@ -6,6 +6,7 @@ import os
 import sys
 
 from worker.errors import EXIT_INTERRUPTED
+from worker.log_lines import say
 from worker.signals import StopSignals
 
 _SHOW_CURSOR = b"\x1b[?25h"
@@ -18,6 +19,5 @@ class Stop(StopSignals):
         # Safe at any moment, as a kill is: the open transaction is never committed.
         if sys.stdout.isatty():
             os.write(sys.stdout.fileno(), _SHOW_CURSOR)
-        line = b"emotion-worker: interrupted twice: ended at once; run it again to go on\n"
-        os.write(sys.stderr.fileno(), line)
+        say("emotion-worker: interrupted twice: ended at once; run it again to go on")
         os._exit(EXIT_INTERRUPTED)

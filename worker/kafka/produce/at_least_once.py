@@ -103,18 +103,18 @@ class Sink:
     def _collect(self) -> None:
         queue, outage = self._unacknowledged, self._writer.outage
         before = len(self._acknowledged)
-        while queue and queue[0][0].is_done:
-            future, output = queue[0]
-            if future.exception is not None:
-                self._take_back(future.exception)
-                self._send_unsent()
-                return
-            queue.popleft()
-            self._acknowledged.append(output)
+        failure = None
+        while queue and failure is None and queue[0][0].is_done:
+            failure = queue[0][0].exception
+            if failure is None:
+                self._acknowledged.append(queue.popleft()[1])
         if len(self._acknowledged) > before:
             outage.succeeded()
-        elif queue:
+        elif queue and failure is None:
             outage.check()
+        if failure is not None:
+            self._take_back(failure)
+            self._send_unsent()
 
     def _settle_all(self) -> None:
         while self._unacknowledged:
@@ -137,12 +137,16 @@ class Sink:
             except (kafka.errors.KafkaError, ValueError) as error:
                 self._take_back(error)
         self._suspects = 0  # some may have ended with their leases
+        if not self._unacknowledged:
+            self._writer.outage.rests()
 
     def _take_back(self, error: Exception) -> None:
         """Ends the producer, and makes unsent what is not safe."""
         safe, unsafe = _parted(self._unacknowledged)
         self._acknowledged += safe
         self._unacknowledged.clear()
+        if safe:
+            self._writer.outage.succeeded()
         futures, outputs = [future for future, _ in unsafe], [output for _, output in unsafe]
         name = type(error).__name__
         self._on_error(name)

@@ -234,8 +234,8 @@ class TransactionalSink:
         """The group's offsets will say whether the span was committed."""
         self._writer.outage.check()
         self._waiting.forget_all(self._standing.newest_epoch)
-        self._rest()
         self._writer.ready()  # the old transaction ends: committed or aborted
+        self._rest()
         self._callbacks.rewind()
 
 

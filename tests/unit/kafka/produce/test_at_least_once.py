@@ -294,3 +294,37 @@ def test_outputs_that_wait_for_long_are_told_of_until_one_is_acknowledged(
     while not sink.take_acknowledged(following=0):
         pause(1)
     assert told == [11.0, 12.0, 13.0, 14.0, 15.0, 0.0]
+
+
+def test_outputs_that_are_void_by_now_wait_for_nothing_any_more(broker, monkeypatch):
+    now, told = [100.0], []
+    monkeypatch.setattr(awake, "now", lambda: now[0])
+    sink = make_sink(broker, tell=told.append)
+    broker.holding = True
+    sink.send(output(1))
+    now[0] += 11
+    sink.take_acknowledged(following=0)
+    sink.forget(frozenset([Lease(0, 1)]))
+    future = sink._unacknowledged[0][0]
+    future.exception, future.is_done = KafkaTimeoutError("expired"), True
+    sink.take_acknowledged(following=0)
+    assert len(sink) == 0
+    assert told[-1] == 0.0
+
+
+def test_what_others_have_acknowledged_is_no_outage(sink, broker, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(awake, "now", lambda: now[0])
+    sink._writer.outage.succeeded()
+    broker.holding = True
+    for number in range(4):
+        sink.send(output(number, partition=number % 2))
+    now[0] += 21
+    for future, written in sink._unacknowledged:
+        future._produce_future = SimpleNamespace(
+            topic_partition=("out", written.partition), wait=lambda _: True, value=(-1, None)
+        )
+        future.exception = KafkaTimeoutError("expired") if written.partition == 0 else None
+        future.is_done = True
+    broker.holding = False
+    assert sorted(drained(sink)) == [0, 1, 2, 3]
