@@ -84,9 +84,10 @@ def finish(
         printer.line("there is no test split with labels: these are the metrics on validation")
     printer.line(f"temperature {temperature:.4f}, fitted on validation")
     if at_bound(temperature):
+        rows = counted(len(corpus.splits["validation"]), "row")
         warn(
-            f"the temperature is at its bound: validation is too easy, too hard or too small"
-            f" ({counted(len(corpus.splits['validation']), 'row')}) to calibrate scores on it"
+            f"the temperature, {temperature:.2f}, is at its bound: {rows} of validation are too"
+            " easy, too hard or too few to calibrate the scores"
         )
     report.print_figures(printer, result)
     report.write_mistakes(saved / "report", result)

@@ -14,11 +14,14 @@ TOGETHER = {
     "tests/integration/test_checkpoint_contract.py": HEAVY,
     "tests/integration/train/test_training.py": HEAVY,
     "tests/unit/model/test_classifier.py": HEAVY,
+    "tests/unit/model/test_device.py": HEAVY,
     "tests/unit/model/test_encoder.py": HEAVY,
+    "tests/unit/model/test_mates.py": HEAVY,
     "tests/unit/train/test_classify.py": HEAVY,
     "tests/unit/train/test_encoder.py": HEAVY,
     "tests/unit/train/test_freeze.py": HEAVY,
     "tests/unit/train/test_metrics.py": HEAVY,
+    "tests/unit/train/test_plots.py": HEAVY,
     "tests/unit/train/test_recipe.py": HEAVY,
 }
 """Files whose tests run in one process, one after the other, by the name of their group."""

@@ -81,7 +81,7 @@ def lines(monkeypatch):
         )
     }  # fmt: skip
     config = structlog.get_config()
-    monkeypatch.setattr("sys.stderr", found)
+    monkeypatch.setattr(module, "LogLines", lambda _: logging.StreamHandler(found))
     module.configure(format="json", level="info")
     yield found
     root.handlers = before

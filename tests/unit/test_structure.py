@@ -14,6 +14,7 @@ LARGE_CLASSES = {
     "worker.settings.Settings": "fields are groups of settings",
     "worker.redrive.options.RedriveSettings": "fields are settings",
     "train.settings.RunSettings": "fields are settings",
+    "train.settings.EvaluateSettings": "fields are settings",
     "train.manifest.Manifest": "fields are keys of manifest.json",
     "worker.model.checkpoint.Checkpoint": "a value: what a checkpoint says",
     "worker.model.families.Names": "a value: how a family names its tensors and settings",

@@ -300,3 +300,20 @@ def test_an_interrupted_run_says_so_and_leaves_nothing(place, number):
     assert errors.splitlines()[-1] == "emotion-train: interrupted"
     assert "Traceback" not in errors
     assert listed(place) == before
+
+
+def test_the_checkpoint_is_kept_before_pictures_are_drawn_and_whatever_they_do(
+    place, capsys, monkeypatch
+):
+    def fails(*_):
+        assert (place / "undrawn" / "manifest.json").is_file()
+        raise MemoryError
+
+    monkeypatch.setattr("train.plots.confusion", fails)
+    assert train(place, "--epochs", "1", output="undrawn") == 0
+    printed = capsys.readouterr()
+    assert "1 epoch of batches of 16" in printed.out
+    assert "confusion.png could not be drawn: MemoryError" in printed.err
+    assert listed(place / "undrawn" / "report") == [
+        *("README.md", "curves.png", "mistakes.jsonl", "reliability.png"),
+    ]

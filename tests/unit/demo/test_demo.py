@@ -425,7 +425,7 @@ class TestSummary:
             'CHECKPOINT="$PWD"/.demo/checkpoint '
             "docker compose -f deploy/compose/compose.yaml up --wait"
         )
-        assert (root / "deploy/compose/compose.yaml").read_text().count("${CHECKPOINT:-") == 1
+        assert "${CHECKPOINT:-" in (root / "deploy/compose/compose.yaml").read_text()
         options.load(shlex.split(kafka)[2:])
         from train.settings import RunSettings
 
