@@ -88,7 +88,7 @@ class Traffic:
 
     @contextlib.contextmanager
     def flowing(self, count: int, rate: float) -> Iterator[None]:
-        """So many messages at that rate, and more until the block ends, however slow the cluster."""
+        """So many messages at that rate, and more until the block ends, however long that takes."""
         over = threading.Event()
 
         def flow() -> None:
