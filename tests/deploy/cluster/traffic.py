@@ -1,10 +1,11 @@
 """Messages at a steady rate, and what became of them."""
 
+import contextlib
 import itertools
 import json
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from confluent_kafka import Producer
@@ -84,6 +85,24 @@ class Traffic:
         thread = threading.Thread(target=self.send, args=(count,), kwargs={"rate": rate})
         thread.start()
         return thread
+
+    @contextlib.contextmanager
+    def flowing(self, count: int, rate: float) -> Iterator[None]:
+        """So many messages at that rate, and more until the block ends, however long that takes."""
+        over = threading.Event()
+
+        def flow() -> None:
+            self.send(count, rate=rate)
+            while not over.is_set():
+                self.send(int(rate), rate=rate)
+
+        thread = threading.Thread(target=flow)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
     def lag(self) -> int:
         """Records that are not committed, of all that are in the input."""
