@@ -81,6 +81,7 @@ def test_a_library_that_keeps_the_interpreters_lock_cannot_keep_the_process(
     assert said in ended.stdout + ended.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("then", [60, 0])
 def test_a_process_that_was_stopped_longer_than_its_last_resort_lives_on(then):
     with subprocess.Popen(

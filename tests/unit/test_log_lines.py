@@ -38,6 +38,7 @@ def program(lines, then="", padding=0):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("then", "code"), [("end_at_once(3)", 3), ("sys.exit(4)", 4), ("", 0)])
 def test_a_reader_that_stalls_keeps_neither_the_threads_nor_the_exit(then, code):
     with program(5_000, then) as process:
@@ -112,6 +113,7 @@ def test_a_descriptor_that_does_not_block_loses_nothing():
     assert err.count('"event": "line"') == 3_000
 
 
+@pytest.mark.slow
 def test_what_is_said_at_the_end_waits_for_no_reader_for_long():
     then = "from worker.log_lines import say; say('the end'); os._exit(5)"
     with program(5_000, f"import os; {then}") as process:
