@@ -3,7 +3,8 @@
 import re
 from collections.abc import Mapping, Sequence
 
-from train.labels import Spellings, by_spelling
+from train.errors import Refused
+from train.labels import Spellings, by_spelling, listed
 
 _INDEX = re.compile(r"[0-9]{1,9}")
 
@@ -31,7 +32,16 @@ def names(
     Returns:
         The checkpoint's label for each spelling for which there is one, and a line for each thing
         that was assumed.
+
+    Raises:
+        Refused: `--labels` gives a name that the checkpoint has not.
     """
+    for value, name in given.items():
+        if name.casefold() not in {answer.casefold() for answer in answers}:
+            raise Refused(
+                f"--labels: {value}={name}: the checkpoint has no label {name!r}; it has"
+                f" {listed(answers)}"
+            )
     nameless = list(answers) == [f"LABEL_{i}" for i in range(len(answers))]
     numbered = any(_INDEX.fullmatch(answer.lstrip("-")) for answer in answers)
     own = by_spelling(declared) if declared else {}

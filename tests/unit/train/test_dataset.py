@@ -431,6 +431,17 @@ def test_what_no_label_of_the_checkpoint_resembles_is_named_by_hand(tmp_path):
     assert split.targets == (1, 0)
 
 
+def test_a_name_that_the_checkpoint_has_not_is_refused(tmp_path):
+    (tmp_path / "f.jsonl").write_text(labelled("happy"))
+    with pytest.raises(Refused, match="happy=joyous: the checkpoint has no label 'joyous'; it has"):
+        load_for_evaluation(
+            str(tmp_path / "f.jsonl"),
+            split=None,
+            columns=Columns(names={"happy": "joyous"}),
+            labels=("anger", "joy"),
+        )
+
+
 def test_numbers_are_the_labels_of_a_checkpoint_that_was_trained_on_numbers(tmp_path):
     (tmp_path / "f.jsonl").write_text(labelled(4, 0))
     assert evaluate(tmp_path / "f.jsonl", labels=("0", "4")).targets == (1, 0)
