@@ -31,8 +31,9 @@ Reason = Literal[
 
 REASONS: tuple[Reason, ...] = get_args(Reason)
 
-Refusal = Literal["too_large", "timestamp", "invalid"]
-"""Why a broker refuses a record for good."""
+Refusal = Literal["too_large", "timestamp", "keyless", "invalid"]
+"""Why a broker refuses a record for good. `invalid` may be any other of them: brokers that name
+several records say no more."""
 
 EXIT_DRAINED = 0
 EXIT_FAILED = 1

@@ -123,3 +123,58 @@ def test_a_slow_link_makes_smaller_spans_and_stops_nothing(scene, guarantee):
         scene.proxy.narrow(1e9)
         assert process.stop() == 0
     audit(scene, 400, (), once=guarantee == "exactly_once")
+
+
+@pytest.mark.parametrize("guarantee", GUARANTEES)
+def test_where_the_topic_compresses_anew_one_that_is_too_large_condemns_no_smaller_one(
+    scene, guarantee
+):
+    output, dlq = scene.names["output_topic"], scene.names["dlq_topic"]
+    for topic in (output, dlq):
+        limit(scene.direct, topic, compression_type="uncompressed", max_message_bytes=20_000)
+    messages = tweets(2_000, set(range(0, 2_000, 4)), headers=noise(600))
+    large = set(range(1, 2_000, 400))
+    for number in large:  # compressed by the client they are smaller than others
+        message = messages[number]
+        messages[number] = Message(
+            value=message.value, key=message.key, headers=(("zeros", bytes(30_000)),)
+        )
+    bad = [Message(value=b"x" * 100_000), *(Message(value=b"\xff" + m.value * 30)
+                                            for m in messages[:100])]  # fmt: skip
+    with worker(scene, guarantee).start() as process:
+        produce(scene.direct, scene.topic, [*messages, *bad])
+        process.wait_processed(2_101, timeout=60)
+        assert process.stop() == 0
+    outputs = read_all(scene.direct, output, "read_committed")
+    labelled = {json.loads(one.value)["id"] for one in outputs}
+    assert labelled == set(range(2_000)) - large
+    letters = read_all(scene.direct, dlq, "read_committed")
+    cut = [one for one in letters if "dlq.truncated" in dict(one.headers)]
+    assert {dict(one.headers)["dlq.reason"] for one in cut} <= {b"invalid_json",
+                                                                b"output_too_large"}  # fmt: skip
+    assert len({one.value for one in cut}) <= 1 + len(large)
+
+
+@pytest.mark.parametrize("guarantee", GUARANTEES)
+def test_a_refused_timestamp_beside_a_missing_key_costs_no_label(scene, guarantee):
+    dice = random.Random(3)
+    keyless = set(dice.sample(range(3_000), 50))
+    old = set(dice.sample(range(3_000), 100)) - keyless
+    before = int(time.time() * 1_000) - 10**9
+    messages = [
+        Message(
+            value=message.value,
+            key=None if number in keyless else message.key,
+            timestamp=before if number in old else None,
+        )
+        for number, message in enumerate(tweets(3_000))
+    ]
+    with worker(scene, guarantee).start() as process:
+        limit(
+            scene.direct, scene.names["output_topic"],
+            cleanup_policy="compact", message_timestamp_before_max_ms=3_600_000,
+        )  # fmt: skip
+        produce(scene.direct, scene.topic, messages)
+        process.wait_processed(3_000, timeout=100)
+        assert process.stop() == 0
+    audit(scene, 3_000, keyless, once=guarantee == "exactly_once")

@@ -39,7 +39,7 @@ PLAIN = (
 """Characters, as ranges of a regular expression, that no normalizer turns into white space or joins
 with a space beside them. Not complete: a text of others is tokenized whole."""
 IDEOGRAPHS = "\u4e00-\u9fff"
-PUNCTUATION = "!\"#$%&'()*+,-./:;<=>?@[\\]^`{|}~"
+PUNCTUATION = "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"
 
 _NORMALIZERS = frozenset(
     {

@@ -95,7 +95,7 @@ class Backlog:
         Raises:
             Fatal: The dead-letter topic does not take back what it has given.
         """
-        if refusal == "timestamp" and move.timestamp is not None:
+        if refusal in ("timestamp", "invalid") and move.timestamp is not None:
             return without_time(move)
         if move.fate == "again":
             return refused(move)

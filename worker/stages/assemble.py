@@ -34,7 +34,7 @@ log = structlog.get_logger(__name__)
 TOKENIZE_AT_ONCE = 256
 """Texts of one tokenizer call: enough to use every core, few enough to feed an idle model soon."""
 TOKENIZE_BYTES = 524_288
-"""Bytes of UTF-8 of one tokenizer call, or one text that is longer: a tokenizer takes up to 300
+"""Bytes of UTF-8 of one tokenizer call, or one text that is longer: a tokenizer takes up to 450
 bytes of memory and 2 us for each. Twice as many are not faster: 256 texts have about 25 kB."""
 
 

@@ -178,7 +178,8 @@ class Publisher:
             return self._encoder.dead_letter(
                 record, output.reason or "output_refused", message, cut=True
             )
-        if refusal == "timestamp" and output.timestamp is not None and outcome is not None:
+        untimely = refusal in ("timestamp", "invalid") and output.timestamp is not None
+        if untimely and outcome is not None:
             return self._encoder.encode(outcome, refused_timestamp=True)
         if refusal == "too_large":
             message = f"the broker refuses the output as too large for {output.topic}"

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 REMEMBER_SECONDS = 60.0
 """How long outputs are not tried that are at least as large as one that was refused: so long a
 topic whose limit was raised may still lose labels to dead letters."""
+MOST_SIZES = 16
+"""Sizes that are remembered of a topic: each costs every output of it a comparison."""
 OVERHEAD_BYTES = 256
 """Upper bound of what a record batch adds around one record's key, value and headers."""
 
@@ -56,7 +58,7 @@ def refusal_of(error: BaseException | None) -> Refusal | None:
 def foretold(topic: Topic, output: Sendable) -> Refusal | None:
     """Why the topic's configuration is certain to refuse an output; None if it is not."""
     if topic.compacted and output.key is None:
-        return "invalid"
+        return "keyless"
     if output.timestamp is None:
         return None
     age = int(time.time() * 1_000) - output.timestamp
@@ -128,11 +130,23 @@ def _answered(future: Any) -> bool:
     return isinstance(batch.value, tuple) and batch.value[0] is None
 
 
+@dataclass(frozen=True, slots=True)
+class _Size:
+    """What shows that an output is too large for a topic: it has as much of both."""
+
+    batch: int
+    """Bytes of a batch of one record, compressed as the client does."""
+    plain: int
+    """Bytes of key, value and headers."""
+
+
 class SizeMemory:
     """How large outputs were that a topic refused as too large. Owned by the thread that sends.
 
-    The broker limits the compressed batch, so sizes are those of a batch of one record, as the
-    client builds it.
+    The broker limits the batch as the client compresses it, or as the topic does by its own
+    `compression.type`, which may be not at all. So an output that is above the topic's limit tells
+    where the limit is; of another nothing is known but that larger ones are refused as well:
+    larger compressed and plain.
 
     Args:
         compression: Codec of batches, or `none`.
@@ -142,21 +156,31 @@ class SizeMemory:
     def __init__(self, *, compression: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._codec = _CODECS[compression]
         self._clock = clock
-        self._refused: dict[str, tuple[int, float]] = {}
+        self._refused: dict[str, list[_Size]] = {}
+        self._at: dict[str, float] = {}
 
     def refused(self, output: Sendable, *, limit: int) -> None:
         """The topic, whose limit was `limit` bytes, refused it when it was alone in its batch."""
-        size, known = self._batch_bytes(output), self._known(output.topic)
-        if size > limit:
-            size = limit + 1  # the limit is still in force
-        self._refused[output.topic] = (size if known is None else min(size, known), self._clock())
+        size = _Size(self._batch_bytes(output), size_of(output))
+        if size.batch > limit:
+            size = _Size(limit + 1, 0)  # the limit is still in force
+        others = [
+            known
+            for known in self._known(output.topic)
+            if known.batch < size.batch or known.plain < size.plain
+        ]
+        self._refused[output.topic] = [*others, size][-MOST_SIZES:]
+        self._at[output.topic] = self._clock()
 
     def refuses(self, output: Sendable) -> bool:
         """Whether the topic refused a smaller one, or one of its size, within the last minute."""
         if output.topic not in self._refused:  # for nearly every output
             return False
-        known = self._known(output.topic)
-        return known is not None and self.exceeds(output, known - 1)
+        plain = size_of(output)
+        return any(
+            plain >= size.plain and self.exceeds(output, size.batch - 1)
+            for size in self._known(output.topic)
+        )
 
     def exceeds(self, output: Sendable, limit: int) -> bool:
         """Whether a batch with this output alone has more than `limit` bytes."""
@@ -165,9 +189,9 @@ class SizeMemory:
             at_most += sum(len(name) * 3 + 16 for name, _ in output.headers)
         return at_most > limit and self._batch_bytes(output) > limit
 
-    def _known(self, topic: str) -> int | None:
-        size, at = self._refused.get(topic, (0, float("-inf")))
-        return None if self._clock() - at >= REMEMBER_SECONDS else size
+    def _known(self, topic: str) -> list[_Size]:
+        since = self._clock() - self._at.get(topic, float("-inf"))
+        return [] if since >= REMEMBER_SECONDS else self._refused[topic]
 
     def _batch_bytes(self, output: Sendable) -> int:
         builder = MemoryRecordsBuilder(_MESSAGE_FORMAT, self._codec, 0)

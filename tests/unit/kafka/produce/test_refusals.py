@@ -1,5 +1,6 @@
 """Which outputs a broker refused, found out from the real client's futures."""
 
+import random
 import threading
 from dataclasses import dataclass, field
 
@@ -134,6 +135,21 @@ def test_what_is_as_large_as_a_refused_one_is_foretold_for_a_while():
     assert memory.refuses(Sent(value=b"x" * 5_000)), "the smallest counts"
     now[0] = REMEMBER_SECONDS
     assert not memory.refuses(Sent(value=b"x" * 9_000)), "the limit may have been raised"
+
+
+def test_one_that_the_limit_does_not_explain_condemns_only_what_is_larger_in_both_measures():
+    """The topic compresses anew, or lowered its limit: nobody knows which."""
+    noise = random.Random(1).randbytes
+    memory = SizeMemory(compression="lz4")
+    memory.refused(Sent(value=bytes(30_000)), limit=20_000)
+    assert memory.refuses(Sent(value=bytes(30_000)))
+    assert memory.refuses(Sent(value=noise(30_000)))
+    assert not memory.refuses(Sent(value=noise(29_000)))
+    memory.refused(Sent(value=noise(2_000)), limit=20_000)
+    assert memory.refuses(Sent(value=noise(2_000)))
+    assert not memory.refuses(Sent(value=noise(1_900)))
+    assert not memory.refuses(Sent(value=bytes(29_000))), "compressed far smaller than both"
+    assert memory.refuses(Sent(value=bytes(30_000)))
 
 
 def test_an_output_above_the_limit_that_was_refused_shows_that_the_limit_is_in_force():
