@@ -1,14 +1,17 @@
 """Logs whose reader stalls, or is gone."""
 
+import fcntl
 import json
 import signal
+import struct
 import subprocess
 import sys
-import time
+import termios
 
 import pytest
 
 from tests.conftest import ROOT
+from tests.support.kafka_helpers import wait_until
 from worker.log_lines import MOST_BYTES
 
 MANY = 40_000
@@ -78,6 +81,11 @@ def test_a_character_that_cannot_be_encoded_loses_no_line():
     assert [json.loads(line)["event"] for line in err.splitlines()][2:] == ["next"]
 
 
+def unread(pipe):
+    """Bytes that wait in a pipe."""
+    return struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)))[0]
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
 def test_a_line_before_a_crash_is_there(number):
     then = f"import os; log.info('last'); os.kill(os.getpid(), {int(number)})"
@@ -108,7 +116,7 @@ end_at_once(7)
 def test_a_descriptor_that_does_not_block_loses_nothing():
     then = "import os; os.set_blocking(2, False)"
     with program(0, then + "\nfor n in range(3_000): log.info('line', number=n)") as process:
-        time.sleep(1)
+        wait_until(lambda: unread(process.stderr) > 60_000, 30, "the pipe is full")
         _, err = process.communicate(timeout=50)
     assert err.count('"event": "line"') == 3_000
 
