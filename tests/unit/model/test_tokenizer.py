@@ -90,7 +90,8 @@ def test_a_checkpoint_with_vocab_txt_has_the_scores_of_one_with_tokenizer_json(
         for path in (older(copy), untrained)
     )
     assert made.tokenize(texts) == whole.tokenize(texts)
-    assert np.array_equal(made.reference(), whole.reference())
+    # Not bit for bit: each load takes the kernels that were faster when it measured them.
+    assert np.allclose(made.reference(), whole.reference(), rtol=0, atol=1e-6)
     assert made.version != whole.version
 
 
