@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from train import hub
 from train.errors import Refused
+from train.given.interrupts import recognised
 from train.interrupts import interruptible
 
 USAGE = """\
@@ -56,7 +57,7 @@ def _command(given: Sequence[str]) -> int:
         raise Refused(unknown(command, list(_COMMANDS)))
     hub.quiet()
     try:
-        with interruptible():
+        with recognised(), interruptible():
             _COMMANDS[command](rest)
     except SystemExit as stop:  # argparse has printed its help
         return int(stop.code or 0)

@@ -10,8 +10,9 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from worker.errors import EXIT_DRAINED, EXIT_INTERRUPTED, EXIT_REFUSED, Fatal, Refused
+from worker.given.interrupts import recognised
 from worker.log_lines import say
-from worker.signals import DrainSignals, StoppedEarly
+from worker.signals import DrainSignals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,7 +54,8 @@ def main(argv: list[str] | None = None) -> int:
             from worker.given.commands import unknown  # noqa: PLC0415
 
             raise Refused(unknown(command, list(commands)))
-        return commands[command](options)
+        with recognised():
+            return commands[command](options)
     except Refused as error:
         for line in str(error).splitlines():
             say(f"emotion-worker: {line}")
@@ -68,11 +70,7 @@ def _run(options: list[str]) -> int:
     # Signals are caught before anything is imported: process 1 of a container has no default
     # handlers, so an earlier signal would be lost and the pod deleted only after its grace period.
     with DrainSignals() as signals:
-        try:
-            return _serve(options, signals)
-        except StoppedEarly:
-            say("emotion-worker: stopped before it had started")
-            return EXIT_DRAINED
+        return _serve(options, signals)
 
 
 def _serve(options: list[str], signals: DrainSignals) -> int:

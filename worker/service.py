@@ -3,6 +3,7 @@
     signal handlers -> HTTP ─┬─ topics (waits for the cluster)          ─┬─ producer -> group
                              └─ model: import, weights, tuning, warm-up ─┘
 
+Both run aside: the main thread waits for a signal meanwhile, which interrupts no library.
 A replica without a warm model never holds partitions, and the probes answer from the first second.
 A problem of the topics is logged without waiting for the model, and the other way round.
 """
@@ -19,6 +20,7 @@ import structlog
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from worker import awake
+from worker.aside import Aside
 from worker.classifier import batching
 from worker.connect import checked, connection, identity
 from worker.endpoints import SETTLING, STUCK, Endpoints, Health
@@ -94,11 +96,12 @@ def serve(
 
 
 def _code(settings: Settings, loading: Loading[_Loaded], signals: DrainSignals) -> int:
+    signals.heeded()
     try:
         return _serve(settings, loading, signals)
     except StoppedEarly:
         log.info("stopped_before_start")
-        return EXIT_DRAINED
+        end_at_once(EXIT_DRAINED)  # the start may be under way on its thread
     except Refused as error:
         log.error(str(error))  # noqa: TRY400 - the line says it all
         return EXIT_REFUSED
@@ -111,7 +114,6 @@ def _code(settings: Settings, loading: Loading[_Loaded], signals: DrainSignals) 
 
 
 def _serve(settings: Settings, loading: Loading[_Loaded], signals: DrainSignals) -> int:
-    start = Laps()
     registry = CollectorRegistry()
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
         collector(registry=registry)
@@ -133,50 +135,60 @@ def _serve(settings: Settings, loading: Loading[_Loaded], signals: DrainSignals)
     endpoints.start()
     log.info("http_listening", host=settings.http.host, port=endpoints.port)
     loading.start()
+    starting = Aside(lambda: _started(settings, loading, metrics, health), name="start")
+    starting.start()
     try:
-        loading.looked(LOOK_SECONDS)
-        desk = TopicDesk(connection=connection(settings))
-        topics = _wait_for_topics(desk, settings, loading)
-        start.lap("topics")
-        metrics.broker_reachable(reachable=True)  # from now on 0 is an outage, also while it loads
-        loaded = loading.result()
-        start.lap("model")
-        classifier, limits = loaded.classifier, loaded.limits
-        metrics.model_loaded(
-            name=classifier.name,
-            version=classifier.version,
-            labels=classifier.labels,
-            device=str(getattr(classifier, "device", "none")),
-            dtype=str(getattr(classifier, "dtype", "none")).removeprefix("torch."),
-            shares=classifier.label_shares,
-        )
-        health.model_ready = True
-        pipeline = wired(
-            Parts(
-                settings=settings,
-                topics=topics,
-                desk=desk,
-                classifier=classifier,
-                limits=limits,
-                metrics=metrics,
-                health=health,
-            )
-        )
-        signals.started()
-        log.info(
-            "worker_started",
-            input=topics.input.name,
-            output=topics.output.name,
-            topics_seconds=start.seconds["topics"],
-            model_seconds=start.seconds["model"],
-            load_seconds=loaded.laps.seconds["load"],
-            warm_up_seconds=loaded.laps.seconds["warm_up"],
-        )
+        pipeline = starting.result(stopped=lambda: signals.asked)
         pipeline.start()
         return _run(pipeline, signals, health, settings)
     finally:
         LAST_RESORT.put_off(0)  # no thread is left that could hang
         endpoints.close()
+
+
+def _started(
+    settings: Settings, loading: Loading[_Loaded], metrics: Metrics, health: Health
+) -> Pipeline:
+    """A pipeline that is ready to start. Runs aside: it waits for the cluster and for the model."""
+    laps = Laps()
+    loading.looked(LOOK_SECONDS)
+    desk = TopicDesk(connection=connection(settings))
+    topics = _wait_for_topics(desk, settings, loading)
+    laps.lap("topics")
+    metrics.broker_reachable(reachable=True)  # from now on 0 is an outage, also while it loads
+    loaded = loading.result()
+    laps.lap("model")
+    classifier = loaded.classifier
+    metrics.model_loaded(
+        name=classifier.name,
+        version=classifier.version,
+        labels=classifier.labels,
+        device=str(getattr(classifier, "device", "none")),
+        dtype=str(getattr(classifier, "dtype", "none")).removeprefix("torch."),
+        shares=classifier.label_shares,
+    )
+    health.model_ready = True
+    pipeline = wired(
+        Parts(
+            settings=settings,
+            topics=topics,
+            desk=desk,
+            classifier=classifier,
+            limits=loaded.limits,
+            metrics=metrics,
+            health=health,
+        )
+    )
+    log.info(
+        "worker_started",
+        input=topics.input.name,
+        output=topics.output.name,
+        topics_seconds=laps.seconds["topics"],
+        model_seconds=laps.seconds["model"],
+        load_seconds=loaded.laps.seconds["load"],
+        warm_up_seconds=loaded.laps.seconds["warm_up"],
+    )
+    return pipeline
 
 
 def _loaded(settings: Settings, load: Callable[[], Classifier]) -> _Loaded:

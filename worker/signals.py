@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar, Self
+
+from worker.errors import EXIT_DRAINED
+from worker.log_lines import say
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -15,8 +19,8 @@ ECHO_SECONDS = 0.5
 terminal has sent to every process."""
 
 
-class StoppedEarly(BaseException):
-    """A signal came during the start. A `BaseException`, so that no library swallows it."""
+class StoppedEarly(Exception):
+    """A signal came during the start."""
 
 
 class CaughtSignals(ABC):
@@ -49,38 +53,29 @@ class CaughtSignals(ABC):
             self._second()
 
     @abstractmethod
-    def _first(self) -> None: ...
+    def _first(self) -> None:
+        """Raises nothing where a library may be at work: see `worker/aside.py`."""
 
     @abstractmethod
     def _second(self) -> None: ...
 
 
-class StopSignals(CaughtSignals):
-    """The first signal ends a start at once; after the start it only sets a flag."""
+class DrainSignals(CaughtSignals):
+    """SIGTERM and SIGINT: the first asks for a drain, the second to stop at once."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._starting = True
+        self.hurried = False
+        self._heeded = False
 
-    def started(self) -> None:
-        """From now on the first signal raises nothing: the main thread could hold a lock.
-
-        Raises:
-            StoppedEarly: There was a signal, and a library has swallowed what it raised.
-        """
-        self._starting = False
-        if self.asked:
-            raise StoppedEarly
+    def heeded(self) -> None:
+        """From now on somebody looks at `asked`; before that a signal ends the process at once."""
+        self._heeded = True
 
     def _first(self) -> None:
-        if self._starting:
-            raise StoppedEarly
-
-
-class DrainSignals(StopSignals):
-    """SIGTERM and SIGINT: the first asks for a drain, the second to stop at once."""
-
-    hurried = False
+        if not self._heeded:
+            say("emotion-worker: stopped before it had started")
+            os._exit(EXIT_DRAINED)
 
     def _second(self) -> None:
         self.hurried = True

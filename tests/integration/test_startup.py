@@ -88,3 +88,29 @@ def test_a_signal_while_the_model_is_being_loaded_ends_the_process_with_0(worker
     assert process.get("/readyz")[0] == 503
     assert process.stop(timeout=30, number=number) == 0
     assert process.events()[-1]["event"] == "stopped_before_start"
+
+
+TORN = """
+import os, runpy, signal, sys, threading
+
+start = threading.Thread.start
+
+def interrupted(self):
+    if self.name.startswith("kafka-io"):
+        os.kill(os.getpid(), signal.SIGTERM)
+    start(self)
+
+threading.Thread.start = interrupted
+sys.argv = sys.argv[1:]
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+"""
+
+
+def test_a_signal_in_the_middle_of_a_library_tears_nothing(worker):
+    """The client cleans up behind an exception with an error of its own, if it comes there."""
+    process = worker(stub={"seconds_to_load": 3_000})
+    python, _, module, *arguments = process.command
+    process.command = [python, "-c", TORN, module, *arguments]
+    process.start(ready=False)
+    assert process.wait(60) == 0
+    assert process.events()[-1]["event"] == "stopped_before_start"

@@ -61,8 +61,8 @@ class Stop(CaughtSignals):
     def at_once(self) -> Iterator[None]:
         """A block in which a signal raises at once, since it may hold a call that takes long.
 
-        Python drops an exception that is raised while an object is deleted; the end of the block
-        then raises it.
+        A library may drop what is raised in the middle of it, or end with an error of its own that
+        follows from it: the end of the block then raises it.
 
         Raises:
             Interrupted: There was a signal.
@@ -71,6 +71,10 @@ class Stop(CaughtSignals):
         try:
             self.check()
             yield
+        except Exception as error:
+            if self.heed():
+                raise Interrupted from error
+            raise
         except Interrupted:
             self._heeded = True
             raise

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from worker import awake, logs
+from worker.aside import Aside
 from worker.connect import connection
 from worker.errors import (
     EXIT_DRAINED,
@@ -25,6 +26,7 @@ from worker.redrive.job import Redrive, Task
 from worker.redrive.progress import Show
 from worker.redrive.stop import Stop
 from worker.signals import StoppedEarly
+from worker.watchdog import end_at_once
 
 if TYPE_CHECKING:
     from worker.redrive.decisions import Move
@@ -44,9 +46,6 @@ def redrive(chosen: RedriveSettings) -> int:
     try:
         with Stop() as stop, awake.now.ticking(), ExitStack() as closing:
             return _redrive(chosen, stop, closing)
-    except StoppedEarly:
-        _tell("interrupted before anything was put back")
-        return EXIT_INTERRUPTED
     except Refused:
         raise
     except (Fatal, Transient) as error:
@@ -57,9 +56,19 @@ def redrive(chosen: RedriveSettings) -> int:
 def _redrive(chosen: RedriveSettings, stop: Stop, closing: ExitStack) -> int:
     tally = Tally()
     show = Show(tally=tally, dry_run=chosen.dry_run)
-    job = _prepared(chosen, tally, show, stop, closing)
-    job.open(preview=chosen.dry_run)
-    stop.started()
+
+    def opened() -> Redrive:
+        job = _prepared(chosen, tally, show, stop, closing)
+        job.open(preview=chosen.dry_run)
+        return job
+
+    opening = Aside(opened, name="open")
+    opening.start()
+    try:
+        job = opening.result(stopped=lambda: stop.asked)
+    except StoppedEarly:
+        _tell("interrupted before anything was put back")
+        end_at_once(EXIT_INTERRUPTED)  # the thread may be using what would be closed
     failure = None
     with show:
         show.begins(job.left)

@@ -7,13 +7,16 @@ import sys
 
 from worker.errors import EXIT_INTERRUPTED
 from worker.log_lines import say
-from worker.signals import StopSignals
+from worker.signals import CaughtSignals
 
 _SHOW_CURSOR = b"\x1b[?25h"
 
 
-class Stop(StopSignals):
+class Stop(CaughtSignals):
     """Whether the redrive is to end. Owned by the main thread."""
+
+    def _first(self) -> None:
+        """Only noted."""
 
     def _second(self) -> None:
         # Safe at any moment, as a kill is: the open transaction is never committed.

@@ -955,6 +955,20 @@ class TestStop:
         ):
             signal.raise_signal(signal.SIGINT)
 
+    def test_an_error_that_follows_from_one_is_taken_for_it(self):
+        def torn():
+            try:
+                signal.raise_signal(signal.SIGINT)
+            finally:
+                raise RuntimeError("cannot join thread before it is started")
+
+        with Stop() as stop, pytest.raises(Interrupted), stop.at_once():
+            torn()
+
+    def test_an_error_without_a_signal_stays_what_it_is(self):
+        with Stop() as stop, pytest.raises(RuntimeError), stop.at_once():
+            raise RuntimeError("of its own")
+
     def test_a_second_signal_right_after_is_the_same_one(self):
         with Stop() as stop:
             signal.raise_signal(signal.SIGINT)

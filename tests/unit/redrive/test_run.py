@@ -1,7 +1,6 @@
 """What the command returns when it was asked to stop."""
 
-from contextlib import contextmanager
-from types import SimpleNamespace
+from contextlib import nullcontext
 
 import pytest
 
@@ -16,11 +15,13 @@ class Job:
 
     def __init__(self, *, done, failure=None):
         self.done, self.failure = done, failure
+        self.ran = False
 
     def open(self, *, preview):
         pass
 
     def run(self):
+        self.ran = True
         if self.failure is not None:
             raise self.failure
 
@@ -28,11 +29,10 @@ class Job:
 @pytest.fixture
 def redriven(monkeypatch):
     def code(job, *, asked):
-        @contextmanager
-        def stop():
-            yield SimpleNamespace(asked=asked, started=lambda: None)
+        class Stop:
+            asked = property(lambda _: asked and job.ran)
 
-        monkeypatch.setattr(run, "Stop", stop)
+        monkeypatch.setattr(run, "Stop", lambda: nullcontext(Stop()))
         monkeypatch.setattr(run, "_prepared", lambda *_: job)
         return run.redrive(RedriveSettings())
 
