@@ -135,7 +135,7 @@ class Use:
         Args:
             offers: Of the brokers.
         """
-        dispensable = DISPENSABLE
+        dispensable: tuple[Lack, ...] = DISPENSABLE
         if self.transactions is not None:
             dispensable += OF_TRANSACTIONS
         if self.static_member:
