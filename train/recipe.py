@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from train.errors import Refused
+from train.given.library import unseen_gpu
 from train.settings import Device, Precision, RunSettings
 
 Resolved = Literal["float32", "bfloat16", "float16"]
@@ -41,7 +42,10 @@ def machine(device: Device, precision: Precision) -> Machine:
 
     cuda = torch.cuda.is_available()
     if device == "cuda" and not cuda:
-        raise Refused("--device cuda: there is no CUDA device")
+        raise Refused(
+            f"--device cuda: torch {torch.__version__} sees no GPU: "
+            f"{unseen_gpu(torch.version.cuda, image='trainer')}, or take auto or cpu"
+        )
     if device == "cpu" or not cuda:
         if precision == "float16":
             raise Refused("--precision float16: needs CUDA; on a CPU choose float32 or bfloat16")

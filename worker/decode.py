@@ -14,11 +14,12 @@ from typing import Any, Literal, NoReturn
 import orjson
 
 from worker.errors import Rejected
-from worker.framing import PREFIXES, unframed
+from worker.framing import PREFIXES, readings
 from worker.records import Document, Record, Rejection, Tombstone
 from worker.spelled import compact, cut_out
 
 _ABSENT = object()
+_NO_JSON = ("invalid_utf8", "invalid_json")
 _FIELD = re.compile(r"\\([.\\])|(\.)|(.)", re.DOTALL)
 _MOST_DIGITS = 1_000
 """Of an integer that Python parses; it refuses more than 4,300, and takes quadratic time."""
@@ -68,10 +69,10 @@ class Decoder:
     def _parse(self, value: bytes) -> tuple[str, Any]:
         if not self._json:
             return _utf8(value), None
-        prefix = None
         if value.startswith(PREFIXES):
-            value, prefix = unframed(value)
-        data = _object(value, prefix)
+            value, data = _behind(value)
+        else:
+            data = _object(value)
         text = _find(data, self._text_path)
         if text is _ABSENT:
             raise Rejected("missing_text", f"there is no field {self._text_field!r}")
@@ -128,11 +129,11 @@ def _utf8(value: bytes) -> str:
         ) from error
 
 
-def _object(value: bytes, prefix: str | None) -> dict[str, Any]:
+def _object(value: bytes) -> dict[str, Any]:
     try:
         data = orjson.loads(value)
     except orjson.JSONDecodeError:
-        data = _second_look(value) if prefix is None else _behind(prefix, value)
+        data = _second_look(value)
     if not isinstance(data, dict):
         raise Rejected("not_an_object", f"the JSON value is {_kind(data)}, not an object")
     return data
@@ -148,18 +149,26 @@ def _second_look(value: bytes) -> Any:
         raise Rejected("invalid_json", f"{error.msg} at character {error.pos}") from error
 
 
-def _behind(prefix: str, body: bytes) -> Any:
-    """The same behind a schema registry's prefix, where Avro and Protobuf are as likely as JSON."""
-    try:
-        return _second_look(body)
-    except Rejected as rejected:
-        if rejected.reason not in ("invalid_utf8", "invalid_json"):
-            raise
-        raise Rejected(
-            "invalid_json",
-            f"the value has a schema registry's prefix, {prefix}, and no JSON behind it: Avro or "
-            "Protobuf, perhaps, which the worker does not read",
-        ) from rejected
+def _behind(value: bytes) -> tuple[bytes, dict[str, Any]]:
+    """The object behind a schema registry's prefix, and its bytes.
+
+    Where there is none, the reason says so of the reading that is JSON. Avro and Protobuf are as
+    likely as JSON there: of them the message gives the prefix.
+    """
+    refusal = None
+    for body, prefix in readings(value):
+        try:
+            return body, _object(body)
+        except Rejected as rejected:
+            if prefix is None:
+                raise
+            if rejected.reason not in _NO_JSON:
+                refusal = refusal or rejected
+    raise refusal or Rejected(
+        "invalid_json",
+        f"the value has a schema registry's prefix, {prefix}, and no JSON behind it: Avro or "
+        "Protobuf, perhaps, which the worker does not read",
+    )
 
 
 def _any_integer(spelling: str) -> int | float:

@@ -7,6 +7,11 @@ other, and no Python is needed between them:
     a timer ──runs out──► the C function `alarm` ──`GRACE` seconds──► SIGALRM ──► traceback, exit
 
 A process that was stopped runs again before its alarm: it calls the alarm off.
+
+The traceback may find no room: a socket, or a pipe of another user that cannot be opened anew, is
+full and holds the thread that writes. So the timer runs out again after `GRACE` and `AGAIN`
+seconds, for a second alarm. faulthandler writes no second traceback beside one that it is writing:
+the process exits.
 """
 
 from __future__ import annotations
@@ -20,6 +25,9 @@ import stat
 
 GRACE = 30
 """Seconds from the timer to the end: how long a process may take after a pause to run Python."""
+AGAIN = 1
+"""Seconds between the first alarm and the timer that asks for the second: less would put the first
+off, as there is one alarm in a process."""
 EXIT_HUNG = int(signal.SIGALRM)
 """The exit code: the C function `_exit` is the signal's handler, which gets the signal's number."""
 
@@ -102,7 +110,7 @@ class LastResort:
     def _set(self, seconds: float) -> None:
         if self._library is not None and self._timer is not None:
             whole = int(seconds)
-            spec = _ITimerSpec(0, 0, whole, int((seconds - whole) * 1e9))
+            spec = _ITimerSpec(GRACE + AGAIN, 0, whole, int((seconds - whole) * 1e9))
             self._library.timer_settime(self._timer, 0, ctypes.byref(spec), None)
 
 
@@ -122,7 +130,8 @@ def _with_timers() -> ctypes.CDLL | None:
 def _never_full(file: int) -> int:
     """A descriptor of the same file whose writes fail, rather than wait, while a pipe is full.
 
-    The same one where the pipe is another user's, and may not be opened.
+    The same one where it is no pipe, or another user's, which may not be opened: then a second
+    alarm ends what waits.
     """
     with contextlib.suppress(OSError):
         if stat.S_ISFIFO(os.fstat(file).st_mode):

@@ -1,4 +1,4 @@
-"""Writes to standard error without waiting for whoever reads it.
+"""Writes to standard error, or output, without waiting for whoever reads it.
 
 A container runtime that restarts, or a full disk behind a pipe, stops its reader. A thread that
 writes to the full pipe waits without limit, with all that wait for it: labelling, the drain, and
@@ -8,6 +8,7 @@ the exit of a process that hangs.
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import os
 import select
@@ -15,6 +16,7 @@ import sys
 import threading
 import time
 from queue import SimpleQueue
+from typing import TextIO
 
 MOST_BYTES = 16_777_216
 """Bytes of lines that wait for the reader; further lines are dropped, and counted."""
@@ -53,6 +55,35 @@ def say(line: str) -> None:
             sys.stderr.write(f"{line}\n")
     else:
         write(descriptor, f"{line}\n".encode(errors="backslashreplace"), seconds=FLUSH_SECONDS)
+
+
+class Unblocked(io.TextIOBase):
+    """Writes text to a stream's file, and waits `FLUSH_SECONDS` for the reader, once.
+
+    Text that found no room is kept, up to `MOST_BYTES`, and written before the next, without
+    another wait until all of it is written. One thread.
+
+    Args:
+        stream: It has a file descriptor.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._left = b""
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """The stream's."""
+        return self._stream.encoding
+
+    def write(self, text: str) -> int:
+        """Takes text, of which more than `MOST_BYTES` is dropped; returns its length."""
+        seconds = 0.0 if self._left else FLUSH_SECONDS
+        data = text.encode(self.encoding, errors="backslashreplace")
+        if len(self._left) + len(data) <= MOST_BYTES:
+            self._left += data
+        self._left = self._left[write(self._stream.fileno(), self._left, seconds=seconds) :]
+        return len(text)
 
 
 class LogLines(logging.Handler):

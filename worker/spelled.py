@@ -25,10 +25,12 @@ def _container(levels: int) -> str:
 
 
 _VALUE = rf"(?:{_STRING}|{_SCALAR}|{_container(4)})"
-_MEMBER = re.compile(rf"{_SPACE}({_STRING}){_SPACE}:{_SPACE}(?:({_VALUE}){_SPACE},?)?")
-"""A name and its value, which may nest five levels deep; a deeper one matches as a name alone. All
-is possessive: the time grows with the length of the text, whatever it holds."""
+_SKIPPED = re.compile(_VALUE)
+"""A value that nests five levels deep at most. All is possessive: the time grows with the length of
+the text, whatever it holds."""
+_NAME = re.compile(rf"{_SPACE}({_STRING}){_SPACE}:{_SPACE}")
 _COMMA = re.compile(rf"{_SPACE},?")
+_CLOSED = re.compile(rf"{_SPACE}\}}{_SPACE},?")
 
 
 @cache
@@ -54,11 +56,8 @@ def cut_out(text: str, path: list[str]) -> str:
     Raises:
         RecursionError: It nests too deep for the standard library's parser.
     """
-    at = text.index("{")
-    end = len(text)
-    for name in path:
-        at, end = _member(text, at, name)
-    return text[at:end]
+    begin, end = _located(text, path)
+    return text[begin:end]
 
 
 def compact(raw: str, value: Any) -> orjson.Fragment:
@@ -84,23 +83,40 @@ def compact(raw: str, value: Any) -> orjson.Fragment:
     return orjson.Fragment(orjson.dumps(json.loads(raw, parse_int=numbers, parse_float=numbers)))
 
 
-def _member(text: str, at: int, name: str) -> tuple[int, int]:
-    """Where the value of the last member of this name begins and ends, in the object at `at`."""
-    plain, others = f'"{name}"', _others(name)
-    found = (at, at)
-    at = _end(others, text, at + 1)
-    while (member := _MEMBER.match(text, at)) is not None:
-        begin, end = member.span(2)
-        at = member.end()
-        if begin < 0:
-            begin = at
-            _, end = _scan(text, begin)
-            at = _end(_COMMA, text, end)
-        key = member[1]
-        if key == plain or ("\\" in key and json.loads(key) == name):
-            found = (begin, end)
-        at = _end(others, text, at)
+def _located(text: str, path: list[str]) -> tuple[int, int]:
+    """Where the value at a path begins and ends.
+
+    One pass, however many names the path has: an object on the way is entered where it begins, and
+    left where it ends. Of the values on such ways the last in the text is the one.
+    """
+    found = (0, len(text))
+    level = 0
+    at = text.index("{") + 1
+    while level >= 0:
+        name = path[level]
+        at = _end(_others(name), text, at)
+        member = _NAME.match(text, at)
+        if member is None:
+            at = _end(_CLOSED, text, at)
+            level -= 1
+            continue
+        at = begin = member.end()
+        ours = _is(member[1], name)
+        on_the_way = ours and level + 1 < len(path)
+        if on_the_way and text[begin] == "{":
+            level += 1
+            at += 1
+            continue
+        skipped = _SKIPPED.match(text, begin)
+        at = _scan(text, begin)[1] if skipped is None else skipped.end()
+        if ours and not on_the_way:
+            found = (begin, at)
+        at = _end(_COMMA, text, at)
     return found
+
+
+def _is(key: str, name: str) -> bool:
+    return key == f'"{name}"' or ("\\" in key and bool(json.loads(key) == name))
 
 
 def _end(pattern: re.Pattern[str], text: str, at: int) -> int:

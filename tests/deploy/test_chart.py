@@ -145,6 +145,17 @@ def test_the_values_begin_with_the_workers_own_defaults():
     assert [their for their, _ in given] == [our for _, our in given]
 
 
+def test_an_example_without_a_gpu_takes_the_image_without_cuda():
+    version = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
+    seen = set()
+    for path in (CHART / "examples").glob("*.yaml"):
+        values = yaml.safe_load(path.read_text())
+        on_gpu = values.get("gpu", {}).get("enabled", True)
+        seen.add(on_gpu)
+        assert values["image"].get("tag", "") == ("" if on_gpu else f"{version}-cpu"), path.name
+    assert seen == {True, False}
+
+
 def test_the_chart_has_the_version_of_the_project():
     project = (CHART.parents[2] / "pyproject.toml").read_text()
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 
@@ -27,6 +28,29 @@ FULL_PIPE = """
 import fcntl, os
 size = fcntl.fcntl(2, fcntl.F_GETPIPE_SZ)
 os.write(2, b"x" * size)
+"""
+
+FULL_SOCKET = """
+import os, socket
+with socket.socket(fileno=os.dup(2)) as end:
+    end.setblocking(False)
+    try:
+        while True:
+            end.send(b"x" * 4096)
+    except BlockingIOError:
+        end.setblocking(True)
+"""
+
+ANOTHERS_PIPE = """
+import ctypes, os, threading
+from worker import last_resort
+os.fchmod(2, 0)  # as the owner who is not root, it may not be opened
+if os.geteuid() == 0:
+    os.setuid(65534)
+try:
+    os.open("/proc/self/fd/2", os.O_WRONLY | os.O_NONBLOCK)
+except PermissionError:
+    print("may not be opened", flush=True)
 """
 
 IS_STOPPED = """
@@ -55,6 +79,19 @@ time.sleep(0.3)
 LAST_RESORT.put_off({then})
 signal.setitimer(signal.ITIMER_REAL, 0.05)
 time.sleep(0.3)
+print("alive")
+"""
+
+
+LATE_TIMER = """
+import time
+from worker import last_resort
+
+last_resort.GRACE = 1
+last_resort.LAST_RESORT.put_off(0.1)
+time.sleep(0.6)  # it has run out, and asked for the alarm
+last_resort.LAST_RESORT.put_off({then})
+time.sleep(3.5)
 print("alive")
 """
 
@@ -115,3 +152,39 @@ def test_a_full_pipe_that_nobody_reads_cannot_keep_the_process():
     text = FULL_PIPE + HOLDS_THE_LOCK.format(seconds=60, then="")
     with subprocess.Popen(program(text), cwd=ROOT, stderr=subprocess.PIPE) as hung:
         assert hung.wait(50) == EXIT_HUNG
+
+
+@pytest.mark.slow
+def test_anothers_full_pipe_that_nobody_reads_cannot_keep_the_process():
+    text = FULL_PIPE + ANOTHERS_PIPE + HOLDS_THE_LOCK.format(seconds=60, then="")
+    with subprocess.Popen(
+        program(text), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as hung:
+        assert hung.stdout.readline() == "may not be opened\n"
+        try:
+            assert hung.wait(20) == EXIT_HUNG
+        finally:
+            hung.kill()
+
+
+@pytest.mark.slow
+def test_a_full_socket_that_nobody_reads_cannot_keep_the_process():
+    text = FULL_SOCKET + HOLDS_THE_LOCK.format(seconds=60, then="")
+    reader, writer = socket.socketpair()
+    with reader, subprocess.Popen(program(text), cwd=ROOT, stderr=writer) as hung:
+        writer.close()
+        try:
+            assert hung.wait(20) == EXIT_HUNG
+        finally:
+            hung.kill()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("then", [60, 0])
+def test_a_process_whose_first_alarm_is_called_off_sees_no_second_one(then):
+    """The timer runs out every two seconds unless it is set anew."""
+    text = LATE_TIMER.format(then=then)
+    ended = subprocess.run(
+        program(text), cwd=ROOT, timeout=50, capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stdout) == (0, "alive\n"), ended.stderr

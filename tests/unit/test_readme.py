@@ -61,7 +61,8 @@ def test_every_reason_of_the_wire_contract_is_explained():
 def test_every_request_that_brokers_may_lack_is_in_the_table_of_brokers():
     text = (ROOT / "worker/README.md").read_text()
     table = text.partition("| the brokers lack |")[2].partition("\n\n")[0]
-    needs = [lack.need for lack in features.DISPENSABLE + features.OF_TRANSACTIONS]
+    lacks = features.DISPENSABLE + features.OF_TRANSACTIONS + features.OF_STATIC_MEMBERS
+    needs = [lack.need for lack in lacks]
     needs += [*features.TRANSACTIONS, *features.STATIC_MEMBER, *features.ZSTD]
     for need in needs:
         version = f" {need.version}" if need.version > 1 else ""

@@ -1,4 +1,4 @@
-"""What transformers reports of a checkpoint that it loads, in one line."""
+"""What torch and transformers report of a GPU or a checkpoint, in one line."""
 
 from __future__ import annotations
 
@@ -19,6 +19,11 @@ WRAPPERS = {
 """Parts of the names of tensors, by what puts them there."""
 PARALLEL = "module."
 """What DataParallel and DistributedDataParallel put before every name."""
+
+DRIVERS = {"11": 450, "12": 525, "13": 580}
+"""For each major version of CUDA, NVIDIA's oldest driver that runs all of its minor versions:
+https://docs.nvidia.com/deploy/cuda-compatibility/minor-version-compatibility.html
+"""
 
 VOCABULARIES = (
     "vocab.txt",
@@ -112,3 +117,17 @@ def why_unloadable(error: BaseException) -> str:
     if "safetensors" in str(error):
         return "it has no safetensors weights, and no others are loaded"
     return line
+
+
+def unseen_gpu(cuda: str | None, *, image: str) -> str:
+    """What to do about a GPU that torch does not see.
+
+    Args:
+        cuda: The version that torch was built for; None: it is the CPU build.
+        image: Target of the image that has torch with CUDA.
+    """
+    if cuda is None:
+        return f"it is the CPU build: install the one for CUDA (the image of target `{image}`)"
+    driver = DRIVERS.get(cuda.partition(".")[0])
+    least = f"{driver} or newer" if driver else f"for CUDA {cuda}"
+    return f"check NVIDIA's driver ({least}) and the container's GPU request"

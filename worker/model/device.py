@@ -8,14 +8,10 @@ from pathlib import Path
 import torch
 
 from worker.errors import Refused
+from worker.given.library import unseen_gpu
 
 BFLOAT16_CAPABILITY = (8, 0)
 """First CUDA compute capability with native bfloat16 (Ampere)."""
-
-DRIVERS = {"11": 450, "12": 525, "13": 580}
-"""For each major version of CUDA, NVIDIA's oldest driver that runs all of its minor versions:
-https://docs.nvidia.com/deploy/cuda-compatibility/minor-version-compatibility.html
-"""
 
 
 def choose_device(asked: str) -> torch.device:
@@ -31,7 +27,7 @@ def choose_device(asked: str) -> torch.device:
         if not torch.cuda.is_available():
             raise Refused(
                 f"model.device: {asked} was asked for, but torch {torch.__version__} sees no GPU: "
-                f"{_advice(torch.version.cuda)}, or set auto or cpu"
+                f"{unseen_gpu(torch.version.cuda, image='worker')}, or set auto or cpu"
             )
         count = torch.cuda.device_count()
         if (device.index or 0) >= count:
@@ -52,15 +48,6 @@ def choose_dtype(asked: str, device: torch.device) -> torch.dtype:
         native = torch.cuda.get_device_capability(device) >= BFLOAT16_CAPABILITY
         return torch.bfloat16 if native else torch.float16
     return torch.bfloat16 if _cpu_has_bfloat16() else torch.float32
-
-
-def _advice(cuda: str | None) -> str:
-    """What to do about a GPU that torch does not see, where it was built for this CUDA."""
-    if cuda is None:
-        return "it is the CPU build: install the one for CUDA (the image of target `worker`)"
-    driver = DRIVERS.get(cuda.partition(".")[0])
-    least = f"{driver} or newer" if driver else f"for CUDA {cuda}"
-    return f"check NVIDIA's driver ({least}) and the container's GPU request"
 
 
 def usable_cpus() -> int:

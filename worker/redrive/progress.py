@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from typing import TYPE_CHECKING, Self
+from typing import IO, TYPE_CHECKING, Self, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
+
+from worker.log_lines import Unblocked
 
 if TYPE_CHECKING:
     from worker.redrive.decisions import Fate, Tally
@@ -31,7 +34,7 @@ class Show:
         self._tally = tally
         self._dry_run = dry_run
         self._began = self._told = time.monotonic()
-        self._console = Console(highlight=False, emoji=False, markup=False)
+        self._console = Console(file=_output(), highlight=False, emoji=False, markup=False)
         self._bar: Progress | None = None
         if self._console.is_terminal and not self._console.is_dumb_terminal:
             self._bar = Progress(
@@ -100,3 +103,16 @@ class Show:
     def _counts(self) -> str:
         again, left = self._tally.again.total(), self._tally.left.total()
         return f"{again:,} put back, {left:,} left"
+
+
+def _output() -> IO[str] | None:
+    """Standard output; where it is no terminal, nobody who fails to read it holds a redrive.
+
+    A terminal is waited for: whoever stops it wants to read.
+    """
+    try:
+        if sys.stdout.isatty() or sys.stdout.fileno() < 0:
+            return None
+    except (AttributeError, OSError, ValueError):  # closed, or replaced by an object in memory
+        return None
+    return cast("IO[str]", Unblocked(sys.stdout))

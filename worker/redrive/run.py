@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -21,6 +20,7 @@ from worker.errors import (
 from worker.kafka.cluster.features import Use
 from worker.kafka.cluster.topics import TopicDesk
 from worker.kafka.produce.transaction import TRANSACTION_TIMEOUT
+from worker.log_lines import say
 from worker.redrive.decisions import Chooser, Tally
 from worker.redrive.job import Redrive, Task
 from worker.redrive.progress import Show
@@ -150,4 +150,4 @@ def _prepared(
 
 
 def _tell(line: str) -> None:
-    sys.stderr.write(f"emotion-worker: {line}\n")
+    say(f"emotion-worker: {line}")

@@ -5,6 +5,7 @@ import pytest
 from tests.deploy.reading import DOCKER
 from tests.support.lazy import Lazy
 from worker.errors import Refused
+from worker.given.library import DRIVERS
 
 pytestmark = pytest.mark.heavy
 
@@ -37,4 +38,4 @@ def test_the_cpu_build_says_that_it_is_one_and_nothing_of_drivers(monkeypatch):
 def test_the_driver_of_what_the_images_install_is_known():
     lock = (DOCKER / "requirements-cuda.lock").read_text()
     (major,) = {line[14:16] for line in lock.splitlines() if line.startswith("cuda-toolkit==")}
-    assert major in device.DRIVERS
+    assert major in DRIVERS

@@ -1,5 +1,6 @@
 """Loading checkpoints, and labels that do not depend on the company of a text."""
 
+import dataclasses
 import json
 import shutil
 
@@ -54,6 +55,37 @@ def test_a_text_gets_the_same_scores_alone_and_in_any_batch(checkpoint, monkeypa
     assert together == pytest.approx(alone, abs=1e-5)
     monkeypatch.setitem(classify.TOKEN_BUDGET, "cpu", 64)
     assert classifier.scores(TEXTS) == pytest.approx(alone, abs=1e-5)
+
+
+def test_a_call_of_the_tokenizer_takes_a_portion_of_the_texts(checkpoint, monkeypatch):
+    classifier = classify.load(checkpoint, on=ON)
+    whole = classifier.scores(TEXTS)
+    calls = []
+
+    class Tokenizer:
+        def encode_batch_fast(self, texts):
+            calls.append(len(texts))
+            return classifier.tokenizer.encode_batch_fast(texts)
+
+    monkeypatch.setattr("train.classify.PORTION_TEXTS", 25)
+    found = dataclasses.replace(classifier, tokenizer=Tokenizer()).scores(TEXTS)
+    assert calls == [25, 25, 10]
+    assert found == pytest.approx(whole, abs=1e-6)
+    assert (found.argmax(axis=1) == whole.argmax(axis=1)).all()
+    assert classifier.scores([]).shape == (0, len(tiny.LABELS))
+
+
+@pytest.mark.parametrize(
+    ("lengths", "sizes"),
+    [([1] * 7, [3, 3, 1]), ([4, 7, 1], [1, 2]), ([50, 1, 1], [1, 2]), ([3, 3, 4, 9], [3, 1])],
+)
+def test_a_portion_keeps_both_limits_or_is_one_text(monkeypatch, lengths, sizes):
+    monkeypatch.setattr("train.classify.PORTION_TEXTS", 3)
+    monkeypatch.setattr("train.classify.PORTION_CHARACTERS", 10)
+    texts = ["x" * length for length in lengths]
+    parts = [texts[portion] for portion in classify.portions(texts)]
+    assert [len(part) for part in parts] == sizes
+    assert [text for part in parts for text in part] == texts
 
 
 def test_batches_keep_the_budget_and_hold_every_row_once():

@@ -51,8 +51,18 @@ def test_a_cpu_takes_bfloat16_where_it_is_native(cpu_only, monkeypatch, capabili
     assert recipe.machine("auto", "auto").precision == ("bfloat16" if native else "float32")
 
 
-def test_cuda_without_a_gpu_is_refused(cpu_only):
-    with pytest.raises(Refused, match="there is no CUDA device"):
+@pytest.mark.parametrize(
+    ("cuda", "advice"),
+    [
+        ("13.2", r"check NVIDIA's driver \(580 or newer\)"),
+        ("12.8", r"check NVIDIA's driver \(525 or newer\)"),
+        ("14.0", r"check NVIDIA's driver \(for CUDA 14\.0\)"),
+        (None, "it is the CPU build: .* target `trainer`"),
+    ],
+)
+def test_cuda_without_a_gpu_is_refused_with_the_least_driver(cpu_only, monkeypatch, cuda, advice):
+    monkeypatch.setattr("torch.version.cuda", cuda)
+    with pytest.raises(Refused, match=f"--device cuda: torch .* sees no GPU: {advice}"):
         recipe.machine("cuda", "auto")
 
 

@@ -93,6 +93,13 @@ OF_TRANSACTIONS = (
         "permissions on the transactional id: a missing ACL shows at its use",
     ),
 )
+OF_STATIC_MEMBERS = (
+    Lack(
+        Need(ApiKey.LeaveGroup, 3, "2.4"),
+        "the leaving of static members: after a drain the worker's partitions wait for its "
+        "restart, or for kafka.session_timeout",
+    ),
+)
 
 
 def offered(offers: Offers, need: Need) -> bool:
@@ -128,8 +135,12 @@ class Use:
         Args:
             offers: Of the brokers.
         """
-        transactional = self.transactions is not None
-        for need, without in DISPENSABLE + (OF_TRANSACTIONS if transactional else ()):
+        dispensable: tuple[Lack, ...] = DISPENSABLE
+        if self.transactions is not None:
+            dispensable += OF_TRANSACTIONS
+        if self.static_member:
+            dispensable += OF_STATIC_MEMBERS
+        for need, without in dispensable:
             if not offered(offers, need):
                 yield _in_words(offers, need), without
 

@@ -93,3 +93,11 @@ def test_permissions_on_a_transactional_id_concern_only_those_who_have_one():
     offers = without(ApiKey.DescribeTransactions)
     assert names(AT_LEAST_ONCE, offers) == []
     assert names(EXACTLY_ONCE, offers) == ["DescribeTransactions"]
+
+
+def test_only_a_static_member_is_told_that_it_cannot_leave_its_group():
+    old = without(LeaveGroup=2)
+    assert names(Use(static_member=True), old) == ["LeaveGroup"]
+    assert names(EXACTLY_ONCE, old) == ["LeaveGroup"]
+    assert names(AT_LEAST_ONCE, old) == []
+    assert Use(static_member=True).refusal(old) is None
