@@ -2,7 +2,7 @@
 
 from types import SimpleNamespace
 
-from kafka.errors import InvalidRecordError, KafkaError, KafkaTimeoutError
+from kafka.errors import InvalidRecordError, InvalidTimestampError, KafkaError, KafkaTimeoutError
 
 from worker.kafka.produce import transaction as transactions
 
@@ -45,6 +45,8 @@ class FakeBroker:
         self.fails, self.commits = {}, []
         self.refused = set()
         """Records that poison the producer that sends them."""
+        self.timely = None
+        """The range of timestamps, in ms, that are not refused, for which a producer is poisoned."""
         self.innocent_first = False
         """The one before such a record is turned away with it, the first time."""
         self.at_once = False
@@ -86,8 +88,11 @@ class Producer:
         assert not self.ended
         self.open = ([], {})
 
-    def send(self, topic, *, value, **_):
+    def send(self, topic, *, value, timestamp_ms=None, **_):
         number = int(value)
+        timely = self.broker.timely
+        if self.poison is None and timely and timestamp_ms and timestamp_ms not in timely:
+            self.poison = InvalidTimestampError()
         if self.poison is None and (topic, number) in self.broker.refused:
             self.poison = InvalidRecordError()
         if self.poison is not None:

@@ -17,6 +17,7 @@ from kafka.serializer import Serializer
 
 from worker.errors import Fatal, Transient
 from worker.kafka.produce.refusals import SizeMemory, foretold
+from worker.kafka.produce.times import TimeMemory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -105,6 +106,7 @@ class Writer:
         self.outage = outage
         self._prepare = prepare
         self._sizes = SizeMemory(compression=compression)
+        self._times = TimeMemory()
         smallest = min(topic.max_message_bytes for topic in topics.values())
         self._options: dict[str, Any] = {
             "acks": "all",
@@ -158,6 +160,8 @@ class Writer:
         """Why the topic is certain to refuse an output; None if it is not."""
         if self._sizes.refuses(output):
             return "too_large"
+        if self._times.refuses(output):
+            return "timestamp"
         return foretold(self._topics[output.topic], output)
 
     def oversized(self, output: Sendable) -> bool:
@@ -165,7 +169,9 @@ class Writer:
         return self._sizes.exceeds(output, self._topics[output.topic].max_message_bytes)
 
     def refused(self, output: Sendable, refusal: Refusal) -> None:
-        """The topic refused the output: those that are at least as large are not tried for now."""
+        """The topic refused the output: those as large, or as old, are not tried for now."""
+        if refusal == "timestamp":
+            self._times.refused(output)
         if refusal == "too_large":
             limit = self._topics[output.topic].max_message_bytes
             self._sizes.refused(output, limit=limit)

@@ -1,5 +1,6 @@
 """Exactly once under failures: what is retried, what is read again, and what ends the process."""
 
+import time
 from collections import deque
 from dataclasses import replace
 from types import SimpleNamespace
@@ -31,7 +32,8 @@ from worker.kafka.produce.exactly_once import Callbacks, SpanLimits, Transaction
 from worker.kafka.produce.outage import Outage  # noqa: E402
 from worker.records import Lease, Output  # noqa: E402
 
-TOPIC = Topic("out", None, 1, 1_000_000, False, 2**63 - 1, 3_600_000)
+HOUR, DAY = 3_600_000, 86_400_000
+TOPIC = Topic("out", None, 1, 1_000_000, False, 2**63 - 1, 2**63 - 1)
 
 
 class Consumer:
@@ -311,6 +313,36 @@ def test_outputs_refused_while_the_rest_of_their_span_is_sent_hold_nothing_up(de
     assert desk.taken(200) == list(range(1, 2_001))
     assert {1_003, 1_400, 1_401, 1_990} <= set(desk.log)
     assert not {3, 400, 401, 990} & set(desk.log)
+
+
+def times(kind, number, now):
+    """The timestamp of an output, in ms: now, or two days off."""
+    far = {"old": -2 * DAY, "future": 2 * DAY}
+    if kind == "both":
+        return now + (far["old"] if number % 6 else far["future"]) if number % 3 == 0 else now
+    if number % 10 and kind != "all":
+        return now
+    return now + far.get(kind, far["old"])
+
+
+@pytest.mark.parametrize("kind", ["old", "future", "both", "all"])
+def test_of_refused_timestamps_that_no_broker_names_a_few_are_tried_and_the_others_known(kind):
+    desk = Desk(span_records=3_000)
+    now = int(time.time() * 1_000)
+    desk.broker.timely = range(now - DAY, now + HOUR)
+    desk.sink._replace = lambda refused, _: replace(refused, timestamp=None)
+    for number in range(1, 3_001):
+        desk.sink.send(replace(output(number), timestamp=times(kind, number, now)))
+    assert desk.taken(60) == desk.log == list(range(1, 3_001))
+    assert len(desk.broker.producers) <= 30
+
+
+def test_among_many_refused_ones_that_nothing_foretells_spans_grow_again_from_one():
+    desk = Desk(span_records=3_000)
+    desk.refuse(*range(5, 1_000, 10))
+    desk.send(*range(1, 1_001))
+    assert desk.taken(2_000) == list(range(1, 1_001))
+    assert len(desk.broker.producers) <= 4 * 100 + 10, "four for each, not log2 of what waits"
 
 
 def test_a_span_holds_no_more_than_its_limits(desk):
