@@ -4,7 +4,8 @@ from types import SimpleNamespace
 
 from kafka.errors import InvalidRecordError, InvalidTimestampError, KafkaError, KafkaTimeoutError
 
-from worker.kafka.produce import transaction as transactions
+from worker.errors import Transient
+from worker.kafka.produce.patience import STEP_SECONDS
 
 DONE, HANGS = "done, but nobody hears of it", "not done, and nobody hears of it"
 
@@ -28,7 +29,7 @@ class Result:
         self.verdict = verdict
 
     def wait(self, timeout_ms):
-        assert 0 < timeout_ms <= transactions.DEADLINE * 1_000
+        assert 0 < timeout_ms <= STEP_SECONDS * 1_000
         if isinstance(self.verdict, Exception):
             raise self.verdict
         return self.verdict is None
@@ -46,7 +47,7 @@ class FakeBroker:
         self.refused = set()
         """Records that poison the producer that sends them."""
         self.timely = None
-        """The range of timestamps, in ms, that are not refused, for which a producer is poisoned."""
+        """The range of timestamps, in ms, that do not poison the producer; None: all."""
         self.innocent_first = False
         """The one before such a record is turned away with it, the first time."""
         self.at_once = False
@@ -54,8 +55,12 @@ class FakeBroker:
 
     def producer(self, **options):
         self.options = options
-        self.producers.append(Producer(self))
+        self.producers.append(Producer(self, options))
         return self.producers[-1]
+
+    def admin(self):
+        """Nobody tells the topics' limits."""
+        raise Transient("no admin client")
 
     def verdict(self, request):
         queue = self.fails.get(request)
@@ -63,8 +68,9 @@ class FakeBroker:
 
 
 class Producer:
-    def __init__(self, broker):
+    def __init__(self, broker, options):
         self.broker, self.open, self.poison = broker, None, None
+        self.config = options
         self._closed = self.ended = False
         self._sender = SimpleNamespace(
             force_close=self.end, join=lambda _: None, wakeup=lambda: None

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 SPAN_BYTES = 8_388_608
 """Most bytes of a span, before compression: 3 s at 3 MB/s. A single output may exceed it."""
 LATE_SECONDS = 4.0
-"""A span that takes longer is too large: a transaction has 10 s, and its commit needs some."""
+"""A span that takes longer is too large: a transaction has 13 s, and its commit needs some. What
+smaller spans do not shorten, the time of its commit, is not counted."""
 SOON_SECONDS = 2.0
 MANY_RECORDS = 4_096
 """After a span of so many outputs without a refused one their number is limited no more."""

@@ -19,7 +19,7 @@ from kafka.errors import (  # noqa: E402 - importing the client warns on Python 
 from tests.support.fakes import record  # noqa: E402
 from worker import awake  # noqa: E402
 from worker.awake import AwakeClock  # noqa: E402
-from worker.errors import Fatal  # noqa: E402
+from worker.errors import Fatal, Transient  # noqa: E402
 from worker.kafka.cluster.topics import Topic  # noqa: E402
 from worker.kafka.produce.at_least_once import Sink  # noqa: E402
 from worker.kafka.produce.outage import Outage  # noqa: E402
@@ -41,6 +41,9 @@ class Broker:
 
     def __init__(self):
         self.log, self.producers, self.script, self.holding = [], 0, {}, False
+
+    def admin(self):
+        raise Transient("nobody tells the topics' limits")
 
     def producer(self, **_):
         self.producers += 1
