@@ -17,6 +17,7 @@ from worker.kafka.consume.source import Source
 from worker.kafka.produce.at_least_once import Sink
 from worker.kafka.produce.exactly_once import Callbacks, SpanLimits, TransactionalSink
 from worker.kafka.produce.outage import Outage
+from worker.kafka.produce.patience import Patience
 from worker.kafka.produce.span import Spans
 from worker.kafka.produce.span_size import SPAN_BYTES
 from worker.kafka.produce.transaction import transactional_writer
@@ -219,6 +220,8 @@ def _publish(parts: Parts, shared: _Shared) -> PublishStage:
         judged=shared.gate.report,
     )
 
+    patience = Patience()  # what it has learnt outlives a sink whose producer could not begin
+
     def make_sink() -> OutputSink:
         outage = Outage(
             limit=parts.settings.kafka.outage_limit,
@@ -226,7 +229,7 @@ def _publish(parts: Parts, shared: _Shared) -> PublishStage:
             tell=parts.health.outputs_wait,
         )
         if parts.settings.transactional:
-            return _transactional_sink(parts, shared, outage, publisher.replace)
+            return _transactional_sink(parts, shared, outage, patience, publisher.replace)
         return _sink(parts, outage, publisher.replace)
 
     return PublishStage(
@@ -251,7 +254,11 @@ def _sink(parts: Parts, outage: Outage, replace: Callable[[Output, Refusal], Out
 
 
 def _transactional_sink(
-    parts: Parts, shared: _Shared, outage: Outage, replace: Callable[[Output, Refusal], Output]
+    parts: Parts,
+    shared: _Shared,
+    outage: Outage,
+    patience: Patience,
+    replace: Callable[[Output, Refusal], Output],
 ) -> TransactionalSink:
     settings, topics = parts.settings, parts.topics
     writer = transactional_writer(
@@ -260,6 +267,7 @@ def _transactional_sink(
         compression=settings.kafka.compression,
         outage=outage,
         transactional_id=identity(settings),
+        patience=patience,
     )
     return TransactionalSink(
         writer=writer,

@@ -15,6 +15,7 @@ from tests.support.kafka_helpers import (
     produce,
     read_all,
 )
+from tests.support.proxy import Api
 from tests.support.scene import Scene
 
 GUARANTEES = ["at_least_once", "exactly_once"]
@@ -178,3 +179,43 @@ def test_a_refused_timestamp_beside_a_missing_key_costs_no_label(scene, guarante
         process.wait_processed(3_000, timeout=100)
         assert process.stop() == 0
     audit(scene, 3_000, keyless, once=guarantee == "exactly_once")
+
+
+@pytest.mark.parametrize("guarantee", GUARANTEES)
+def test_refused_timestamps_that_no_broker_names_or_foretells_are_learnt(scene, guarantee):
+    limit(
+        scene.direct, scene.names["output_topic"],
+        message_timestamp_before_max_ms=86_400_000, message_timestamp_after_max_ms=3_600_000,
+    )  # fmt: skip
+    limit(scene.direct, scene.topic, message_timestamp_after_max_ms=10**12)
+    scene.proxy.offer({Api.PRODUCE: 7, Api.DESCRIBE_CONFIGS: None})
+    now = int(time.time() * 1_000)
+    away = {0: -10 * 86_400_000, 5: 10 * 86_400_000}
+    produce(scene.direct, scene.topic, [
+        Message(value=message.value, key=message.key,
+                timestamp=now + away[n % 10] if n % 10 in away else None)
+        for n, message in enumerate(tweets(3_000))
+    ])  # fmt: skip
+    with worker(scene, guarantee).start() as process:
+        process.wait_processed(3_000, timeout=60)
+        assert process.metric("worker_commits_total", outcome="failed") <= 40
+        assert process.stop() == 0
+    audit(scene, 3_000, (), once=guarantee == "exactly_once")
+
+
+@pytest.mark.parametrize("guarantee", GUARANTEES)
+def test_a_limit_that_fell_is_read_again_after_the_first_refusal(scene, guarantee):
+    large = set(range(0, 3_000, 10))
+    bytes_ = noise(50_000)[0][1]
+    with worker(scene, guarantee).start() as process:
+        limit(scene.direct, scene.names["output_topic"], max_message_bytes=20_000)
+        produce(scene.direct, scene.topic, [
+            Message(value=message.value, key=message.key,
+                    headers=(("noise", bytes_[:50_000 - n * 8]),) if n in large else ())
+            for n, message in enumerate(tweets(3_000))
+        ])  # fmt: skip
+        process.wait_processed(3_000, timeout=60)
+        failed = process.metric("worker_produce_errors_total", code="MessageSizeTooLargeError")
+        assert failed <= 20
+        assert process.stop() == 0
+    assert set(audit(scene, 3_000, large, once=guarantee == "exactly_once")) == {"output_too_large"}

@@ -2,9 +2,10 @@
 
 from types import SimpleNamespace
 
-from kafka.errors import InvalidRecordError, KafkaError, KafkaTimeoutError
+from kafka.errors import InvalidRecordError, InvalidTimestampError, KafkaError, KafkaTimeoutError
 
-from worker.kafka.produce import transaction as transactions
+from worker.errors import Transient
+from worker.kafka.produce.patience import STEP_SECONDS
 
 DONE, HANGS = "done, but nobody hears of it", "not done, and nobody hears of it"
 
@@ -28,7 +29,7 @@ class Result:
         self.verdict = verdict
 
     def wait(self, timeout_ms):
-        assert 0 < timeout_ms <= transactions.DEADLINE * 1_000
+        assert 0 < timeout_ms <= STEP_SECONDS * 1_000
         if isinstance(self.verdict, Exception):
             raise self.verdict
         return self.verdict is None
@@ -45,6 +46,8 @@ class FakeBroker:
         self.fails, self.commits = {}, []
         self.refused = set()
         """Records that poison the producer that sends them."""
+        self.timely = None
+        """The range of timestamps, in ms, that do not poison the producer; None: all."""
         self.innocent_first = False
         """The one before such a record is turned away with it, the first time."""
         self.at_once = False
@@ -52,8 +55,12 @@ class FakeBroker:
 
     def producer(self, **options):
         self.options = options
-        self.producers.append(Producer(self))
+        self.producers.append(Producer(self, options))
         return self.producers[-1]
+
+    def admin(self):
+        """Nobody tells the topics' limits."""
+        raise Transient("no admin client")
 
     def verdict(self, request):
         queue = self.fails.get(request)
@@ -61,8 +68,9 @@ class FakeBroker:
 
 
 class Producer:
-    def __init__(self, broker):
+    def __init__(self, broker, options):
         self.broker, self.open, self.poison = broker, None, None
+        self.config = options
         self._closed = self.ended = False
         self._sender = SimpleNamespace(
             force_close=self.end, join=lambda _: None, wakeup=lambda: None
@@ -86,8 +94,11 @@ class Producer:
         assert not self.ended
         self.open = ([], {})
 
-    def send(self, topic, *, value, **_):
+    def send(self, topic, *, value, timestamp_ms=None, **_):
         number = int(value)
+        timely = self.broker.timely
+        if self.poison is None and timely and timestamp_ms and timestamp_ms not in timely:
+            self.poison = InvalidTimestampError()
         if self.poison is None and (topic, number) in self.broker.refused:
             self.poison = InvalidRecordError()
         if self.poison is not None:

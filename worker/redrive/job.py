@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from worker.errors import Refused, Transient
 from worker.kafka.consume.reader import BoundedReader
 from worker.kafka.produce.outage import Outage
+from worker.kafka.produce.patience import Patience
 from worker.kafka.produce.transaction import transactional_writer
 from worker.redrive.backlog import Backlog
 from worker.redrive.mover import PAUSE_SECONDS, Mover
@@ -81,6 +82,7 @@ class Redrive:
         self._stopping = stopping
         self._on_moved = on_moved
         self._on_trouble = on_trouble
+        self._patience = Patience()
         self._put_back = 0
         self._mover: Mover | None = None
         self._reader = BoundedReader(
@@ -237,6 +239,7 @@ class Redrive:
             compression=task.compression,
             outage=Outage(limit=task.outage_limit, stopping=self._stopping),
             transactional_id=task.group_id,
+            patience=self._patience,
         )
 
     def _patiently(self, ask: Callable[[], T]) -> T:

@@ -6,16 +6,15 @@ Everything here uses an admin client: only that can ask for a topic without crea
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import kafka.errors
 import structlog
-from kafka.admin import ConfigResource, ConfigResourceType
 
 from worker.errors import Fatal, Refused, Transient
-from worker.kafka.cluster import access, features, limits
+from worker.kafka.cluster import access, configured, features, limits
 from worker.kafka.cluster.desk import Desk
 
 if TYPE_CHECKING:
@@ -145,7 +144,7 @@ class TopicDesk(Desk):
                     "offsets mean other records now; reset the group's offsets if need be"
                 )
         count = len(found[topics.input.name]["partitions"])
-        grown = Topic(**{**_fields(topics.input), "partitions": count})
+        grown = replace(topics.input, partitions=count)
         return Topics(input=grown, output=topics.output, dlq=topics.dlq)
 
     def _permitted(
@@ -210,10 +209,8 @@ class TopicDesk(Desk):
                 f"there is no topic for {', '.join(missing)}; the worker never creates topics: "
                 + " && ".join(commands)
             )
-        configured = self._configured(list(names.values()))
-        topics = {
-            role: _topic(found[name], configured.get(name, {})) for role, name in names.items()
-        }
+        configs = configured.configured(self, list(names.values()))
+        topics = {role: _topic(found[name], configs.get(name, {})) for role, name in names.items()}
         if topics["dlq"].compacted:
             raise Refused(
                 f"dlq.topic {names['dlq']} is compacted, which deletes all but one dead letter of "
@@ -242,46 +239,19 @@ class TopicDesk(Desk):
             ]
         return found, lacking
 
-    def _configured(self, names: list[str]) -> dict[str, dict[str, str]]:
-        """Limits of each topic; empty if this client cannot ask: then the defaults apply."""
-        if not self._known(features.DESCRIBE_CONFIGS):
-            return {}
-        resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
-        try:
-            answer = self.ask(lambda admin: admin.describe_configs(resources, config_filter="all"))
-        except kafka.errors.AuthorizationError:
-            return {}
-        return {
-            name: {key: str(entry["value"]) for key, entry in entries.items()}
-            for name, entries in answer.get("topic", {}).items()
-        }
-
 
 def _topic(described: dict[str, Any], config: dict[str, str]) -> Topic:
     return Topic(
         name=described["name"],
         id=_id(described),
         partitions=len(described["partitions"]),
-        max_message_bytes=int(config.get("max.message.bytes", 1_048_588)),
-        compacted="compact" in config.get("cleanup.policy", "delete"),
-        earliest_ms=_unless_append_time(config, "message.timestamp.before.max.ms", 2**63 - 1),
-        latest_ms=_unless_append_time(config, "message.timestamp.after.max.ms", 3_600_000),
+        **configured.limits(config),
     )
 
 
 def _id(described: dict[str, Any]) -> str | None:
     found: str | None = described.get("topic_id")
     return None if found == _NO_ID else found
-
-
-def _unless_append_time(config: dict[str, str], name: str, default: int) -> int:
-    if config.get("message.timestamp.type") == "LogAppendTime":
-        return 2**63 - 1  # the broker overwrites the timestamp, whatever it is
-    return int(config.get(name, default))
-
-
-def _fields(topic: Topic) -> dict[str, Any]:
-    return {name: getattr(topic, name) for name in Topic.__dataclass_fields__}
 
 
 def _create_command(connection: Connection, topic: str) -> str:

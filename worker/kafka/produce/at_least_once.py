@@ -124,13 +124,12 @@ class Sink:
 
     def _send_unsent(self) -> None:
         """Sends what is unsent, in order, by one producer after another."""
-        unsent = self._unsent
-        while unsent:
+        while self._unsent:
             if self._suspects:
                 self._send_suspect()
                 continue
             try:
-                producer = self._writer.ready()
+                producer, unsent = self._writer.ready(), self._unsent
                 while unsent:
                     self._unacknowledged.append((send(producer, unsent[0]), unsent[0]))
                     unsent.popleft()
@@ -168,7 +167,7 @@ class Sink:
                 outputs[at] = self._replace(outputs[at], refusal)
         self._unsent.extendleft(reversed(outputs))
         if refused:
-            self._unsent = deque(map(self._hopeful, self._unsent))
+            self._replace_what_is_certain()
         if self._void:
             kept = [one for one in self._unsent if one.record.lease not in self._void]
             self._unsent = deque(kept)
@@ -193,6 +192,11 @@ class Sink:
         self._suspects -= 1
         if taken is not output:
             self._suspects = 0
+            self._replace_what_is_certain()
+
+    def _replace_what_is_certain(self) -> None:
+        """What was refused may foretell that others that wait are refused."""
+        self._unsent = deque(map(self._hopeful, self._unsent))
 
     def _send_alone(self, output: Output) -> Output:
         """Sends one output and waits; returns what the broker took in its place."""

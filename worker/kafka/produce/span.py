@@ -22,7 +22,7 @@ from kafka import TopicPartition
 from kafka.structs import OffsetAndMetadata
 
 from worker.kafka.produce.span_size import SpanSize
-from worker.kafka.produce.transaction import END_SECONDS, Transaction, fence_of
+from worker.kafka.produce.transaction import END_SECONDS, Late, Transaction, fence_of
 from worker.kafka.produce.writer import require_hope
 
 if TYPE_CHECKING:
@@ -143,6 +143,7 @@ class Spans:
                 transaction = Transaction(self._writer.ready())
                 began = time.monotonic()
                 transaction.send(outputs)
+                sent = time.monotonic()
                 proof = owner.proof()
                 if proof is None:
                     raise NoProof("a rebalance came between")
@@ -151,7 +152,10 @@ class Spans:
             return self._failed(error, transaction, outputs, owner, time.monotonic() - began)
         self.failing = False
         self._writer.outage.succeeded()
-        self._size.committed(len(outputs), seconds=time.monotonic() - began)
+        ended = time.monotonic()
+        self._writer.patience.took(ended - began)
+        # What the commit takes is the brokers' own delay: smaller spans would not shorten it.
+        self._size.committed(len(outputs), seconds=(sent - began) - (ended - sent))
         return Committed()
 
     def _failed(
@@ -174,6 +178,8 @@ class Spans:
             self._writer.discard(timeout=1.0, force=True)
             return Fenced(error, fence)
         require_hope(error)
+        if isinstance(error, Late):
+            self._writer.patience.late()
         answer = None
         if transaction is not None and not commit_asked:
             answer = self._refused(error, transaction, outputs)

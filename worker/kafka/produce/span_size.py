@@ -6,6 +6,7 @@ Pure: no Kafka, no clock. Owned by the thread that sends.
     it was committed soon    twice as many, up to the most
     a topic refused one of n, and no broker says which
                              the first half of them, then half of what is left: log2(n) spans
+    it was found            one, then twice as many after every span: the next may be near
 """
 
 from __future__ import annotations
@@ -18,8 +19,11 @@ if TYPE_CHECKING:
 SPAN_BYTES = 8_388_608
 """Most bytes of a span, before compression: 3 s at 3 MB/s. A single output may exceed it."""
 LATE_SECONDS = 4.0
-"""A span that takes longer is too large: a transaction has 10 s, and its commit needs some."""
+"""A span that takes longer is too large: a transaction has 13 s, and its commit needs some. What
+smaller spans do not shorten, the time of its commit, is not counted."""
 SOON_SECONDS = 2.0
+MANY_RECORDS = 4_096
+"""After a span of so many outputs without a refused one their number is limited no more."""
 
 
 class SpanSize:
@@ -33,10 +37,11 @@ class SpanSize:
         self._most = most
         self._bytes = most
         self._suspects = 0
+        self._records: int | None = None
 
     def take(self, sizes: Iterable[int]) -> int:
         """How many of the outputs that wait, of these sizes in bytes, make up the next span."""
-        records = (self._suspects + 1) // 2 or None
+        records = (self._suspects + 1) // 2 or self._records
         count = total = 0
         for size in sizes:
             total += size
@@ -48,6 +53,8 @@ class SpanSize:
     def committed(self, records: int, *, seconds: float) -> None:
         """A span of so many outputs was committed; it took `seconds`."""
         self._suspects = max(0, self._suspects - records)
+        if self._records is not None and not self._suspects:
+            self._records = self._records * 2 if self._records < MANY_RECORDS else None
         if seconds > LATE_SECONDS:
             self._halve()
         elif seconds < SOON_SECONDS:
@@ -64,6 +71,8 @@ class SpanSize:
 
     def found(self) -> None:
         """It is known which outputs were refused, or all is read again."""
+        if self._suspects:
+            self._records = 1
         self._suspects = 0
 
     def _halve(self) -> None:

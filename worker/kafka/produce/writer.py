@@ -16,7 +16,10 @@ import structlog
 from kafka.serializer import Serializer
 
 from worker.errors import Fatal, Transient
+from worker.kafka.cluster.configured import limits_now
+from worker.kafka.produce.patience import Patience
 from worker.kafka.produce.refusals import SizeMemory, foretold
+from worker.kafka.produce.times import TimeMemory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,6 +40,8 @@ LINGER_MS = 5
 MAX_REQUEST_BYTES = 134_217_728
 """The client refuses larger records, before compression, while the broker limits the compressed
 batch: so it must be far above what a topic takes, or a dead letter cannot be written."""
+LOOK_SECONDS = 10.0
+"""A topic's limits are read again after a refusal, but not more often."""
 
 _NULL_KEY = b"\x00null"
 _HOPELESS = (
@@ -82,8 +87,9 @@ class Writer:
         compression: Codec of batches, or `none`.
         delivery_timeout: Seconds after which an unacknowledged output fails.
         outage: Says when waiting for the broker is to end.
-        options: Further options of every producer.
+        options: Gives further options of the next producer.
         prepare: Called with every new producer; if it raises, the producer is ended.
+        patience: How long transactions may take.
 
     Raises:
         Transient: No broker answers.
@@ -97,23 +103,25 @@ class Writer:
         compression: str,
         delivery_timeout: float,
         outage: Outage,
-        options: dict[str, Any] | None = None,
+        options: Callable[[], dict[str, Any]] = dict,
         prepare: Callable[[KafkaProducer], None] = lambda _: None,
+        patience: Patience | None = None,
     ) -> None:
         self._connection = connection
-        self._topics = topics
+        self._topics = dict(topics)
+        self._looked: dict[str, float] = {}
         self.outage = outage
+        self.patience = patience or Patience()
+        self._more_options = options
         self._prepare = prepare
         self._sizes = SizeMemory(compression=compression)
-        smallest = min(topic.max_message_bytes for topic in topics.values())
+        self._times = TimeMemory()
         self._options: dict[str, Any] = {
             "acks": "all",
             # Explicit: a setting that conflicts then raises; else it turns idempotence off.
             "enable_idempotence": True,
             "compression_type": None if compression == "none" else compression,
             "linger_ms": LINGER_MS,
-            # Above a topic's limit the client splits batches and loses track of their futures.
-            "batch_size": min(BATCH_BYTES, smallest),
             "max_request_size": MAX_REQUEST_BYTES,
             "delivery_timeout_ms": int(delivery_timeout * 1_000),
             "request_timeout_ms": min(10_000, int(delivery_timeout * 500)),
@@ -121,7 +129,6 @@ class Writer:
             "retry_backoff_ms": 20,
             "key_serializer": _NullableKey(),
             "metrics_enabled": False,
-            **(options or {}),
         }
         self.producer: KafkaProducer | None = None
         outage.succeeded()
@@ -158,6 +165,8 @@ class Writer:
         """Why the topic is certain to refuse an output; None if it is not."""
         if self._sizes.refuses(output):
             return "too_large"
+        if self._times.refuses(output):
+            return "timestamp"
         return foretold(self._topics[output.topic], output)
 
     def oversized(self, output: Sendable) -> bool:
@@ -165,13 +174,27 @@ class Writer:
         return self._sizes.exceeds(output, self._topics[output.topic].max_message_bytes)
 
     def refused(self, output: Sendable, refusal: Refusal) -> None:
-        """The topic refused the output: those that are at least as large are not tried for now."""
+        """The topic refused the output: those as large, or as old, are not tried for now."""
+        if refusal != "too_large" or not self.oversized(output):
+            self._look_again(output.topic)
+        if refusal == "timestamp":
+            self._times.refused(output)
         if refusal == "too_large":
             limit = self._topics[output.topic].max_message_bytes
             self._sizes.refused(output, limit=limit)
 
+    def _look_again(self, topic: str) -> None:
+        """Nothing foretold a refusal: the topic's limits may be others by now."""
+        now = time.monotonic()
+        if now - self._looked.get(topic, float("-inf")) >= LOOK_SECONDS:
+            self._looked[topic] = now
+            self._topics[topic] = limits_now(self._connection, self._topics[topic])
+
     def _open(self) -> None:
-        producer = self._connection.producer(**self._options)
+        # Above a topic's limit the client splits batches and loses track of their futures.
+        smallest = min(topic.max_message_bytes for topic in self._topics.values())
+        sizes = {"batch_size": min(BATCH_BYTES, smallest)}
+        producer = self._connection.producer(**self._options | sizes | self._more_options())
         try:
             self._prepare(producer)
         except BaseException:

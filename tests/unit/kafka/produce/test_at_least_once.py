@@ -19,7 +19,7 @@ from kafka.errors import (  # noqa: E402 - importing the client warns on Python 
 from tests.support.fakes import record  # noqa: E402
 from worker import awake  # noqa: E402
 from worker.awake import AwakeClock  # noqa: E402
-from worker.errors import Fatal  # noqa: E402
+from worker.errors import Fatal, Transient  # noqa: E402
 from worker.kafka.cluster.topics import Topic  # noqa: E402
 from worker.kafka.produce.at_least_once import Sink  # noqa: E402
 from worker.kafka.produce.outage import Outage  # noqa: E402
@@ -41,6 +41,9 @@ class Broker:
 
     def __init__(self):
         self.log, self.producers, self.script, self.holding = [], 0, {}, False
+
+    def admin(self):
+        raise Transient("nobody tells the topics' limits")
 
     def producer(self, **_):
         self.producers += 1
@@ -130,9 +133,28 @@ def test_outputs_are_acknowledged_once_each_in_order(sink, broker):
 def test_a_refused_record_is_replaced_and_takes_no_innocent_with_it(sink, broker):
     broker.script[2] = deque([MessageSizeTooLargeError(), MessageSizeTooLargeError()])
     for number in range(6):
-        sink.send(output(number))
+        sink.send(output(number, headers=[("h", b"large")] if number == 2 else []))
     assert drained(sink) == [0, 1, 2, 3, 4, 5]
     assert broker.log == [0, 1, 1_002, 3, 4, 5]
+
+
+def test_what_a_refused_suspect_teaches_holds_for_what_waits_already(sink, broker):
+    broker.holding = True
+    old = 1_000_000
+    for number in range(6):
+        refused = deque([InvalidTimestampError() for _ in range(9)])
+        broker.script[number] = refused if number % 2 else deque()
+        sink.send(output(number, timestamp=old if number % 2 else None))
+    sink._replace = lambda refused, _: replace(
+        refused, timestamp=None, value=b"%d" % (1_000 + refused.record.offset)
+    )
+    broker.holding = False
+    sink._writer.producer.deliver()
+    for future, _ in list(sink._unacknowledged)[1:]:
+        future.exception = sink._unacknowledged[1][0].exception
+    assert drained(sink) == [0, 1, 2, 3, 4, 5]
+    assert broker.log[-5:] == [1_001, 2, 1_003, 4, 1_005]
+    assert broker.producers == 3, "for the first, and to find the first refused one alone"
 
 
 def test_an_innocent_that_fails_first_in_the_refused_ones_batch_is_not_refused(sink, broker):

@@ -1,5 +1,6 @@
 """Exactly once under failures: what is retried, what is read again, and what ends the process."""
 
+import time
 from collections import deque
 from dataclasses import replace
 from types import SimpleNamespace
@@ -26,12 +27,13 @@ from worker import awake  # noqa: E402
 from worker.errors import Fatal  # noqa: E402
 from worker.kafka.cluster.topics import Topic  # noqa: E402
 from worker.kafka.consume.membership import Membership  # noqa: E402
-from worker.kafka.produce import exactly_once, span, transaction  # noqa: E402
+from worker.kafka.produce import exactly_once, patience, span, transaction  # noqa: E402
 from worker.kafka.produce.exactly_once import Callbacks, SpanLimits, TransactionalSink  # noqa: E402
 from worker.kafka.produce.outage import Outage  # noqa: E402
 from worker.records import Lease, Output  # noqa: E402
 
-TOPIC = Topic("out", None, 1, 1_000_000, False, 2**63 - 1, 3_600_000)
+HOUR, DAY = 3_600_000, 86_400_000
+TOPIC = Topic("out", None, 1, 1_000_000, False, 2**63 - 1, 2**63 - 1)
 
 
 class Consumer:
@@ -52,7 +54,7 @@ class Desk:
         made = transaction.transactional_writer(
             connection=self.broker, topics={"out": TOPIC}, compression="none",
             outage=Outage(limit=options.get("outage_limit", 5), stopping=lambda: False),
-            transactional_id="group-replica",
+            transactional_id="group-replica", patience=patience.Patience(),
         )  # fmt: skip
         self.sink = TransactionalSink(
             writer=made, spans=span.Spans(writer=made, topic="in"), standing=self.membership,
@@ -119,8 +121,8 @@ def test_outputs_and_their_offsets_are_one_transaction(desk):
 def test_the_client_is_told_what_the_rules_ask_for(desk):
     options = desk.broker.options
     assert options["transactional_id"] == "group-replica"
-    assert options["transaction_timeout_ms"] / 1_000 > transaction.DEADLINE
-    assert options["delivery_timeout_ms"] / 1_000 < transaction.DEADLINE
+    assert options["transaction_timeout_ms"] / 1_000 > patience.DEADLINE
+    assert options["delivery_timeout_ms"] / 1_000 < patience.DEADLINE
     assert options["request_timeout_ms"] <= 5_000
     assert options["enable_idempotence"] is True
     assert options["acks"] == "all"
@@ -313,6 +315,36 @@ def test_outputs_refused_while_the_rest_of_their_span_is_sent_hold_nothing_up(de
     assert not {3, 400, 401, 990} & set(desk.log)
 
 
+def times(kind, number, now):
+    """The timestamp of an output, in ms: now, or two days off."""
+    far = {"old": -2 * DAY, "future": 2 * DAY}
+    if kind == "both":
+        return now + (far["old"] if number % 6 else far["future"]) if number % 3 == 0 else now
+    if number % 10 and kind != "all":
+        return now
+    return now + far.get(kind, far["old"])
+
+
+@pytest.mark.parametrize("kind", ["old", "future", "both", "all"])
+def test_of_refused_timestamps_that_no_broker_names_a_few_are_tried_and_the_others_known(kind):
+    desk = Desk(span_records=3_000)
+    now = int(time.time() * 1_000)
+    desk.broker.timely = range(now - DAY, now + HOUR)
+    desk.sink._replace = lambda refused, _: replace(refused, timestamp=None)
+    for number in range(1, 3_001):
+        desk.sink.send(replace(output(number), timestamp=times(kind, number, now)))
+    assert desk.taken(60) == desk.log == list(range(1, 3_001))
+    assert len(desk.broker.producers) <= 30
+
+
+def test_among_many_refused_ones_that_nothing_foretells_spans_grow_again_from_one():
+    desk = Desk(span_records=3_000)
+    desk.refuse(*range(5, 1_000, 10))
+    desk.send(*range(1, 1_001))
+    assert desk.taken(2_000) == list(range(1, 1_001))
+    assert len(desk.broker.producers) <= 4 * 100 + 10, "four for each, not log2 of what waits"
+
+
 def test_a_span_holds_no_more_than_its_limits(desk):
     desk = Desk(span_records=10, span_bytes=1_000_000)
     desk.send(*range(1, 36))
@@ -330,7 +362,7 @@ def test_a_span_that_is_late_is_halved_until_it_is_in_time(monkeypatch):
 
         def sends(topic, *, value, **more):
             now[0] += (len(value) + 1) / 1_000
-            if now[0] - producer.began > transaction.DEADLINE:
+            if now[0] - producer.began > patience.DEADLINE:
                 raise KafkaTimeoutError("the deadline has passed")
             return send(topic, value=value, **more)
 
@@ -352,6 +384,106 @@ def test_a_span_that_is_late_is_halved_until_it_is_in_time(monkeypatch):
     assert desk.taken(40) == list(range(10_000, 14_000))
     assert len(desk.broker.producers) < 8
     assert max(desk.broker.spans) * 6 < 10_000
+
+
+def answering_late(desk, monkeypatch, seconds):
+    """Each request of a transaction is answered after so many seconds; returns the clock."""
+    now = [0.0]
+    monkeypatch.setattr(span.time, "monotonic", lambda: now[0])
+
+    def wait(result, timeout_ms, requests):
+        if requests * seconds * 1_000 > timeout_ms:
+            now[0] += timeout_ms / 1_000
+            return False
+        now[0] += requests * seconds
+        return result.verdict is None
+
+    made = desk.broker.producer
+
+    def producer(**options):
+        new = made(**options)
+        manager = new._transaction_manager
+        offsets, commit = manager.send_offsets_to_transaction, manager.begin_commit
+
+        def slow(result, requests):
+            result.wait = lambda timeout_ms: wait(result, timeout_ms, requests)
+            return result
+
+        def flush(timeout):
+            now[0] += min(timeout, 2 * seconds)
+
+        new.flush = flush
+        manager.send_offsets_to_transaction = lambda *args: slow(offsets(*args), 3)
+        manager.begin_commit = lambda: slow(commit(), 1)
+        return new
+
+    desk.sink._writer.discard(timeout=0)
+    desk.sink._writer._connection = SimpleNamespace(producer=producer)
+    desk.sink._writer.outage.limit = 1_000
+    return now
+
+
+@pytest.mark.parametrize("seconds", [1.0, 1.9, 2.5, 3.9])
+def test_where_every_request_is_answered_late_spans_are_committed_all_the_same(
+    monkeypatch, seconds
+):
+    desk = Desk()
+    now = answering_late(desk, monkeypatch, seconds)
+    size = desk.sink._spans._size
+    for first in range(1, 40, 4):
+        epoch = 1 + len(desk.rewinds)  # an answer that was too late: all is read again
+        desk.hold(Lease(0, epoch))
+        desk.send(*range(first, first + 4), epoch=epoch)
+        desk.taken(4)
+    assert desk.log == list(range(1, 41))
+    assert desk.commits.count("failed") == (0 if seconds < 2 else 1)
+    assert size.take([1_000] * 9_000) > 8_000, "smaller spans would not be answered sooner"
+    assert now[0] < 10 * 6 * seconds + 3 * patience.DEADLINE
+
+
+def test_a_broker_that_dies_in_a_long_transaction_is_noticed_after_one_step(monkeypatch):
+    desk = Desk()
+    desk.sink._writer.patience.late()
+    desk.sink._writer.patience.late()
+    now = answering_late(desk, monkeypatch, 0.1)
+    desk.sink._writer.ready()
+    assert patience.deadline_of(desk.sink._writer.producer) == 4 * patience.DEADLINE
+    manager = desk.sink._writer.producer._transaction_manager
+    offsets = manager.send_offsets_to_transaction
+
+    def dead(*args):
+        result = offsets(*args)
+
+        def wait(timeout_ms):
+            now[0] += timeout_ms / 1_000
+            return False
+
+        result.wait = wait
+        return result
+
+    manager.send_offsets_to_transaction = dead
+    desk.send(1)
+    desk.taken()
+    assert desk.commits == ["failed"]
+    assert now[0] < patience.STEP_SECONDS + 1
+
+
+def test_a_producer_that_begins_late_gets_more_time(desk):
+    writer = desk.sink._writer
+    writer.discard(timeout=0)
+    desk.broker.fails["init"] = deque([KafkaTimeoutError()] * 2 + [None])
+    assert writer.ready()
+    assert len(desk.broker.producers) == 3, "the first, one that was late, one that began again"
+    assert writer.patience.times == 2
+
+
+def test_where_the_brokers_forbid_long_transactions_they_are_as_long_as_usual(desk):
+    writer = desk.sink._writer
+    writer.discard(timeout=0)
+    writer.patience.late()
+    desk.broker.fails["init"] = deque([KafkaError("InvalidTransactionTimeoutError: too long")])
+    assert writer.ready()
+    assert desk.broker.options["transaction_timeout_ms"] == 15_000
 
 
 def test_time_in_which_nothing_waits_is_no_outage_after_a_failure_either(monkeypatch):

@@ -57,3 +57,25 @@ def test_a_search_without_a_find_ends():
     for _ in range(3):
         size.committed(size.take([1] * 9), seconds=0)
     assert size.take([1] * 9) == 9
+
+
+def test_after_a_find_spans_grow_from_one_output():
+    size = SpanSize()
+    size.refused_among(3)
+    size.committed(size.take([1] * 9), seconds=0)
+    assert size.take([1] * 9) == 1
+    size.found()
+    grown = []
+    for _ in range(5):
+        grown.append(size.take([1] * 20))
+        size.committed(grown[-1], seconds=0)
+    assert grown == [1, 2, 4, 8, 16]
+    for _ in range(9):
+        size.committed(1, seconds=0)
+    assert size.take([1] * 99_999) == 99_999
+
+
+def test_a_find_without_a_search_makes_no_span_smaller():
+    size = SpanSize()
+    size.found()
+    assert size.take([1] * 9) == 9
