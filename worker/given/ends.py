@@ -43,7 +43,9 @@ def ends_apart(model: Any) -> Any:
 
 
 def _apart(call: Any, counts: Any, **inputs: Any) -> Any:
-    logits, loss, found = None, None, None
+    logits: Any = None
+    loss: Any = None
+    found: Any = None
     for count in counts.unique():
         rows = (counts == count).nonzero().flatten()
         own = {
