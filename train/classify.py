@@ -18,6 +18,7 @@ from train import calibrate, lengths, manifest, padding
 from train import tokenizer as tokenizers_of
 from train.errors import Refused
 from train.given.directory import trouble
+from train.given.ends import ends_apart
 from train.given.library import first_line, passed_over, wrapped
 from train.padding import Side
 from train.recipe import Machine
@@ -170,7 +171,7 @@ def load(checkpoint: Path, *, on: Machine) -> Classifier:
         labels=labels,
         facts=facts,
         max_length=max_length,
-        model=model.to(on.device).eval(),
+        model=ends_apart(model).to(on.device).eval(),
         tokenizer=tokenizer,
         device=on.device,
         pad_id=model.config.pad_token_id,

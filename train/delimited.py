@@ -5,6 +5,7 @@ that is never closed for one text, and the rows in it are gone without a word.
 """
 
 import csv
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -75,7 +76,7 @@ def read(path: Path, *, separator: str | None = None) -> Delimited:
 
 
 def _separator(content: str) -> str:
-    header = content.lstrip("\r\n").partition("\n")[0]
+    header = re.split(r"[\r\n]", content.lstrip("\r\n"), maxsplit=1)[0]
     return max(SEPARATORS, key=lambda each: len(next(csv.reader([header], delimiter=each), [])))
 
 

@@ -61,11 +61,22 @@ def read(path: Path, *, file: str, separator: str | None = None) -> Table:
     try:
         if path.stat().st_size == 0:
             raise Refused(f"{path}: is empty")
+        if reader is not _parquet:
+            _refuse_utf16(path)
         return reader(path, file, separator)
     except UnicodeDecodeError as error:
         raise Refused(f"{path}: is not UTF-8 ({error.reason} at byte {error.start})") from error
     except OSError as error:
         raise Refused(f"{path}: {error.strerror or first_line(error)}") from error
+
+
+def _refuse_utf16(path: Path) -> None:
+    """Names what spreadsheets save as "Unicode text": it has a mark, or every other byte is 0."""
+    with path.open("rb") as file:
+        start = file.read(64)
+    marked = start.startswith((b"\xff\xfe", b"\xfe\xff"))
+    if marked or (len(start) > 1 and not (any(start[::2]) and any(start[1::2]))):
+        raise Refused(f"{path}: is UTF-16: save it as UTF-8")
 
 
 def class_names(features: Any) -> dict[str, tuple[str, ...]]:
@@ -82,6 +93,8 @@ def _csv(path: Path, file: str, separator: str | None) -> Table:
 
     def column(name: str) -> list[str]:
         place = found.header.index(name)
+        if name in found.header[place + 1 :]:
+            raise Refused(f"{path}: has two columns {name!r}: give them different names")
         return [record[place] for record in found.records]
 
     return Table(
@@ -133,7 +146,7 @@ def _array(path: Path, text: str) -> list[dict[str, Any]]:
 
 def _parsed(text: str, *, at: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_object)
     except json.JSONDecodeError as error:
         raise Refused(
             f"{at}: JSON parse error: {error.msg} (character {error.pos + 1}); give one object on"
@@ -141,6 +154,15 @@ def _parsed(text: str, *, at: str) -> Any:
         ) from error
     except (ValueError, RecursionError) as error:
         raise Refused(f"{at}: JSON parse error: {first_line(error)}") from error
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice!r} is given twice in one object")
+    return found
 
 
 def _parquet(path: Path, file: str, _separator: str | None) -> Table:

@@ -9,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForSequenceClassification, set_seed
 
 from train.errors import Refused
+from train.given.ends import ends_apart
 from train.given.library import passed_over, why_unloadable, wrapped
 
 
@@ -65,11 +66,13 @@ def load(name: str, source: str, *, config: Any, seed: int) -> tuple[Any, list[s
     }
     own = sorted(misfits | (last - set(info["missing_keys"])))
     if not own:
-        return model, []
+        return ends_apart(model), []
     # Again, without the head: transformers then draws one, as for any base model.
     set_seed(seed)
     fresh = type(model).from_pretrained(None, config=model.config, state_dict=encoder)
-    return fresh, [f"it has a head of its own ({own[0]}), which is not used: a new one is trained"]
+    return ends_apart(fresh), [
+        f"it has a head of its own ({own[0]}), which is not used: a new one is trained"
+    ]
 
 
 def _require_own_names(name: str, source: str) -> None:

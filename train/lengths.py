@@ -1,7 +1,7 @@
 """How many tokens of a text a model takes.
 
-`emotion-worker` knows the same in `worker/model/lengths.py`: neither program may import the other,
-and `tests/unit/model/test_agreement.py` compares the two with each other and with transformers.
+`emotion-worker` knows the same in `worker/model/lengths.py`; `tests/unit/model/test_agreement.py`
+compares the two with each other and with transformers.
 """
 
 import json
@@ -9,54 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from train.errors import Refused
-
-LONGEST = 512
-"""Tokens kept of a text where nothing says otherwise; tokenizers may claim 1e30."""
-
-SHORTEST = 3
-"""A token between the two that begin and end a text."""
-
-OFFSET_POSITIONS = frozenset(
-    {
-        "camembert",
-        "data2vec-text",
-        "esm",
-        "ibert",
-        "layoutlmv3",
-        "lilt",
-        "longformer",
-        "luke",
-        "markuplm",
-        "mpnet",
-        "roberta",
-        "roberta-prelayernorm",
-        "xlm-roberta",
-        "xlm-roberta-xl",
-        "xmod",
-    }
-)
-"""Model types whose position table starts at the padding id + 1: the rows before it hold no token.
-One token too many is an index error, which on CUDA ends the process.
-
-These are all of transformers' sequence classifiers that do so (release 5.23, found by running
-each). `bertweet` is none: it is the name of a tokenizer, whose models are of type `roberta`."""
-
-MPNET_PADDING = 1
-"""MPNet's positions start behind this id whatever the configuration's padding id is."""
-
-POSITION_SETTINGS = {
-    "ctrl": "n_positions",
-    "gpt2": "n_positions",
-    "gpt_bigcode": "n_positions",
-    "gptj": "n_positions",
-    "led": "max_encoder_position_embeddings",
-    "openai-gpt": "n_positions",
-}
-"""Model types that name the size of their position table otherwise. Not T5: its `n_positions` is no
-limit."""
-
-UNLIMITED = 2**31
-"""Stands for no limit."""
+from train.given.positions import LONGEST, SHORTEST, UNLIMITED, positions
 
 
 def for_training(*, asked: int, tokenizer_limit: float, config: dict[str, Any]) -> int:
@@ -73,7 +26,7 @@ def for_training(*, asked: int, tokenizer_limit: float, config: dict[str, Any]) 
     Raises:
         Refused: It leaves no room for a word.
     """
-    return _with_room(int(min(asked, tokenizer_limit, positions(config))))
+    return _with_room(int(min(asked, tokenizer_limit, _positions(config))))
 
 
 def of_checkpoint(checkpoint: Path, config: dict[str, Any], *, asked: int | None) -> int:
@@ -92,19 +45,11 @@ def of_checkpoint(checkpoint: Path, config: dict[str, Any], *, asked: int | None
         Refused: A limit means nothing, or leaves no room for a word.
     """
     unasked = min(LONGEST, _tokenizer_limit(checkpoint))
-    return _with_room(min(unasked if asked is None else asked, positions(config)))
+    return _with_room(min(unasked if asked is None else asked, _positions(config)))
 
 
-def positions(config: dict[str, Any]) -> int:
-    """The tokens for which a model has positions; very many where it has no table of them."""
-    name = POSITION_SETTINGS.get(str(config.get("model_type")), "max_position_embeddings")
-    rows = config.get(name)
-    if not isinstance(rows, int) or isinstance(rows, bool) or rows < 1:
-        return UNLIMITED
-    if config.get("model_type") not in OFFSET_POSITIONS:
-        return rows
-    padding = MPNET_PADDING if config["model_type"] == "mpnet" else config.get("pad_token_id")
-    return rows - (padding or 0) - 1
+def _positions(config: dict[str, Any]) -> int:
+    return positions(config, config.get("pad_token_id") or 0)
 
 
 def _with_room(length: int) -> int:

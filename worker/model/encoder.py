@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import nn
 
+from worker.given.positions import OFFSET_POSITIONS
 from worker.model.families import ACTIVATIONS, Unusual, sizes_of, usual
-from worker.model.lengths import OFFSET_POSITIONS
 
 if TYPE_CHECKING:
     from worker.model.families import Names, Sizes

@@ -1,7 +1,7 @@
 """How many tokens of a text a model takes.
 
-`emotion-train` knows the same in `train/lengths.py`: neither program may import the other, and
-`tests/unit/model/test_agreement.py` compares the two with each other and with transformers.
+`emotion-train` knows the same in `train/lengths.py`; `tests/unit/model/test_agreement.py` compares
+the two with each other and with transformers.
 """
 
 from __future__ import annotations
@@ -9,58 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from worker.errors import Refused
-from worker.model.configuration import is_count
+from worker.given.positions import LONGEST, SHORTEST, UNLIMITED, positions
 from worker.model.files import read_object
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-LONGEST = 512
-"""Tokens kept of a text where nothing says otherwise; tokenizers may claim 1e30."""
-
-SHORTEST = 3
-"""A token between the two that begin and end a text."""
-
-OFFSET_POSITIONS = frozenset(
-    {
-        "camembert",
-        "data2vec-text",
-        "esm",
-        "ibert",
-        "layoutlmv3",
-        "lilt",
-        "longformer",
-        "luke",
-        "markuplm",
-        "mpnet",
-        "roberta",
-        "roberta-prelayernorm",
-        "xlm-roberta",
-        "xlm-roberta-xl",
-        "xmod",
-    }
-)
-"""Model types whose position table starts at the padding id + 1: the rows before it hold no token.
-
-These are all of transformers' sequence classifiers that do so (release 5.23, found by running
-each). `bertweet` is none: it is the name of a tokenizer, whose models are of type `roberta`."""
-
-MPNET_PADDING = 1
-"""MPNet's positions start behind this id whatever the configuration's padding id is."""
-
-POSITION_SETTINGS = {
-    "ctrl": "n_positions",
-    "gpt2": "n_positions",
-    "gpt_bigcode": "n_positions",
-    "gptj": "n_positions",
-    "led": "max_encoder_position_embeddings",
-    "openai-gpt": "n_positions",
-}
-"""Model types that name the size of their position table otherwise. Not T5: its `n_positions` is no
-limit."""
-
-UNLIMITED = 2**31
-"""Stands for no limit."""
 
 
 def max_length(path: Path, config: dict[str, Any], *, asked: int | None, pad_token_id: int) -> int:
@@ -88,18 +41,6 @@ def max_length(path: Path, config: dict[str, Any], *, asked: int | None, pad_tok
             "max_position_embeddings of config.json is wrong"
         )
     return longest
-
-
-def positions(config: dict[str, Any], pad_token_id: int) -> int:
-    """The tokens for which a model has positions; very many where it has no table of them."""
-    name = POSITION_SETTINGS.get(str(config.get("model_type")), "max_position_embeddings")
-    rows = config.get(name)
-    if not is_count(rows):
-        return UNLIMITED
-    if config.get("model_type") not in OFFSET_POSITIONS:
-        return rows
-    padding = MPNET_PADDING if config["model_type"] == "mpnet" else pad_token_id
-    return rows - padding - 1
 
 
 def _tokenizer_limit(path: Path) -> int:

@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from worker.errors import Refused
+from worker.given.ends import ends_apart
 from worker.given.library import first_line, passed_over, wrapped
 from worker.model import encoder, families
 
@@ -126,5 +127,5 @@ def _by_transformers(checkpoint: Checkpoint, device: torch.device) -> nn.Module:
 
 
 def _moved(model: Any, device: torch.device) -> nn.Module:
-    moved: nn.Module = model.to(device)
+    moved: nn.Module = ends_apart(model).to(device)
     return moved

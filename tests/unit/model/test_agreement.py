@@ -20,8 +20,8 @@ from train.dataset import check_text
 from train.errors import Refused as TrainRefused
 from worker.decode import Decoder
 from worker.errors import Refused
+from worker.given import positions as given_positions
 from worker.model import configuration
-from worker.model import lengths as worker_lengths
 from worker.model.checkpoint import read
 from worker.records import Document
 
@@ -32,7 +32,7 @@ classifiers, device = Lazy("worker.model.classifier"), Lazy("worker.model.device
 families = Lazy("worker.model.families")
 
 REFUSED = "refused"
-KNOWN = sorted(worker_lengths.OFFSET_POSITIONS | train_lengths.OFFSET_POSITIONS)
+KNOWN = sorted(given_positions.OFFSET_POSITIONS)
 """Families of which either package says that their positions start behind the padding id."""
 PLAIN = [
     "albert",
@@ -72,23 +72,15 @@ def answer(question):
 # How long a text may be.
 
 
-@pytest.mark.parametrize("pad", [0, 1, 3])
-@pytest.mark.parametrize("kind", [*KNOWN, *PLAIN, "bertweet"])
-def test_both_leave_as_many_positions_to_a_family(kind, pad):
-    config = {"model_type": kind, "max_position_embeddings": 20, "pad_token_id": pad}
-    assert worker_lengths.positions(config, pad) == train_lengths.positions(config)
-
-
 @pytest.mark.heavy
 @pytest.mark.parametrize("kind", [*KNOWN, *PLAIN])
-def test_a_text_that_both_let_through_is_the_longest_that_transformers_takes(kind):
+def test_a_text_that_is_let_through_is_the_longest_that_transformers_takes(kind):
     """One token more is an index error there."""
     for pad in (0, 1, 3):
         options = {**SIZES, "pad_token_id": pad, **PECULIAR.get(kind, {})}
         config = transformers.AutoConfig.for_model(kind, **options)
         model = transformers.AutoModelForSequenceClassification.from_config(config).eval()
-        longest = worker_lengths.positions(config.to_dict(), pad)
-        assert longest == train_lengths.positions(config.to_dict())
+        longest = given_positions.positions(config.to_dict(), pad)
         assert runs(model, longest), (kind, pad)
         assert not runs(model, longest + 1), (kind, pad)
 
@@ -116,11 +108,6 @@ def test_every_family_of_transformers_whose_positions_start_behind_the_padding_i
         if "create_position_ids_from_input_ids" in source or "padding_idx + 1" in source:
             found.add(kind)
     assert found == set(KNOWN)
-
-
-def test_both_cut_texts_at_the_same_length_where_nothing_says_otherwise():
-    for name in ("LONGEST", "SHORTEST", "MPNET_PADDING"):
-        assert getattr(worker_lengths, name) == getattr(train_lengths, name)
 
 
 NO_LENGTHS = [0, -5, "abc", [1], True, math.nan, 0.5]

@@ -137,3 +137,19 @@ def test_token_types_are_those_of_the_place(tmp_path):
     _, _, types = model.stage([ids for ids, _ in model.tokenize(["i feel happy", "ok"])])
     assert types.tolist() == [[1, 0, 0, 0, 0], [1, 0, 0, 0, 0]]
     assert np.abs(together(model) - alone_by_the_library(path, model)).max() < CLOSE
+
+
+ENDS = ("[SEP]", "so [SEP] happy", "[SEP][SEP] my father died today", "i feel [SEP]")
+"""Texts in which the tests' end-of-sequence token is written."""
+
+
+@pytest.mark.parametrize("kind", SERVED)
+def test_an_end_of_sequence_token_in_a_text_harms_neither_it_nor_its_mates(
+    tmp_path, kind, monkeypatch
+):
+    """BART and T5 refuse a batch of rows with different numbers of it."""
+    path = make(tmp_path / kind, kind)
+    model = load(path)
+    monkeypatch.setattr(f"{__name__}.TEXTS", [TEXTS[0], *ENDS, *TEXTS[1:]])
+    expected = alone_by_the_library(path, model)
+    assert np.abs(together(model) - expected).max() < CLOSE

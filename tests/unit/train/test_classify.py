@@ -177,6 +177,14 @@ def test_a_text_gets_the_same_scores_alone_and_in_any_batch_of_every_family(tmp_
         assert dict(zip(tiny.LABELS, row, strict=True)) == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["t5", "bart"])
+def test_an_end_of_sequence_token_in_a_text_harms_neither_it_nor_its_mates(tmp_path, kind):
+    classifier = classify.load(family(tmp_path / kind, kind, **SERVED[kind]), on=ON)
+    texts = [TEXTS[0], "[SEP]", "so [SEP] happy", "[SEP] [SEP] i feel", *TEXTS[1:4]]
+    alone = np.vstack([classifier.scores([text]) for text in texts])
+    assert classifier.scores(texts) == pytest.approx(alone, abs=1e-5)
+
+
 @pytest.mark.parametrize("kind", SEEN)
 def test_a_checkpoint_that_sees_padding_is_refused(tmp_path, kind):
     path = family(tmp_path / kind, kind, **SEEN[kind])

@@ -1,6 +1,7 @@
 """Datasets, good and bad, as they lie on disk."""
 
 import json
+import re
 
 import pytest
 
@@ -447,3 +448,45 @@ def test_numbers_are_the_labels_of_a_checkpoint_that_was_trained_on_numbers(tmp_
     assert evaluate(tmp_path / "f.jsonl", labels=("0", "4")).targets == (1, 0)
     (tmp_path / "g.jsonl").write_text(labelled(True, False))
     assert evaluate(tmp_path / "g.jsonl", labels=("False", "True")).targets == (1, 0)
+
+
+RECORDS = "text,label\ni feel happy,joy\ni feel sad,sadness\n"
+
+
+def test_lines_of_csv_may_end_in_carriage_returns_alone(tmp_path):
+    for name in ("train", "validation"):
+        (tmp_path / f"{name}.csv").write_bytes(RECORDS.replace("\n", "\r").encode())
+    corpus = load_for_training(str(tmp_path), columns=Columns())
+    assert list(corpus.splits["train"].texts) == ["i feel happy", "i feel sad"]
+    assert corpus.labels == ("joy", "sadness")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "line"),
+    [
+        ("train.csv", RECORDS.encode("utf-16"), "is UTF-16: save it as UTF-8"),
+        ("train.csv", RECORDS.encode("utf-16-le"), "is UTF-16: save it as UTF-8"),
+        ("train.csv", RECORDS.encode("utf-16-be"), "is UTF-16: save it as UTF-8"),
+        ("train.tsv", RECORDS.replace(",", "\t").encode("utf-16"), "is UTF-16"),
+        ("train.jsonl", b"\xff\xfe{\x00}\x00\n\x00", "is UTF-16: save it as UTF-8"),
+        ("train.csv", b"text,label,label\na,x,y\nb,y,x\n", "has two columns 'label'"),
+        ("train.csv", b"text, text,label\na,b,x\nb,a,y\n", "has two columns 'text'"),
+        (
+            "train.jsonl",
+            b'{"text": "a", "label": "x", "label": "y"}\n',
+            "line 1: JSON parse error: 'label' is given twice in one object",
+        ),
+    ],
+    ids=["16", "16-le", "16-be", "16-tsv", "16-jsonl", "columns", "stripped", "keys"],
+)  # fmt: skip
+def test_a_file_that_can_be_read_in_two_ways_is_refused(tmp_path, name, content, line):
+    (tmp_path / name).write_bytes(content)
+    (tmp_path / name.replace("train", "validation")).write_bytes(content)
+    with pytest.raises(Refused, match=re.escape(line)):
+        load_for_training(str(tmp_path), columns=Columns())
+
+
+def test_two_columns_of_one_name_that_nobody_asks_for_do_no_harm(tmp_path):
+    for name in ("train", "validation"):
+        (tmp_path / f"{name}.csv").write_text("text,label,,\na,x,1,2\nb,y,3,4\n")
+    assert load_for_training(str(tmp_path), columns=Columns()).labels == ("x", "y")

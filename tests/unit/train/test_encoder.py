@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 
 from tests.support import models, tiny
@@ -203,6 +204,41 @@ def test_texts_are_padded_where_the_model_does_not_see_it(tmp_path, kind, side, 
     loaded.tokenizer.save_pretrained(tmp_path / "saved")
     saved = json.loads((tmp_path / "saved" / "tokenizer_config.json").read_text())
     assert saved["padding_side"] == side
+
+
+@pytest.mark.parametrize("own_head", [True, False])
+@pytest.mark.parametrize("kind", ["t5", "bart"])
+def test_texts_with_an_end_of_sequence_token_are_trained_on_with_the_others(
+    tmp_path, kind, own_head
+):
+    """The loss of a batch, and its gradient, are the means of its texts."""
+    path = family(tmp_path / kind, kind, **SERVED[kind])
+    if not own_head:
+        tensors = safetensors.load_file(path / "model.safetensors")
+        bare = {name: one for name, one in tensors.items() if "classif" not in name}
+        safetensors.save_file(bare, path / "model.safetensors", metadata={"format": "pt"})
+    loaded = load(path)
+    texts = ["i feel happy", "so [SEP] sad", "[SEP] ok [SEP]", "my father died today"]
+    model, targets = loaded.model.eval(), torch.tensor([0, 1, 0, 1])
+
+    def computed(rows):
+        batch = loaded.tokenizer.pad(
+            loaded.tokenize([texts[row] for row in rows]), return_tensors="pt"
+        )
+        model.zero_grad()
+        loss = model(**batch, labels=targets[rows]).loss
+        loss.backward()
+        return loss.item(), model.get_input_embeddings().weight.grad.clone()
+
+    alone = [computed([row]) for row in range(4)]
+    loss, gradient = computed(list(range(4)))
+    assert loss == pytest.approx(np.mean([one for one, _ in alone]), abs=1e-5)
+    mean = torch.stack([one for _, one in alone]).mean(dim=0)
+    assert gradient.abs().max() > 0
+    assert torch.allclose(gradient, mean, atol=1e-5)
+    model.save_pretrained(tmp_path / "saved")
+    saved = json.loads((tmp_path / "saved" / "config.json").read_text())
+    assert saved["architectures"] == [f"{kind.capitalize()}ForSequenceClassification"]
 
 
 @pytest.mark.parametrize("kind", SEEN)
