@@ -56,6 +56,8 @@ if TYPE_CHECKING:
     from worker.stages.commit import Committer
     from worker.stages.publish import OutputSink
 
+    Replace = Callable[[Output, Refusal], Output]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
@@ -169,9 +171,8 @@ def _poll(parts: Parts, shared: _Shared) -> PollStage:
 
 
 def _assemble(parts: Parts, shared: _Shared) -> AssembleStage:
-    inboxes = shared.inboxes
     return AssembleStage(
-        inbox=inboxes.assemble,
+        inbox=shared.inboxes.assemble,
         assembler=Assembler(
             classifier=parts.classifier,
             budget=Budget(
@@ -180,9 +181,9 @@ def _assemble(parts: Parts, shared: _Shared) -> AssembleStage:
                 max_wait=parts.settings.batch.max_wait,
             ),
             metrics=parts.metrics,
-            publish=inboxes.publish.put,
+            publish=shared.inboxes.publish.put,
         ),
-        classify=inboxes.classify.put,
+        classify=shared.inboxes.classify.put,
     )
 
 
@@ -219,7 +220,6 @@ def _publish(parts: Parts, shared: _Shared) -> PublishStage:
         report=inboxes.poll.put,
         judged=shared.gate.report,
     )
-
     patience = Patience()  # what it has learnt outlives a sink whose producer could not begin
 
     def make_sink() -> OutputSink:
@@ -230,7 +230,14 @@ def _publish(parts: Parts, shared: _Shared) -> PublishStage:
         )
         if parts.settings.transactional:
             return _transactional_sink(parts, shared, outage, patience, publisher.replace)
-        return _sink(parts, outage, publisher.replace)
+        writer = Writer(
+            connection=connection(parts.settings),
+            topics={topic.name: topic for topic in (topics.output, topics.dlq)},
+            compression=parts.settings.kafka.compression,
+            delivery_timeout=parts.settings.kafka.delivery_timeout,
+            outage=outage,
+        )
+        return Sink(writer=writer, replace=publisher.replace, on_error=parts.metrics.send_failed)
 
     return PublishStage(
         inbox=inboxes.publish,
@@ -242,23 +249,8 @@ def _publish(parts: Parts, shared: _Shared) -> PublishStage:
     )
 
 
-def _sink(parts: Parts, outage: Outage, replace: Callable[[Output, Refusal], Output]) -> Sink:
-    writer = Writer(
-        connection=connection(parts.settings),
-        topics={topic.name: topic for topic in (parts.topics.output, parts.topics.dlq)},
-        compression=parts.settings.kafka.compression,
-        delivery_timeout=parts.settings.kafka.delivery_timeout,
-        outage=outage,
-    )
-    return Sink(writer=writer, replace=replace, on_error=parts.metrics.send_failed)
-
-
 def _transactional_sink(
-    parts: Parts,
-    shared: _Shared,
-    outage: Outage,
-    patience: Patience,
-    replace: Callable[[Output, Refusal], Output],
+    parts: Parts, shared: _Shared, outage: Outage, patience: Patience, replace: Replace
 ) -> TransactionalSink:
     settings, topics = parts.settings, parts.topics
     writer = transactional_writer(

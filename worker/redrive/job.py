@@ -82,7 +82,6 @@ class Redrive:
         self._stopping = stopping
         self._on_moved = on_moved
         self._on_trouble = on_trouble
-        self._patience = Patience()
         self._put_back = 0
         self._mover: Mover | None = None
         self._reader = BoundedReader(
@@ -124,7 +123,8 @@ class Redrive:
         """
         task = self._task
         if not preview:
-            self._mover = self._made(self._patiently(self._new_writer))
+            patience = Patience()
+            self._mover = self._made(self._patiently(lambda: self._new_writer(patience)))
         committed = self._patiently(self._reader.committed)
         if self._mover is not None:
             self._mover.begin(committed)
@@ -231,7 +231,7 @@ class Redrive:
             on_trouble=self._on_trouble,
         )
 
-    def _new_writer(self) -> Writer:
+    def _new_writer(self, patience: Patience) -> Writer:
         task = self._task
         return transactional_writer(
             connection=self._connection,
@@ -239,7 +239,7 @@ class Redrive:
             compression=task.compression,
             outage=Outage(limit=task.outage_limit, stopping=self._stopping),
             transactional_id=task.group_id,
-            patience=self._patience,
+            patience=patience,
         )
 
     def _patiently(self, ask: Callable[[], T]) -> T:

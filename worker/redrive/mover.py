@@ -118,7 +118,7 @@ class Mover:
     def _leave_what_is_certain(self, moves: list[Move]) -> None:
         """Puts back nothing that the input topic is certain to refuse by now."""
         for at, move in enumerate(moves):
-            certain = self._writer.foretold(move) if move.fate == "again" else None
+            certain = self._writer.forecast.refusal(move) if move.fate == "again" else None
             if certain is not None:
                 moves[at] = self._instead(move, certain)
 

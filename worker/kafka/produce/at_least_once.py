@@ -66,7 +66,7 @@ class Sink:
         if not self._unacknowledged:
             self._writer.outage.succeeded()
         output = self._hopeful(output)
-        if self._writer.oversized(output):
+        if self._writer.forecast.oversized(output):
             self._settle_all()
             self._suspects = 1
         self._unsent.append(output)
@@ -97,7 +97,7 @@ class Sink:
 
     def _hopeful(self, output: Output) -> Output:
         """The output, or what to send instead of one that the topic is certain to refuse."""
-        certain = self._writer.foretold(output)
+        certain = self._writer.forecast.refusal(output)
         return output if certain is None else self._replace(output, certain)
 
     def _collect(self) -> None:
@@ -163,7 +163,7 @@ class Sink:
             time.sleep(0.1)
         for at, refusal in refused.items():
             if outputs[at].record.lease not in self._void:
-                self._writer.refused(outputs[at], refusal)
+                self._writer.forecast.refused(outputs[at], refusal)
                 outputs[at] = self._replace(outputs[at], refusal)
         self._unsent.extendleft(reversed(outputs))
         if refused:
@@ -212,7 +212,7 @@ class Sink:
                 refusal = refusal_of(error)
                 if refusal is not None:
                     self._writer.discard(timeout=1.0)
-                    self._writer.refused(output, refusal)
+                    self._writer.forecast.refused(output, refusal, searched=True)
                     output = self._replace(output, refusal)
                 else:
                     self._try_again_after(error)

@@ -122,7 +122,7 @@ class TransactionalSink:
         """Takes an output into the next span."""
         if self._waiting.void(output.record.lease):
             return
-        certain = self._writer.foretold(output)
+        certain = self._writer.forecast.refusal(output)
         if certain is not None:
             output = self._replace(output, certain)
         self._begin_waiting()
@@ -226,7 +226,7 @@ class TransactionalSink:
     def _replace_what_is_certain(self) -> None:
         """What was refused may foretell that others that wait are refused."""
         for at, output in enumerate(list(self._waiting.outputs)):
-            certain = self._writer.foretold(output)
+            certain = self._writer.forecast.refusal(output)
             if certain is not None:
                 self._waiting.replace(at, self._replace(output, certain))
 

@@ -198,12 +198,13 @@ class Spans:
         """What is known of refused outputs; None if none was refused."""
         blame, refusal = transaction.blame(error)
         refused = dict(blame.refused)
-        if not refused and refusal is not None and len(outputs) == 1:
+        searched = not refused and refusal is not None and len(outputs) == 1
+        if searched and refusal is not None:
             refused = {0: refusal}
         if refused:
             self._size.found()
             for at, why in refused.items():
-                self._writer.refused(outputs[at], why)
+                self._writer.forecast.refused(outputs[at], why, searched=searched)
             return OutputRefused(error, refused)
         if refusal is None:
             return None

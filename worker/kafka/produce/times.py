@@ -51,16 +51,25 @@ class TimeMemory:
         self._now = now
         self._topics: dict[str, _Refused] = {}
 
-    def refused(self, output: Sendable) -> None:
-        """The topic refused the output for its timestamp."""
+    def refused(self, output: Sendable, *, searched: bool = False) -> None:
+        """The topic refused the output for its timestamp.
+
+        Args:
+            output: The refused one.
+            searched: No broker named it. After a second such one, half as near to now is taken for
+                refused, too: of many that come nearer step by step each would else be searched for.
+                Valid ones lose no more by that than their event time, for a minute.
+        """
         if output.timestamp is None:
             return
         known = self._known(output.topic) or _Refused()
         age = self._age(output.timestamp)
         if age >= 0:
-            known.age_ms = min(known.age_ms, age)
+            again = searched and known.age_ms < float("inf")
+            known.age_ms = min(known.age_ms, age / 2 if again else age)
         else:
-            known.future = min(known.future, output.timestamp)
+            again = searched and known.future < float("inf")
+            known.future = min(known.future, output.timestamp + (age / 2 if again else 0))
         known.at = self._clock()
         self._topics[output.topic] = known
 

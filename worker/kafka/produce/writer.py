@@ -16,17 +16,14 @@ import structlog
 from kafka.serializer import Serializer
 
 from worker.errors import Fatal, Transient
-from worker.kafka.cluster.configured import limits_now
+from worker.kafka.produce.forecast import Forecast
 from worker.kafka.produce.patience import Patience
-from worker.kafka.produce.refusals import SizeMemory, foretold
-from worker.kafka.produce.times import TimeMemory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kafka import KafkaProducer
 
-    from worker.errors import Refusal
     from worker.kafka.cluster.clients import Connection
     from worker.kafka.cluster.topics import Topic
     from worker.kafka.produce.outage import Outage
@@ -40,8 +37,6 @@ LINGER_MS = 5
 MAX_REQUEST_BYTES = 134_217_728
 """The client refuses larger records, before compression, while the broker limits the compressed
 batch: so it must be far above what a topic takes, or a dead letter cannot be written."""
-LOOK_SECONDS = 10.0
-"""A topic's limits are read again after a refusal, but not more often."""
 
 _NULL_KEY = b"\x00null"
 _HOPELESS = (
@@ -108,14 +103,11 @@ class Writer:
         patience: Patience | None = None,
     ) -> None:
         self._connection = connection
-        self._topics = dict(topics)
-        self._looked: dict[str, float] = {}
+        self.forecast = Forecast(connection=connection, topics=topics, compression=compression)
         self.outage = outage
         self.patience = patience or Patience()
         self._more_options = options
         self._prepare = prepare
-        self._sizes = SizeMemory(compression=compression)
-        self._times = TimeMemory()
         self._options: dict[str, Any] = {
             "acks": "all",
             # Explicit: a setting that conflicts then raises; else it turns idempotence off.
@@ -161,39 +153,9 @@ class Writer:
         if producer is not None:
             end(producer, timeout=timeout, force=force)
 
-    def foretold(self, output: Sendable) -> Refusal | None:
-        """Why the topic is certain to refuse an output; None if it is not."""
-        if self._sizes.refuses(output):
-            return "too_large"
-        if self._times.refuses(output):
-            return "timestamp"
-        return foretold(self._topics[output.topic], output)
-
-    def oversized(self, output: Sendable) -> bool:
-        """Whether the broker is to refuse it as too large, if the limit is what it was."""
-        return self._sizes.exceeds(output, self._topics[output.topic].max_message_bytes)
-
-    def refused(self, output: Sendable, refusal: Refusal) -> None:
-        """The topic refused the output: those as large, or as old, are not tried for now."""
-        if refusal != "too_large" or not self.oversized(output):
-            self._look_again(output.topic)
-        if refusal == "timestamp":
-            self._times.refused(output)
-        if refusal == "too_large":
-            limit = self._topics[output.topic].max_message_bytes
-            self._sizes.refused(output, limit=limit)
-
-    def _look_again(self, topic: str) -> None:
-        """Nothing foretold a refusal: the topic's limits may be others by now."""
-        now = time.monotonic()
-        if now - self._looked.get(topic, float("-inf")) >= LOOK_SECONDS:
-            self._looked[topic] = now
-            self._topics[topic] = limits_now(self._connection, self._topics[topic])
-
     def _open(self) -> None:
         # Above a topic's limit the client splits batches and loses track of their futures.
-        smallest = min(topic.max_message_bytes for topic in self._topics.values())
-        sizes = {"batch_size": min(BATCH_BYTES, smallest)}
+        sizes = {"batch_size": min(BATCH_BYTES, self.forecast.smallest)}
         producer = self._connection.producer(**self._options | sizes | self._more_options())
         try:
             self._prepare(producer)

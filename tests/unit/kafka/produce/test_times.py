@@ -56,6 +56,29 @@ def test_the_nearest_to_now_counts_on_either_side(memory):
     ]  # fmt: skip
 
 
+def searches(memory, timestamps):
+    """How many of these are sent and refused, one after another."""
+    found = 0
+    for timestamp in timestamps:
+        if not refuses(memory, timestamp):
+            memory.refused(Sent(timestamp=timestamp), searched=True)
+            found += 1
+    return found
+
+
+@pytest.mark.parametrize("side", [-1, 1])
+def test_of_many_that_come_nearer_to_now_few_are_searched_for(memory, side):
+    assert searches(memory, [NOW_MS + side * (10_000_000 - n * 1_000) for n in range(9_000)]) < 6
+    assert not refuses(memory, NOW_MS + side * 100_000)
+
+
+def test_one_that_was_searched_for_condemns_none_nearer_to_now(memory):
+    memory.refused(Sent(timestamp=NOW_MS - 5_000), searched=True)
+    memory.refused(Sent(timestamp=NOW_MS + 5_000), searched=True)
+    assert not refuses(memory, NOW_MS - 4_999)
+    assert not refuses(memory, NOW_MS + 4_999)
+
+
 def test_it_is_forgotten_after_a_minute(memory, now):
     memory.refused(Sent(timestamp=1))
     memory.refused(Sent(timestamp=None))

@@ -9,9 +9,10 @@ pytestmark = pytest.mark.filterwarnings("ignore:(read|open)_text is deprecated:D
 
 from tests.unit.kafka.produce.test_refusals import Sent  # noqa: E402 - importing the client warns
 from worker.kafka.cluster.topics import Topic  # noqa: E402
-from worker.kafka.produce import writer as writers  # noqa: E402
+from worker.kafka.produce import forecast  # noqa: E402
+from worker.kafka.produce.forecast import LOOK_SECONDS  # noqa: E402
 from worker.kafka.produce.outage import Outage  # noqa: E402
-from worker.kafka.produce.writer import LOOK_SECONDS, Writer  # noqa: E402
+from worker.kafka.produce.writer import Writer  # noqa: E402
 
 TOPIC = Topic("out", None, 1, 50_000, False, 2**63 - 1, 2**63 - 1)
 
@@ -21,8 +22,8 @@ class Cluster:
 
     def __init__(self, monkeypatch):
         self.now, self.topic, self.asked, self.made = 0.0, TOPIC, 0, []
-        monkeypatch.setattr(writers, "limits_now", self.limits_now)
-        monkeypatch.setattr(writers.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(forecast, "limits_now", self.limits_now)
+        monkeypatch.setattr(forecast.time, "monotonic", lambda: self.now)
         self.writer = Writer(
             connection=SimpleNamespace(producer=self.producer), topics={"out": TOPIC},
             compression="none", delivery_timeout=10,
@@ -51,18 +52,18 @@ def cluster(monkeypatch):
 
 def test_after_one_above_a_limit_that_fell_no_larger_or_smaller_one_above_it_is_tried(cluster):
     cluster.topic = replace(TOPIC, max_message_bytes=20_000)
-    cluster.writer.refused(Sent(value=b"x" * 40_000), "too_large")
+    cluster.writer.forecast.refused(Sent(value=b"x" * 40_000), "too_large")
     tried = [n for n in range(39_900, 20_000, -100)
-             if cluster.writer.foretold(Sent(value=b"x" * n)) is None]  # fmt: skip
+             if cluster.writer.forecast.refusal(Sent(value=b"x" * n)) is None]  # fmt: skip
     assert tried == []
-    assert cluster.writer.foretold(Sent(value=b"x" * 19_500)) is None
+    assert cluster.writer.forecast.refusal(Sent(value=b"x" * 19_500)) is None
     assert cluster.asked == 1
 
 
 def test_producers_made_from_then_on_send_batches_within_the_new_limit(cluster):
     assert cluster.made[-1]["batch_size"] == 50_000
     cluster.topic = replace(TOPIC, max_message_bytes=20_000)
-    cluster.writer.refused(Sent(value=b"x" * 40_000), "too_large")
+    cluster.writer.forecast.refused(Sent(value=b"x" * 40_000), "too_large")
     cluster.writer.discard(timeout=0)
     cluster.writer.ready()
     assert cluster.made[-1]["batch_size"] == 20_000
@@ -76,21 +77,21 @@ def test_producers_made_from_then_on_send_batches_within_the_new_limit(cluster):
     ],
 )
 def test_a_policy_that_changed_is_learnt_from_one_refusal(cluster, now, refused, refusal, others):
-    assert cluster.writer.foretold(others) is None
+    assert cluster.writer.forecast.refusal(others) is None
     cluster.topic = replace(TOPIC, **now)
-    cluster.writer.refused(refused, refusal)
-    assert cluster.writer.foretold(others) in ("keyless", "timestamp")
+    cluster.writer.forecast.refused(refused, refusal)
+    assert cluster.writer.forecast.refusal(others) in ("keyless", "timestamp")
 
 
 def test_limits_are_read_after_a_refusal_but_not_after_each(cluster):
     for _ in range(50):
-        cluster.writer.refused(Sent(), "invalid")
+        cluster.writer.forecast.refused(Sent(), "invalid")
     assert cluster.asked == 1
     cluster.now += LOOK_SECONDS
-    cluster.writer.refused(Sent(), "invalid")
+    cluster.writer.forecast.refused(Sent(), "invalid")
     assert cluster.asked == 2
 
 
 def test_one_above_the_known_limit_asks_for_nothing(cluster):
-    cluster.writer.refused(Sent(value=b"x" * 60_000), "too_large")
+    cluster.writer.forecast.refused(Sent(value=b"x" * 60_000), "too_large")
     assert cluster.asked == 0
