@@ -441,6 +441,7 @@ def test_the_three_topics_are_made_and_outlive_the_release():
             # Prune: it is no longer in the manifests. Delete: the application itself goes.
             "argocd.argoproj.io/sync-options": "Prune=false,Delete=false",
             "kustomize.toolkit.fluxcd.io/prune": "disabled",
+            "kapp.k14s.io/delete-strategy": "orphan",
         }
         assert topic["metadata"]["labels"]["strimzi.io/cluster"] == "streams"
         assert topic["spec"]["replicas"] == 3
