@@ -10,7 +10,7 @@ from worker.kafka.cluster.clients import Connection
 from worker.kafka.cluster.features import Use
 from worker.kafka.cluster.security import Security
 from worker.kafka.consume.start import Start
-from worker.kafka.produce.patience import TRANSACTION_TIMEOUT
+from worker.kafka.produce.transaction import TRANSACTION_TIMEOUT
 
 if TYPE_CHECKING:
     from worker.kafka.cluster.topics import TopicDesk, Topics

@@ -41,7 +41,7 @@ class Health:
     """When a record was last settled, a call of the model returned, no record was in flight or the
     broker was away. Written by the poll thread; None until it has a consumer."""
     model_ready: bool = False
-    """Written by the main thread."""
+    """Written by the thread of the start."""
     broker_heard: float | None = None
     """Written by the watch thread."""
     draining: bool = False

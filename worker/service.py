@@ -14,7 +14,7 @@ import functools
 import time
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
@@ -138,18 +138,23 @@ def _serve(settings: Settings, loading: Loading[_Loaded], signals: DrainSignals)
     starting = Aside(lambda: _started(settings, loading, metrics, health), name="start")
     starting.start()
     try:
-        pipeline = starting.result(stopped=lambda: signals.asked)
+        pipeline, told = starting.result(stopped=lambda: signals.asked)
+        log.info("worker_started", **told)
         pipeline.start()
         return _run(pipeline, signals, health, settings)
     finally:
-        LAST_RESORT.put_off(0)  # no thread is left that could hang
+        if not (loading.under_way or starting.under_way):
+            LAST_RESORT.put_off(0)  # no thread is left that could hang
         endpoints.close()
 
 
 def _started(
     settings: Settings, loading: Loading[_Loaded], metrics: Metrics, health: Health
-) -> Pipeline:
-    """A pipeline that is ready to start. Runs aside: it waits for the cluster and for the model."""
+) -> tuple[Pipeline, dict[str, Any]]:
+    """A pipeline that is ready to start, and what the log says of it.
+
+    Runs aside: it waits for the cluster and for the model.
+    """
     laps = Laps()
     loading.looked(LOOK_SECONDS)
     desk = TopicDesk(connection=connection(settings))
@@ -179,16 +184,14 @@ def _started(
             health=health,
         )
     )
-    log.info(
-        "worker_started",
-        input=topics.input.name,
-        output=topics.output.name,
-        topics_seconds=laps.seconds["topics"],
-        model_seconds=laps.seconds["model"],
-        load_seconds=loaded.laps.seconds["load"],
-        warm_up_seconds=loaded.laps.seconds["warm_up"],
-    )
-    return pipeline
+    return pipeline, {
+        "input": topics.input.name,
+        "output": topics.output.name,
+        "topics_seconds": laps.seconds["topics"],
+        "model_seconds": laps.seconds["model"],
+        "load_seconds": loaded.laps.seconds["load"],
+        "warm_up_seconds": loaded.laps.seconds["warm_up"],
+    }
 
 
 def _loaded(settings: Settings, load: Callable[[], Classifier]) -> _Loaded:

@@ -17,7 +17,6 @@ from worker.kafka.consume.source import Source
 from worker.kafka.produce.at_least_once import Sink
 from worker.kafka.produce.exactly_once import Callbacks, SpanLimits, TransactionalSink
 from worker.kafka.produce.outage import Outage
-from worker.kafka.produce.patience import Patience
 from worker.kafka.produce.span import Spans
 from worker.kafka.produce.span_size import SPAN_BYTES
 from worker.kafka.produce.transaction import transactional_writer
@@ -220,7 +219,6 @@ def _publish(parts: Parts, shared: _Shared) -> PublishStage:
         report=inboxes.poll.put,
         judged=shared.gate.report,
     )
-    patience = Patience()  # what it has learnt outlives a sink whose producer could not begin
 
     def make_sink() -> OutputSink:
         outage = Outage(
@@ -229,7 +227,7 @@ def _publish(parts: Parts, shared: _Shared) -> PublishStage:
             tell=parts.health.outputs_wait,
         )
         if parts.settings.transactional:
-            return _transactional_sink(parts, shared, outage, patience, publisher.replace)
+            return _transactional_sink(parts, shared, outage, publisher.replace)
         writer = Writer(
             connection=connection(parts.settings),
             topics={topic.name: topic for topic in (topics.output, topics.dlq)},
@@ -250,7 +248,7 @@ def _publish(parts: Parts, shared: _Shared) -> PublishStage:
 
 
 def _transactional_sink(
-    parts: Parts, shared: _Shared, outage: Outage, patience: Patience, replace: Replace
+    parts: Parts, shared: _Shared, outage: Outage, replace: Replace
 ) -> TransactionalSink:
     settings, topics = parts.settings, parts.topics
     writer = transactional_writer(
@@ -259,7 +257,6 @@ def _transactional_sink(
         compression=settings.kafka.compression,
         outage=outage,
         transactional_id=identity(settings),
-        patience=patience,
     )
     return TransactionalSink(
         writer=writer,

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from kafka.errors import InvalidRecordError, InvalidTimestampError, KafkaError, KafkaTimeoutError
 
 from worker.errors import Transient
-from worker.kafka.produce.patience import STEP_SECONDS
+from worker.kafka.produce import transaction as transactions
 
 DONE, HANGS = "done, but nobody hears of it", "not done, and nobody hears of it"
 
@@ -29,7 +29,7 @@ class Result:
         self.verdict = verdict
 
     def wait(self, timeout_ms):
-        assert 0 < timeout_ms <= STEP_SECONDS * 1_000
+        assert 0 < timeout_ms <= transactions.DEADLINE * 1_000
         if isinstance(self.verdict, Exception):
             raise self.verdict
         return self.verdict is None
@@ -70,6 +70,8 @@ class FakeBroker:
 class Producer:
     def __init__(self, broker, options):
         self.broker, self.open, self.poison = broker, None, None
+        self.asked = []
+        """The topics of which it was asked for the partitions."""
         self.config = options
         self._closed = self.ended = False
         self._sender = SimpleNamespace(
@@ -89,6 +91,9 @@ class Producer:
             verdict()
         elif verdict is not None:
             raise verdict
+
+    def partitions_for(self, topic):
+        self.asked.append(topic)
 
     def begin_transaction(self):
         assert not self.ended

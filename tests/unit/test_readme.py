@@ -9,9 +9,8 @@ from worker.errors import REASONS
 from worker.kafka.cluster import features
 from worker.kafka.consume.group import FETCH_PARTITION_BYTES
 from worker.kafka.consume.portion import UNPACK_SECONDS
-from worker.kafka.produce.patience import DEADLINE
 from worker.kafka.produce.span_size import SPAN_BYTES
-from worker.kafka.produce.transaction import END_SECONDS
+from worker.kafka.produce.transaction import DEADLINE, END_SECONDS
 from worker.records import HEADER_BYTES
 from worker.stages.assemble import TOKENIZE_AT_ONCE, TOKENIZE_BYTES
 from worker.stages.dispatch import DECODE_SECONDS

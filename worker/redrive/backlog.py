@@ -24,7 +24,7 @@ SPAN_RECORDS = 500
 """Dead letters in one transaction: 60 ms of work on two busy cores, 8,000 a second. A kill undoes
 that much and no more; a stop waits for it."""
 SPAN_BYTES = 8_388_608
-"""Bytes in one transaction: far below what a slow broker takes within a transaction's 10 s."""
+"""Bytes in one transaction: far below what a slow broker takes within a transaction's 13 s."""
 POLL_SECONDS = 0.2
 
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, TypeVar
 from worker.errors import Refused, Transient
 from worker.kafka.consume.reader import BoundedReader
 from worker.kafka.produce.outage import Outage
-from worker.kafka.produce.patience import Patience
 from worker.kafka.produce.transaction import transactional_writer
 from worker.redrive.backlog import Backlog
 from worker.redrive.mover import PAUSE_SECONDS, Mover
@@ -55,7 +54,7 @@ class Task:
 
 
 class Redrive:
-    """Moves the dead letters that exist at its start. Owned by the main thread.
+    """Moves the dead letters that exist at its start. One thread at a time calls it.
 
     Args:
         connection: How to reach the cluster.
@@ -123,8 +122,7 @@ class Redrive:
         """
         task = self._task
         if not preview:
-            patience = Patience()
-            self._mover = self._made(self._patiently(lambda: self._new_writer(patience)))
+            self._mover = self._made(self._patiently(self._new_writer))
         committed = self._patiently(self._reader.committed)
         if self._mover is not None:
             self._mover.begin(committed)
@@ -231,7 +229,7 @@ class Redrive:
             on_trouble=self._on_trouble,
         )
 
-    def _new_writer(self, patience: Patience) -> Writer:
+    def _new_writer(self) -> Writer:
         task = self._task
         return transactional_writer(
             connection=self._connection,
@@ -239,7 +237,6 @@ class Redrive:
             compression=task.compression,
             outage=Outage(limit=task.outage_limit, stopping=self._stopping),
             transactional_id=task.group_id,
-            patience=patience,
         )
 
     def _patiently(self, ask: Callable[[], T]) -> T:

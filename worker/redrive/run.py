@@ -19,7 +19,7 @@ from worker.errors import (
 )
 from worker.kafka.cluster.features import Use
 from worker.kafka.cluster.topics import TopicDesk
-from worker.kafka.produce.patience import TRANSACTION_TIMEOUT
+from worker.kafka.produce.transaction import TRANSACTION_TIMEOUT
 from worker.log_lines import say
 from worker.redrive.decisions import Chooser, Tally
 from worker.redrive.job import Redrive, Task

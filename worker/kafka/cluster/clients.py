@@ -39,6 +39,8 @@ class Connection:
     """Seconds that one attempt to reach the cluster takes at most."""
     security: Security = field(default_factory=Security)
     """TLS and SASL."""
+    thorough: bool = True
+    """Whether an admin client finds out why no broker answers: seconds for each broker."""
 
     @property
     def servers(self) -> list[str]:
@@ -64,8 +66,10 @@ class Connection:
             Refused: A broker refuses this client for good.
             Transient: No broker answers.
         """
-        self.examine()  # first: the client would try a wrong password for ten seconds
-        return _reach(_Admin, self, request_timeout_ms=10_000)
+        if self.thorough:
+            self.examine()  # first: the client would try a wrong password for ten seconds
+        limit = int(self.patience * 1_000)
+        return _reach(_Admin, self, examine=self.thorough, request_timeout_ms=limit)
 
     def consumer(self, *, examine: bool = True, **options: Any) -> KafkaConsumer:
         """A consumer.
@@ -118,7 +122,7 @@ class Connection:
         Raises:
             Refused: A broker refuses this client for good.
         """
-        if isinstance(error, _UNREACHED):
+        if self.thorough and isinstance(error, _UNREACHED):
             found = self.examine()
             if found.advertised:
                 return misplaced(found.advertised)

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import kafka.errors
+import structlog
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from worker.errors import Refused, Transient
 from worker.kafka.cluster import features
 from worker.kafka.cluster.desk import Desk
 
 if TYPE_CHECKING:
     from worker.kafka.cluster.clients import Connection
     from worker.kafka.cluster.topics import Topic
+
+log = structlog.get_logger(__name__)
+
+HASTE_SECONDS = 3.0
+"""Longest wait for a connection, and for each answer, when limits are read while outputs wait."""
 
 
 def configured(desk: Desk, names: list[str]) -> dict[str, dict[str, str]]:
@@ -48,18 +54,18 @@ def limits(config: dict[str, str]) -> dict[str, Any]:
 
 
 def limits_now(connection: Connection, topic: Topic) -> Topic:
-    """The topic with its limits of now, or as it is if this client cannot ask.
+    """The topic with its limits of now, or as it is if they are not to be had within seconds.
 
     Any thread: it asks by a client of its own.
     """
-    desk = Desk(connection=connection)
     try:
-        config = configured(desk, [topic.name]).get(topic.name)
-    except (Transient, Refused):
-        config = None
-    finally:
-        desk.close()
-    return topic if config is None else replace(topic, **limits(config))
+        hasty = replace(connection, patience=HASTE_SECONDS, thorough=False)
+        with contextlib.closing(Desk(connection=hasty)) as desk:
+            config = configured(desk, [topic.name])[topic.name]
+        return replace(topic, **limits(config))
+    except Exception as error:  # noqa: BLE001 - nothing depends on it
+        log.debug("limits_not_read", topic=topic.name, error=type(error).__name__)
+        return topic
 
 
 def _unless_append_time(config: dict[str, str], name: str, default: int) -> int:

@@ -1,4 +1,4 @@
-"""Reads a topic up to an end, for a redrive. Owned by the main thread.
+"""Reads a topic up to an end, for a redrive. One thread at a time calls it.
 
 The group has no members: the consumer here takes its partitions by itself, and only the
 committed offsets are the group's.

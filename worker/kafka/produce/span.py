@@ -22,7 +22,7 @@ from kafka import TopicPartition
 from kafka.structs import OffsetAndMetadata
 
 from worker.kafka.produce.span_size import SpanSize
-from worker.kafka.produce.transaction import END_SECONDS, Late, Transaction, fence_of
+from worker.kafka.produce.transaction import END_SECONDS, Transaction, fence_of
 from worker.kafka.produce.writer import require_hope
 
 if TYPE_CHECKING:
@@ -153,9 +153,10 @@ class Spans:
         self.failing = False
         self._writer.outage.succeeded()
         ended = time.monotonic()
-        self._writer.patience.took(ended - began)
-        # What the commit takes is the brokers' own delay: smaller spans would not shorten it.
-        self._size.committed(len(outputs), seconds=(sent - began) - (ended - sent))
+        # Where brokers answer late, sending takes no longer than the commit: smaller spans would
+        # not be faster.
+        excess = (sent - began) - (ended - sent)
+        self._size.committed(len(outputs), seconds=ended - began, excess=excess)
         return Committed()
 
     def _failed(
@@ -178,8 +179,6 @@ class Spans:
             self._writer.discard(timeout=1.0, force=True)
             return Fenced(error, fence)
         require_hope(error)
-        if isinstance(error, Late):
-            self._writer.patience.late()
         answer = None
         if transaction is not None and not commit_asked:
             answer = self._refused(error, transaction, outputs)
@@ -203,6 +202,8 @@ class Spans:
             refused = {0: refusal}
         if refused:
             self._size.found()
+            # First: readers wait for the end of the open transaction.
+            self._writer.discard(timeout=END_SECONDS, force=True)
             for at, why in refused.items():
                 self._writer.forecast.refused(outputs[at], why, searched=searched)
             return OutputRefused(error, refused)

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 SPAN_BYTES = 8_388_608
 """Most bytes of a span, before compression: 3 s at 3 MB/s. A single output may exceed it."""
 LATE_SECONDS = 4.0
-"""A span that takes longer is too large: a transaction has 13 s, and its commit needs some. What
-smaller spans do not shorten, the time of its commit, is not counted."""
+"""A span whose outputs take so much longer than its commit is too large: a transaction has 13 s."""
 SOON_SECONDS = 2.0
 MANY_RECORDS = 4_096
 """After a span of so many outputs without a refused one their number is limited no more."""
@@ -50,12 +49,18 @@ class SpanSize:
             count += 1
         return count
 
-    def committed(self, records: int, *, seconds: float) -> None:
-        """A span of so many outputs was committed; it took `seconds`."""
+    def committed(self, records: int, *, seconds: float, excess: float) -> None:
+        """A span of so many outputs was committed.
+
+        Args:
+            records: How many.
+            seconds: From its begin to the answer to its commit.
+            excess: By how many of them its outputs took longer than its commit.
+        """
         self._suspects = max(0, self._suspects - records)
         if self._records is not None and not self._suspects:
             self._records = self._records * 2 if self._records < MANY_RECORDS else None
-        if seconds > LATE_SECONDS:
+        if excess > LATE_SECONDS:
             self._halve()
         elif seconds < SOON_SECONDS:
             self._bytes = min(self._most, self._bytes * 2)

@@ -7,7 +7,7 @@ where it may not, or where they changed since.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ class _Refused:
     """Unix milliseconds."""
     at: float = float("-inf")
     """When, in monotonic seconds."""
+    searched: set[bool] = field(default_factory=set)
+    """Whether those that were searched for lay in the future."""
 
 
 class TimeMemory:
@@ -64,11 +66,12 @@ class TimeMemory:
             return
         known = self._known(output.topic) or _Refused()
         age = self._age(output.timestamp)
+        again = searched and (age < 0) in known.searched
+        if searched:
+            known.searched.add(age < 0)
         if age >= 0:
-            again = searched and known.age_ms < float("inf")
             known.age_ms = min(known.age_ms, age / 2 if again else age)
         else:
-            again = searched and known.future < float("inf")
             known.future = min(known.future, output.timestamp + (age / 2 if again else 0))
         known.at = self._clock()
         self._topics[output.topic] = known

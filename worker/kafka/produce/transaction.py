@@ -16,12 +16,6 @@ import kafka.errors
 
 from worker.errors import Fatal, Refused, Transient
 from worker.kafka.cluster import limits
-from worker.kafka.produce.patience import (
-    DELIVERY_TIMEOUT,
-    STEP_SECONDS,
-    TRANSACTION_TIMEOUT,
-    deadline_of,
-)
 from worker.kafka.produce.refusals import blame, refusal_of
 from worker.kafka.produce.writer import Writer, send
 
@@ -35,10 +29,18 @@ if TYPE_CHECKING:
     from worker.kafka.cluster.clients import Connection
     from worker.kafka.cluster.topics import Topic
     from worker.kafka.produce.outage import Outage
-    from worker.kafka.produce.patience import Patience
     from worker.kafka.produce.refusals import Blame
     from worker.kafka.produce.writer import Sendable
 
+TRANSACTION_TIMEOUT = 15.0
+"""Seconds after which the broker aborts a transaction by itself."""
+DEADLINE = 13.0
+"""Seconds from begin to the answer to commit, after which the producer is given up: six requests
+that take 2 s each. Below the broker's limit, which counts from the first request: kafka-python
+reports success for the commit of a transaction that the broker has aborted."""
+BEGIN_TRIES = 2
+"""How often a new producer may wait 5 s for the end of the last one's transaction."""
+DELIVERY_TIMEOUT = 8.0
 ANSWERS_SECONDS = 1.0
 """Longest wait for the answers to what was sent beside a refused output."""
 END_SECONDS = 6.0
@@ -63,17 +65,8 @@ def transactional_writer(
     compression: str,
     outage: Outage,
     transactional_id: str,
-    patience: Patience,
 ) -> Writer:
     """A writer that, when its producer fails, opens a new one under the same transactional id.
-
-    Args:
-        connection: How to reach the cluster.
-        topics: The topics that are written, by name.
-        compression: Codec of batches, or `none`.
-        outage: Says when waiting for the broker is to end.
-        transactional_id: Of all its producers.
-        patience: How long they may take; outlives the writer.
 
     Raises:
         Transient: No broker answers.
@@ -84,17 +77,14 @@ def transactional_writer(
     def prepare(producer: KafkaProducer) -> None:
         never_bump(producer)
         try:
-            _begin(producer, patience.times, outage)
-        except kafka.errors.KafkaTimeoutError as error:
-            patience.late()
-            raise Transient(f"no transactions yet: {type(error).__name__}") from error
+            _begin(producer, outage)
+            for topic in topics:  # asked for within a transaction, this would be of its time
+                producer.partitions_for(topic)
         except kafka.errors.RetriableError as error:
             raise Transient(f"no transactions yet: {type(error).__name__}") from error
         except kafka.errors.KafkaError as error:
             # The client wraps it into an error without a type.
             if kafka.errors.InvalidTransactionTimeoutError.__name__ in str(error):
-                if patience.forbidden():
-                    raise Transient("the brokers do not allow so long a transaction") from error
                 raise Refused(limits.transaction_refused(TRANSACTION_TIMEOUT)) from error
             raise Fatal(
                 f"no transactions with transactional id {transactional_id}: "
@@ -107,17 +97,19 @@ def transactional_writer(
         compression=compression,
         delivery_timeout=DELIVERY_TIMEOUT,
         outage=outage,
-        options=lambda: {"transactional_id": transactional_id, **patience.options()},
+        options={
+            "transactional_id": transactional_id,
+            "transaction_timeout_ms": int(TRANSACTION_TIMEOUT * 1_000),
+            "max_block_ms": 5_000,
+        },
         prepare=prepare,
-        patience=patience,
     )
 
 
-def _begin(producer: KafkaProducer, times: int, outage: Outage) -> None:
-    """Ends the last producer's transaction, in some times the client's own limit."""
-    for again in reversed(range(times)):
+def _begin(producer: KafkaProducer, outage: Outage) -> None:
+    for again in reversed(range(BEGIN_TRIES)):
         try:
-            producer.init_transactions()  # the next call goes on to wait for the same answers
+            producer.init_transactions()  # the next call waits on for the same answers
         except kafka.errors.KafkaTimeoutError:
             if not again:
                 raise
@@ -147,14 +139,11 @@ class Transaction:
         self._futures: list[Any] = []
         self._producer = producer
         self._manager = producer._transaction_manager  # noqa: SLF001 - its results can be waited for
-        self._limit = deadline_of(producer)
-        self._deadline = time.monotonic() + self._limit
-        self._step_until = self._deadline
+        self._deadline = time.monotonic() + DEADLINE
         producer.begin_transaction()
 
     def send(self, outputs: Sequence[Sendable]) -> None:
         """Sends, and returns when every output is acknowledged."""
-        self._step()
         try:
             for output in outputs:
                 self._futures.append(send(self._producer, output))
@@ -194,18 +183,14 @@ class Transaction:
 
     def _wait(self, result: Any) -> None:
         """Waits for a transactional request, which the client alone would do without limit."""
-        self._step()
         self._producer._sender.wakeup()  # noqa: SLF001
         if not result.wait(timeout_ms=self._left() * 1_000):
             raise Late("the coordinator does not answer")
 
-    def _step(self) -> None:
-        self._step_until = time.monotonic() + STEP_SECONDS
-
     def _left(self) -> float:
-        left = min(self._deadline, self._step_until) - time.monotonic()
+        left = self._deadline - time.monotonic()
         if left <= 0:
-            raise Late(f"a transaction took longer than {self._limit:g} s")
+            raise Late(f"a transaction took longer than {DEADLINE:g} s")
         return left
 
 

@@ -17,7 +17,6 @@ from kafka.serializer import Serializer
 
 from worker.errors import Fatal, Transient
 from worker.kafka.produce.forecast import Forecast
-from worker.kafka.produce.patience import Patience
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,9 +81,8 @@ class Writer:
         compression: Codec of batches, or `none`.
         delivery_timeout: Seconds after which an unacknowledged output fails.
         outage: Says when waiting for the broker is to end.
-        options: Gives further options of the next producer.
+        options: Further options of every producer.
         prepare: Called with every new producer; if it raises, the producer is ended.
-        patience: How long transactions may take.
 
     Raises:
         Transient: No broker answers.
@@ -98,15 +96,12 @@ class Writer:
         compression: str,
         delivery_timeout: float,
         outage: Outage,
-        options: Callable[[], dict[str, Any]] = dict,
+        options: dict[str, Any] | None = None,
         prepare: Callable[[KafkaProducer], None] = lambda _: None,
-        patience: Patience | None = None,
     ) -> None:
         self._connection = connection
         self.forecast = Forecast(connection=connection, topics=topics, compression=compression)
         self.outage = outage
-        self.patience = patience or Patience()
-        self._more_options = options
         self._prepare = prepare
         self._options: dict[str, Any] = {
             "acks": "all",
@@ -121,6 +116,7 @@ class Writer:
             "retry_backoff_ms": 20,
             "key_serializer": _NullableKey(),
             "metrics_enabled": False,
+            **(options or {}),
         }
         self.producer: KafkaProducer | None = None
         outage.succeeded()
@@ -156,7 +152,7 @@ class Writer:
     def _open(self) -> None:
         # Above a topic's limit the client splits batches and loses track of their futures.
         sizes = {"batch_size": min(BATCH_BYTES, self.forecast.smallest)}
-        producer = self._connection.producer(**self._options | sizes | self._more_options())
+        producer = self._connection.producer(**self._options | sizes)
         try:
             self._prepare(producer)
         except BaseException:

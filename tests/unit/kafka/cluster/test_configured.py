@@ -1,5 +1,7 @@
 """The limits of topics that their configuration says, and those of a client that may not ask."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 import pytest
@@ -14,6 +16,17 @@ from worker.kafka.cluster.configured import limits_now  # noqa: E402
 from worker.kafka.cluster.topics import Topic  # noqa: E402
 
 TOPIC = Topic("out", "id", 7, 1_000, False, 2**63 - 1, 3_600_000)
+
+
+@dataclass(frozen=True)
+class Link:
+    admin: Callable
+    patience: float = 10.0
+    thorough: bool = True
+
+    def trouble(self, error):
+        assert (self.patience, self.thorough) == (3.0, False), "outputs wait meanwhile"
+        return str(error)
 
 
 class Admin:
@@ -35,8 +48,7 @@ class Admin:
 
 def asked(answer, *, offered=True):
     admin = Admin(answer, offered)
-    connection = SimpleNamespace(admin=lambda: admin, trouble=str)
-    topic = limits_now(connection, TOPIC)
+    topic = limits_now(Link(lambda: admin), TOPIC)
     assert admin.closed
     return topic
 
@@ -49,9 +61,15 @@ def test_limits_are_those_of_now_and_all_else_is_as_it_was():
     assert found == Topic("out", "id", 7, 500, True, 10, 20)
 
 
-@pytest.mark.parametrize("error", [TopicAuthorizationFailedError(), KafkaTimeoutError()])
-def test_a_client_that_may_not_ask_or_gets_no_answer_keeps_what_it_knows(error):
-    assert asked(error) is TOPIC
+@pytest.mark.parametrize(
+    "answer",
+    [
+        TopicAuthorizationFailedError(), KafkaTimeoutError(), ValueError("of the client"),
+        {"max.message.bytes": None},
+    ],
+)  # fmt: skip
+def test_a_client_that_may_not_ask_or_gets_no_answer_keeps_what_it_knows(answer):
+    assert asked(answer) is TOPIC
 
 
 def test_brokers_that_do_not_tell_are_not_asked():
@@ -62,4 +80,4 @@ def test_where_no_broker_can_be_reached_what_is_known_stays():
     def admin():
         raise Transient("nobody")
 
-    assert limits_now(SimpleNamespace(admin=admin), TOPIC) is TOPIC
+    assert limits_now(Link(admin), TOPIC) is TOPIC

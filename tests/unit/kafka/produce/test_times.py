@@ -73,6 +73,8 @@ def test_of_many_that_come_nearer_to_now_few_are_searched_for(memory, side):
 
 
 def test_one_that_was_searched_for_condemns_none_nearer_to_now(memory):
+    memory.refused(Sent(timestamp=NOW_MS - 6_000))
+    memory.refused(Sent(timestamp=NOW_MS + 6_000))
     memory.refused(Sent(timestamp=NOW_MS - 5_000), searched=True)
     memory.refused(Sent(timestamp=NOW_MS + 5_000), searched=True)
     assert not refuses(memory, NOW_MS - 4_999)
