@@ -20,13 +20,16 @@ def ends_apart(model: Any) -> Any:
 
     Args:
         model: A classifier of transformers. One with a decoder gets another class, of the same
-            name: a method of the object itself would be lost where several GPUs share a batch.
+            name: a method of the object itself would be lost where several GPUs share a batch. One
+            that pads with this token stays as it is: its rows cannot be told apart by it, and what
+            the library refuses is better refused than wrong.
 
     Returns:
         The same model.
     """
-    kind = type(model)
-    if not getattr(model.config, "is_encoder_decoder", False):
+    kind, config = type(model), model.config
+    pads_with_it = getattr(config, "pad_token_id", None) == getattr(config, "eos_token_id", None)
+    if not getattr(config, "is_encoder_decoder", False) or pads_with_it:
         return model
 
     @functools.wraps(kind.forward)

@@ -197,7 +197,7 @@ class Spans:
         """What is known of refused outputs; None if none was refused."""
         blame, refusal = transaction.blame(error)
         refused = dict(blame.refused)
-        searched = not refused and refusal is not None and len(outputs) == 1
+        searched = not refused and len(outputs) == 1
         if searched and refusal is not None:
             refused = {0: refusal}
         if refused:
