@@ -77,11 +77,11 @@ chaos: setup
 	CHAOS=long $(PYTEST) tests/chaos -s $(ARGS)
 
 # Installs programs that the tests need and pip does not have into .tools: actionlint, Helm,
-# Prometheus and promtool.
+# Prometheus and promtool; and makes a cache with which Java starts Kafka in half the time.
 tools: setup
-	@$(BIN)/python -m tests.tools.programs && touch $(TRIED)
+	@$(BIN)/python -m tests.tools.programs && $(BIN)/python -m tests.tools.java_cache && touch $(TRIED)
 
-$(TRIED): tests/tools/programs.py tests/tools/go.txt $(READY)
+$(TRIED): tests/tools/programs.py tests/tools/java_cache.py tests/tools/go.txt $(READY)
 	@$(MAKE) --no-print-directory tools
 
 # Generates the documents' tables of settings and metrics from the code.

@@ -19,7 +19,7 @@ import hypothesis
 import pytest
 
 from tests.support.processes import Room, shared_folder
-from tests.tools import programs
+from tests.tools import java_cache, programs
 from worker.demo.broker import BrokerError, EmbeddedKafka
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -56,6 +56,7 @@ _IGNORED = (
 
 def pytest_configure(config: pytest.Config) -> None:
     programs.use()
+    java_cache.use()
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # A shell's background job ignores it, and so would every program that a test interrupts.
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -16,7 +16,7 @@ from worker.settings import DeliverySettings
 
 LONG = os.environ.get("CHAOS") == "long"
 SEED = int(os.environ.get("CHAOS_SEED", random.randrange(2**32)))
-SHORT_PLAN = Plan(messages=8_000, kills=5, joins=2, stops=1, broker_kills=1)
+SHORT_PLAN = Plan(messages=6_000, kills=4, joins=2, stops=1, broker_kills=1)
 LONG_PLAN = Plan(messages=100_000, kills=50, joins=20, stops=10, broker_kills=3)
 DRAIN_DEADLINE = 25.0
 

@@ -12,8 +12,8 @@ from tests.support.kafka_helpers import Message, create_topic, produce, wait_unt
 from tests.support.worker_process import WorkerProcess
 
 LONG = os.environ.get("CHAOS") == "long"
-# All that waits at once, were it read in, would take over 120 MB in the short version.
-TOTAL, OUTAGE = (500_000, 20.0) if LONG else (150_000, 8.0)
+# All that waits at once, were it read in, would take over 80 MB in the short version.
+TOTAL, OUTAGE = (500_000, 20.0) if LONG else (100_000, 8.0)
 EARLY = 20_000
 MEGABYTE = 1 << 20
 ALLOWED = 60 * MEGABYTE

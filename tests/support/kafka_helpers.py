@@ -3,11 +3,11 @@
 Not the worker's own adapters: a test that shares them with the worker would share their faults.
 """
 
+import contextlib
 import itertools
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ from kafka.errors import (
     CoordinatorLoadInProgressError,
     CoordinatorNotAvailableError,
     NotCoordinatorError,
+    TopicAlreadyExistsError,
     UnknownTopicOrPartitionError,
 )
 from kafka.protocol.consumer import IsolationLevel
@@ -60,7 +61,7 @@ def wait_until(
         time.sleep(every)
 
 
-@contextmanager
+@contextlib.contextmanager
 def admin(bootstrap: str) -> Iterator[Any]:
     client = KafkaAdminClient(bootstrap_servers=bootstrap, **_CLIENT)
     try:
@@ -87,7 +88,9 @@ def create_topic(
     if assignment:
         layout = {"assignments": dict(assignment)}
     with admin(bootstrap) as client:
-        client.create_topics({name: {**layout, "configs": dict(config or {})}})
+        # The client asks again where an answer is late, and the first request has made it.
+        with contextlib.suppress(TopicAlreadyExistsError):
+            client.create_topics({name: {**layout, "configs": dict(config or {})}})
         client.wait_for_topics([name])
     return name
 
@@ -284,7 +287,7 @@ class _Keys(Serializer):  # type: ignore[misc]
         return None if data == _NULL else data
 
 
-@contextmanager
+@contextlib.contextmanager
 def _producer(bootstrap: str, **config: Any) -> Iterator[Any]:
     defaults = {
         "enable_idempotence": True,

@@ -45,13 +45,17 @@ def test_the_long_ones_come_first_and_the_lone_ones_last(monkeypatch, several):
 
 
 def test_tests_that_share_what_is_costly_stay_in_one_process():
-    """Every file that is heavy as a whole is in the group of those."""
-    heavy = {
-        str(file.relative_to(conftest.ROOT))
-        for file in conftest.ROOT.glob("tests/**/test_*.py")
-        if re.search(r"^pytestmark = .*\bheavy\b", file.read_text(encoding="utf-8"), re.MULTILINE)
-    }
-    assert heavy == {file for file, group in TOGETHER.items() if group == HEAVY}
+    """Every file that is heavy as a whole is in the group of those, and none without such tests."""
+
+    def files(pattern):
+        return {
+            str(file.relative_to(conftest.ROOT))
+            for file in conftest.ROOT.glob("tests/**/test_*.py")
+            if re.search(pattern, file.read_text(encoding="utf-8"), re.MULTILINE)
+        }
+
+    group = {file for file, name in TOGETHER.items() if name == HEAVY}
+    assert files(r"^pytestmark = .*\bheavy\b") <= group <= files(r"\bpytest\.mark\.heavy\b")
     assert all((conftest.ROOT / file).is_file() for file in TOGETHER)
     split = functools.partial(Together._split_scope, None)
     assert split("tests/unit/train/test_metrics.py::test_a[x]") == HEAVY
