@@ -216,11 +216,8 @@ def test_a_header_with_white_space_and_several_marks_of_unicode_is_read(tmp_path
     ("content", "notes"),
     [
         (
-            '{"text": "a", "sentiment": 1}\n',
-            (
-                "f.jsonl: has no column 'label'; it has text, sentiment"
-                " (choose one with --label-column)",
-            ),
+            '{"text": "a", "tag": 1}\n',
+            ("f.jsonl: has no column 'label'; it has text, tag (choose one with --label-column)",),
         ),
         ('{"text": "a"}\n', ()),
     ],
