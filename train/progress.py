@@ -3,7 +3,14 @@
 import time
 from typing import Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from transformers import TrainerCallback
 
 from train.printer import Printer
@@ -40,13 +47,13 @@ class ProgressReport(TrainerCallback):  # type: ignore[misc]  # untyped
         self._began = time.monotonic()
         self._first_step = state.global_step  # not 0 where a run resumes
         if self._printer.live:
-            said, count, left = (
-                TextColumn("{task.description}"),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(),
+            said, count = TextColumn("{task.description}"), MofNCompleteColumn()
+            left = TimeRemainingColumn()
+            columns: list[ProgressColumn] = (
+                [count, left, said] if self._narrow else [said, BarColumn(), count, left]
             )
             self._bar = Progress(
-                *((count, left, said) if self._narrow else (said, BarColumn(), count, left)),
+                *columns,
                 console=self._printer.console,
                 transient=True,
             )
