@@ -4,10 +4,9 @@ import os
 import sys
 from collections.abc import Sequence
 
-from train import hub
+# Nothing here that takes long to import: a Ctrl-C before `main` ends in Python's traceback.
 from train.errors import Refused
-from train.given.interrupts import recognised
-from train.interrupts import interruptible
+from train.interrupts import Interrupts
 
 USAGE = """\
 usage: emotion-train COMMAND [--setting VALUE ...]
@@ -15,50 +14,75 @@ usage: emotion-train COMMAND [--setting VALUE ...]
 Fine-tunes a text classifier, measures it, and labels texts with it.
 
   run       fine-tune, calibrate, evaluate; save a checkpoint and its report
-  evaluate  metrics and plots of a checkpoint, on a split of a dataset or on a file
+  evaluate  metrics and plots of a checkpoint, on a split of a dataset or a file
   predict   label texts given as arguments or on standard input
 
-Settings also come from TRAIN_... variables and .env; 'emotion-train run --help' lists them.
+Settings also come from TRAIN_... variables and .env; 'emotion-train run --help'
+lists them.
 
-Exit codes: 0 done, 1 failed, 2 refused (each wrong thing in one line), 130 interrupted.
+Exit codes: 0 done, 1 failed, 2 refused (each wrong thing in one line),
+130 interrupted by Ctrl-C, 143 ended by SIGTERM.
 """
 REFUSED = 2
 """Exit code where a setting or an input is wrong."""
-INTERRUPTED = 130
-"""Exit code after Ctrl-C or SIGTERM, as shells have it: 128 + SIGINT."""
+SIGNALLED = 128
+"""Exit code after a signal, as shells have it: this and the signal's number."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command; returns its exit code."""
+    """Runs a command; returns its exit code.
+
+    Args:
+        arguments: The command line without the program; None: this is the program, which then ends.
+    """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    try:
-        return _command(given)
-    except Refused as refusal:
-        for line in str(refusal).splitlines():
-            print(f"emotion-train: {line}", file=sys.stderr)
-        return REFUSED
-    except KeyboardInterrupt:
-        print("emotion-train: interrupted", file=sys.stderr)
-        return INTERRUPTED
-    except BrokenPipeError:
-        # `| head` has read enough. Without this the interpreter complains when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    with Interrupts(last=arguments is None) as interrupts:
+        try:
+            return _command(given)
+        except BaseException as error:
+            if interrupts.ended(error):
+                more = error.args if isinstance(error, KeyboardInterrupt) else ()
+                _say("; ".join([interrupts.what, *more]))
+                code = SIGNALLED + interrupts.number
+                if arguments is None:
+                    # What torch and its threads do at the end takes seconds, and a second signal
+                    # would tear it. The line is out, and what the command began is cleaned up.
+                    os._exit(code)
+                return code
+            if isinstance(error, Refused):
+                for line in str(error).splitlines():
+                    _say(line)
+                return REFUSED
+            if isinstance(error, BrokenPipeError):
+                # `| head` has read enough. Without this the interpreter complains when it flushes.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                return 0
+            raise
+
+
+def _say(line: str) -> None:
+    print(f"emotion-train: {line}", file=sys.stderr)
 
 
 def _command(given: Sequence[str]) -> int:
-    if not given or given[0] in {"-h", "--help"}:
+    if not given or given[0] in {"-h", "--help", "help"}:
         print(USAGE, end="", file=sys.stdout if given else sys.stderr)
         return 0 if given else REFUSED
+    if given[0] == "--version":
+        from importlib.metadata import version  # noqa: PLC0415
+
+        print(f"emotion-train {version('emotion-stream')}")
+        return 0
     command, rest = given[0], given[1:]
     if command not in _COMMANDS:
         from train.given.commands import unknown  # noqa: PLC0415
 
         raise Refused(unknown(command, list(_COMMANDS)))
+    from train import hub  # noqa: PLC0415
+
     hub.quiet()
     try:
-        with recognised(), interruptible():
-            _COMMANDS[command](rest)
+        _COMMANDS[command](rest)
     except SystemExit as stop:  # argparse has printed its help
         return int(stop.code or 0)
     return 0

@@ -1,37 +1,94 @@
 """The columns of a split: its values from all files, and its labels with their names."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from train import labels
+from train.delimited import quoted
 from train.errors import Refused
 from train.files import Table
 from train.tables import Tables
 
 
-def values(tables: Tables, name: str, *, where: str, option: str) -> list[Any]:
-    """The values of a column, of all files of a split.
+def refuse_missing(tables: Tables, *, text: str, label: str, where: str, needed: bool) -> None:
+    """Checks that every file of a split has the columns.
+
+    Args:
+        tables: The files.
+        text: Name of the column with the texts.
+        label: Name of the column with the labels.
+        where: The split or file, for the message.
+        needed: Whether there must be labels.
+
+    Raises:
+        Refused: A file lacks a column. The line names those that it has, and the option that
+            chooses one.
+    """
+    for table in tables:
+        lacks = {
+            option: name
+            for option, name in (("--text-column", text), ("--label-column", label))
+            if name not in table.columns
+        }
+        if table.columns and (text in lacks.values() or (lacks and needed)):
+            at = where if len(tables) == 1 else f"{where}, {table.file}"
+            # Where one of them is there, the first line is a header; else it may be a row.
+            headed = len(lacks) == 1 or not table.untyped or _chosen(table, lacks)
+            if not needed and len(table.columns) == 1:  # nothing but texts
+                lacks.pop("--label-column", None)
+            raise Refused(f"{at}: {lacking(table, lacks) if headed else _headless(table, lacks)}")
+
+
+def lacking(table: Table, lacks: Mapping[str, str]) -> str:
+    """Which columns a file lacks, which it has, and how to choose one.
+
+    Args:
+        table: The file.
+        lacks: The name of each column that it lacks, by the option that chooses it.
+    """
+    chosen = _chosen(table, lacks)
+    way = (
+        " ".join(chosen) or f"choose {'one ' if len(lacks) == 1 else ''}with {' and '.join(lacks)}"
+    )
+    return f"has no {_columns(lacks)}; it has {quoted(table.columns)} ({way})"
+
+
+def _headless(table: Table, lacks: Mapping[str, str]) -> str:
+    return (
+        f"has no {_columns(lacks)}: its first line is taken for the names of the columns:"
+        f" {quoted(table.columns, always=True)}; if that is a row, write the names in a line above"
+        f" it; if not, choose with {' and '.join(lacks)}"
+    )
+
+
+def _columns(lacks: Mapping[str, str]) -> str:
+    return f"column{'s' if len(lacks) > 1 else ''} {' and '.join(map(repr, lacks.values()))}"
+
+
+def _chosen(table: Table, lacks: Mapping[str, str]) -> list[str]:
+    """Options with the columns whose names differ in case or white space only."""
+    plain = {name.strip().casefold(): name for name in table.columns}
+    return [
+        f"{option} {shlex.quote(plain[name.strip().casefold()])}"
+        for option, name in lacks.items()
+        if name.strip().casefold() in plain
+    ]
+
+
+def values(tables: Tables, name: str, *, where: str) -> list[Any]:
+    """The values of a column, of all files of a split, each of which has it.
 
     Args:
         tables: The files.
         name: The column.
         where: The split or file, for the message.
-        option: The one that chooses the column.
 
     Raises:
-        Refused: A file has no such column, or it is not UTF-8.
+        Refused: It is not UTF-8.
     """
-    found: list[Any] = []
-    for table in tables:
-        if name not in table.columns:
-            at = where if len(tables) == 1 else f"{where}, {table.file}"
-            there = labels.listed(table.columns)
-            raise Refused(
-                f"{at}: has no column {name!r}; it has {there} (choose one with {option})"
-            )
-        found += _read(table, name, where=where)
-    return found
+    return [value for table in tables for value in _read(table, name, where=where)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,14 +113,14 @@ def read(tables: Tables, column: str, *, where: str) -> LabelColumn:
     """Reads the labels of a split.
 
     Args:
-        tables: Its files.
+        tables: Its files, each of which has the column.
         column: Name of the column.
         where: The split or file, for the message.
 
     Raises:
-        Refused: There is no such column, or a value in it is no label.
+        Refused: A value in it is no label.
     """
-    found = values(tables, column, where=where, option="--label-column")
+    found = values(tables, column, where=where)
     untyped = all(table.untyped for table in tables)
     return LabelColumn(
         values=found,

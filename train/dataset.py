@@ -9,7 +9,15 @@ from pathlib import Path
 
 from train import labels as label_columns
 from train import targets as checkpoint_labels
-from train.columns import indices, named, read, refuse_unmet, values
+from train.columns import (
+    indices,
+    lacking,
+    named,
+    read,
+    refuse_missing,
+    refuse_unmet,
+    values,
+)
 from train.errors import Refused
 from train.labels import kind_of, listed
 from train.tables import Tables, is_file, read_file, read_splits
@@ -107,6 +115,8 @@ def load_for_training(name: str, *, columns: Columns) -> Corpus:
     used: dict[str, Tables] = {
         split: found[split] for split in ("train", "validation", "test") if split in found
     }
+    for split, tables in used.items():
+        refuse_missing(tables, text=columns.text, label=columns.label, where=split, needed=True)
     texts = {split: _texts(tables, columns, where=split) for split, tables in used.items()}
     given = {split: read(tables, columns.label, where=split) for split, tables in used.items()}
     train = given["train"]
@@ -167,10 +177,17 @@ def load_for_evaluation(
         if chosen not in splits:
             raise Refused(f"{name}: has no split {chosen}; it has {listed(list(splits))}")
         found, where = splits[chosen], chosen
+    refuse_missing(found, text=columns.text, label=columns.label, where=where, needed=False)
     texts = _texts(found, columns, where=where)
     targets = None
-    notes: list[str] = []
-    if all(columns.label in table.columns for table in found):
+    without = [table for table in found if columns.label not in table.columns]
+    # A file of nothing but texts needs no advice.
+    notes = [
+        f"{where}: {lacking(table, {'--label-column': columns.label})}"
+        for table in without[:1]
+        if len(table.columns) > 1
+    ]
+    if not without:
         column = read(found, columns.label, where=where)
         if not label_columns.none_given(column.spellings, known=labels):
             label_columns.refuse_blank(column.spellings, column.values, where=where)
@@ -219,7 +236,7 @@ def _parts(tables: Tables) -> tuple[Part, ...]:
 def _texts(tables: Tables, columns: Columns, *, where: str) -> tuple[str, ...]:
     if sum(table.rows for table in tables) == 0:
         raise Refused(f"{where}: has no rows")
-    found = values(tables, columns.text, where=where, option="--text-column")
+    found = values(tables, columns.text, where=where)
     return tuple(
         check_text(value, at=f"{where}, row {row}") for row, value in enumerate(found, start=1)
     )

@@ -5,6 +5,7 @@ that is never closed for one text, and the rows in it are gone without a word.
 """
 
 import csv
+import json
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,9 +14,16 @@ from io import StringIO
 from pathlib import Path
 
 from train.errors import Refused
+from train.labels import listed
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 """What may stand between two fields, as a message calls it. The first wins a tie."""
+
+_LONGEST_NAME = 60
+"""Characters of a column's name that a message repeats."""
+
+_PLAIN = re.compile(r"[\w.-]+( [\w.-]+)?")
+"""A column's name that needs no quotes in a message."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +83,24 @@ def read(path: Path, *, separator: str | None = None) -> Delimited:
         ) from error
 
 
+def quoted(names: Sequence[str], *, always: bool = False) -> str:
+    """Names of columns for a message, short and in one line.
+
+    Args:
+        names: As they were read; a row that was taken for a header has texts.
+        always: Whether each stands in quotes; else only one that is no plain name.
+    """
+    return listed(
+        [name if _PLAIN.fullmatch(name) and not always else _in_quotes(name) for name in names]
+    )
+
+
+def _in_quotes(name: str) -> str:
+    short = name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME].rstrip()} ..."
+    # A mark that cannot be seen is shown by its number.
+    return json.dumps(short, ensure_ascii=not short.isprintable())
+
+
 def _separator(content: str) -> str:
     header = re.split(r"[\r\n]", content.lstrip("\r\n"), maxsplit=1)[0]
     return max(SEPARATORS, key=lambda each: len(next(csv.reader([header], delimiter=each), [])))
@@ -108,7 +134,7 @@ def _table(
     path: Path, records: Iterator[tuple[int, int, Sequence[str]]], separator: str
 ) -> Delimited:
     _, _, names = next(records, (0, 0, ()))
-    header = tuple(name.strip() for name in names)
+    header = tuple(name.strip().lstrip("\ufeff").strip() for name in names)
     rows: list[Sequence[str]] = []
     spread = []
     for first, last, fields in records:
@@ -117,8 +143,8 @@ def _table(
             between = SEPARATORS.get(separator, repr(separator))
             raise Refused(
                 f"{path}, line {first}: has {_fields(len(fields))} and the header"
-                f" {_fields(len(header))}, separated by {between}; a text that contains"
-                f" {separator!r} stands in quotes"
+                f" {_fields(len(header))} ({quoted(header)}), separated by {between}; a text that"
+                f" contains {separator!r} stands in quotes"
             )
         rows.append(kept)
         if last > first:

@@ -8,7 +8,7 @@ from train import classify, labels, metrics, reading, recipe, report
 from train.calibrate import Floats, probabilities
 from train.dataset import Columns, Split, load_for_evaluation
 from train.errors import Refused
-from train.output import is_full
+from train.output import is_full, write_whole
 from train.printer import Printer, counted, warn
 from train.settings import EvaluateSettings
 
@@ -113,7 +113,7 @@ def _refuse_unwritable(path: Path | None, option: str) -> None:
 
 def _write(path: Path, text: str) -> None:
     try:
-        path.write_text(text, encoding="utf-8")
+        write_whole(path, text)
     except OSError as error:
         what = "no space left on the device" if is_full(error) else error.strerror
         raise Refused(f"{path}: {what}") from error

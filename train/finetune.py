@@ -17,8 +17,8 @@ from transformers import (
     Trainer,
     TrainingArguments,
 )
-from transformers.trainer_utils import get_last_checkpoint
 
+from train import resume
 from train.dataset import Corpus, Split
 from train.encoder import Encoder
 from train.errors import Refused
@@ -67,9 +67,9 @@ def finetune(
     train = rows(encoder, corpus.splits["train"])
     # Similar lengths share a batch: the Trainer evaluates in the order of the rows.
     validation = rows(encoder, corpus.splits["validation"], by_length=True)
-    resume = get_last_checkpoint(str(folder)) if folder.is_dir() else None
-    if resume:
-        printer.line(f"resuming from {Path(resume).name} in {folder}")
+    last = resume.last_epoch(folder)
+    if last:
+        printer.line(f"resuming from {last.name} in {folder}")
     with (
         _memory_refused(settings.batch_size),
         lower_layers(
@@ -92,7 +92,7 @@ def finetune(
         )
         trainer.remove_callback(PrinterCallback)
         try:
-            result = trainer.train(resume_from_checkpoint=resume)
+            result = trainer.train(resume_from_checkpoint=str(last) if last else None)
         finally:
             progress.close()
     history = from_log(trainer.state.log_history, result.metrics)

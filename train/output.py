@@ -4,13 +4,13 @@ import contextlib
 import errno
 import os
 import shutil
-import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from train.encoder import Encoder
 from train.errors import Refused
+from train.interrupts import held
 
 COPIES_HELD = 4
 """Copies of the weights for which the disk must have room: two checkpoints of epochs that are kept,
@@ -109,6 +109,30 @@ def save_model(encoder: Encoder, checkpoint: Path) -> None:
         raise
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file under its name when it is complete: a Ctrl-C leaves no half of it.
+
+    Args:
+        path: The file. What is no plain file, such as a pipe, a link or /dev/stdout, is written to
+            as it is.
+        text: Its content, written as UTF-8.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        path.write_text(text, encoding="utf-8")
+        return
+    part = path.with_name(f".partial-{path.name}")
+    try:
+        part.write_text(text, encoding="utf-8")
+        if path.exists():
+            shutil.copymode(path, part)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def is_full(error: BaseException) -> bool:
     """Whether a failure comes of a full disk: safetensors and torch raise types of their own."""
     if isinstance(error, OSError):
@@ -123,22 +147,8 @@ def _own_folder(target: Path) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        with _uninterrupted():
+        with held():
             shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Ignores Ctrl-C in the block: a second one would stop the clean-up half-way."""
-    try:
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    except ValueError:  # not the main thread, which alone gets the signal
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _says(error: OSError, output: Path) -> str:

@@ -38,8 +38,8 @@ class Printer:
 
     @property
     def live(self) -> bool:
-        """Whether it prints to a terminal, on which a bar can move."""
-        return self.console.is_terminal
+        """Whether it prints to a terminal on which a bar can move: not to one of TERM=dumb."""
+        return self.console.is_terminal and not self.console.is_dumb_terminal
 
     def line(self, text: str = "") -> None:
         """Prints a line: folded between words on a terminal, and not at all in a log."""

@@ -3,10 +3,21 @@
 import time
 from typing import Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from transformers import TrainerCallback
 
 from train.printer import Printer
+
+NARROW, NARROWER = 72, 50
+"""Columns of a terminal below which there is no bar beside the figures, and no loss: rich would cut
+off what is right of them, or the figures themselves."""
 
 LINES = 20
 """Lines of progress in the log of a run. Twice as many say little more; none looks like a hang."""
@@ -29,16 +40,20 @@ class ProgressReport(TrainerCallback):  # type: ignore[misc]  # untyped
         self._began = 0.0
         self._first_step = 0
         self._bar: Progress | None = None
+        width = printer.console.width if printer.live else NARROW
+        self._narrow, self._narrower = width < NARROW, width < NARROWER
 
     def on_train_begin(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
         self._began = time.monotonic()
         self._first_step = state.global_step  # not 0 where a run resumes
         if self._printer.live:
+            said, count = TextColumn("{task.description}"), MofNCompleteColumn()
+            left = TimeRemainingColumn()
+            columns: list[ProgressColumn] = (
+                [count, left, said] if self._narrow else [said, BarColumn(), count, left]
+            )
             self._bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(),
+                *columns,
                 console=self._printer.console,
                 transient=True,
             )
@@ -81,5 +96,6 @@ class ProgressReport(TrainerCallback):  # type: ignore[misc]  # untyped
     def _text(self, state: Any) -> str:
         seconds = max(1e-9, time.monotonic() - self._began)
         rate = (state.global_step - self._first_step) * self._batch_size / seconds
-        loss = "" if self._loss is None else f"  loss {self._loss:.4f}"
-        return f"epoch {state.epoch:.2f}{loss}  {rate:.0f} samples/s"
+        loss = "" if self._loss is None or self._narrower else f"  loss {self._loss:.4f}"
+        speed = "" if self._narrow else f"  {rate:.0f} samples/s"
+        return f"epoch {state.epoch:.2f}{loss}{speed}"

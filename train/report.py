@@ -14,6 +14,7 @@ from train.history import History
 from train.manifest import Manifest
 from train.metrics import Figures
 from train.mistakes import Mistake, most_confident
+from train.output import write_whole
 from train.printer import Printer, counted, warn
 
 
@@ -83,7 +84,7 @@ def write_mistakes(folder: Path, result: Measured) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps(asdict(mistake), ensure_ascii=False) for mistake in result.mistakes]
-    (folder / "mistakes.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    write_whole(folder / "mistakes.jsonl", "".join(f"{line}\n" for line in lines))
 
 
 def draw_pictures(
@@ -123,11 +124,15 @@ def draw_pictures(
 
 
 def _draw(path: Path, draw: Callable[[Path], None]) -> None:
+    # Drawn under another name: a Ctrl-C leaves no half of a picture.
+    part = path.with_name(f".partial-{path.name}")
     try:
-        draw(path)
+        draw(part)
+        part.replace(path)
     except Exception as error:  # noqa: BLE001 - whatever a font or a library does: no checkpoint may be lost
         warn(f"{path.name} could not be drawn: {first_line(error)}")
-        path.unlink(missing_ok=True)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def write_card(folder: Path, facts: Manifest, history: History, result: Measured) -> None:

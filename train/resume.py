@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +30,15 @@ def claim(work_dir: Path, settings: RunSettings, *, fingerprint: str) -> None:
     path = work_dir / _FILE
     try:
         work_dir.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            found = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        if text:
+            found = json.loads(text)
             if not isinstance(found, dict):
                 raise ValueError(found)
             if found.get("run") != mine:
                 raise Refused(f"--work-dir {work_dir}: {_whose(found, marked)}")
-        elif any(work_dir.iterdir()):
+        # An empty file is what a run leaves that is killed while it writes it.
+        elif any(each != path for each in work_dir.iterdir()):
             raise Refused(f"--work-dir {work_dir}: is not empty, and belongs to no run")
         else:
             path.write_text(json.dumps(marked), encoding="utf-8")
@@ -43,6 +46,41 @@ def claim(work_dir: Path, settings: RunSettings, *, fingerprint: str) -> None:
         raise Refused(f"--work-dir {work_dir}: {_FILE} is damaged") from error
     except OSError as error:
         raise Refused(f"--work-dir {work_dir}: {error.strerror}") from error
+
+
+def last_epoch(folder: Path) -> Path | None:
+    """The last checkpoint of an epoch that is whole; those after it are deleted.
+
+    The Trainer writes into the checkpoint's directory itself, its state last. A run that is killed
+    while it writes leaves a part of one, from which none can resume.
+
+    Args:
+        folder: The directory with the checkpoints; there may be none.
+    """
+    found = sorted(folder.glob("checkpoint-*"), key=_step) if folder.is_dir() else []
+    while found and not _is_whole(found[-1]):
+        shutil.rmtree(found.pop(), ignore_errors=True)
+    return found[-1] if found else None
+
+
+def way_on(work_dir: Path | None) -> str:
+    """What somebody should know who interrupted a training; empty where nothing is kept of it."""
+    if work_dir is None or not any(map(_is_whole, work_dir.glob("checkpoint-*"))):
+        return ""
+    return f"the same command resumes from the last epoch in {work_dir}"
+
+
+def _step(checkpoint: Path) -> int:
+    step = checkpoint.name.rpartition("-")[2]
+    return int(step) if step.isdecimal() else -1
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _whose(found: dict[str, Any], marked: dict[str, Any]) -> str:

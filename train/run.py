@@ -5,6 +5,7 @@ import os
 from train import encoder, labels, output, recipe, resume, summary, tables
 from train.dataset import Columns, load_for_training
 from train.errors import Refused, refuse_together
+from train.interrupts import saying
 from train.printer import Printer
 from train.settings import RunSettings
 
@@ -48,7 +49,10 @@ def run(settings: RunSettings, printer: Printer) -> None:
         )
     output.refuse_full(settings.output, base.model.get_memory_footprint())
     summary.describe(corpus, base, on, settings, printer)
-    with output.staged(settings.output) as stage:
+    with (
+        saying(lambda: resume.way_on(settings.work_dir)),
+        output.staged(settings.output) as stage,
+    ):
         epochs = settings.work_dir or stage / "epochs"
         if settings.work_dir is not None:
             resume.claim(settings.work_dir, settings, fingerprint=corpus.fingerprint())
@@ -68,6 +72,7 @@ def run(settings: RunSettings, printer: Printer) -> None:
     printer.line()
     printer.line(f"saved {settings.output}")
     # Last, so that no picture can cost the checkpoint: not even one that takes all the memory.
-    report.draw_pictures(
-        settings.output / "report", result, temperature=temperature, history=history
-    )
+    with saying(lambda: "the checkpoint is saved; pictures of its report may be missing"):
+        report.draw_pictures(
+            settings.output / "report", result, temperature=temperature, history=history
+        )

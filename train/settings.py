@@ -61,7 +61,8 @@ class RunSettings(Settings):
     """Column with the texts."""
 
     label_column: Name = "label"
-    """Column with the labels: ClassLabel, strings or numbers. Its different values are labels."""
+    """Column with the labels: ClassLabel, strings or numbers. The labels are its different
+    values."""
 
     labels: str = ""
     """Names of labels, as VALUE=NAME pairs between commas (`0=negative,4=positive`) or as a JSON
@@ -107,8 +108,8 @@ class RunSettings(Settings):
     on older GPUs, float32 otherwise."""
 
     work_dir: Path | None = None
-    """Directory for a checkpoint per epoch. A run that was killed resumes from the last one in it.
-    Default: a temporary directory."""
+    """Directory for a checkpoint per epoch. The same command, started again after a run was stopped
+    or killed, resumes from the last one in it. Default: a temporary directory."""
 
     @model_validator(mode="after")
     def _apart(self) -> Self:

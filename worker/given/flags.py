@@ -7,7 +7,8 @@ it: both become problems, one line each, beside the values that were understood.
 from __future__ import annotations
 
 import re
-from argparse import SUPPRESS, ArgumentParser, RawDescriptionHelpFormatter
+import textwrap
+from argparse import SUPPRESS, ArgumentParser, HelpFormatter
 from dataclasses import dataclass
 from inspect import cleandoc
 from itertools import pairwise
@@ -62,6 +63,31 @@ class _Misread(Exception):
     """argparse cannot go on."""
 
 
+class _Formatter(HelpFormatter):
+    """Breaks lines between words only, also of the description: not in `dair-ai/emotion`."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return _folded(text, width)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        # A paragraph with lines that are set in, such as a list, stays as it is.
+        return "\n\n".join(
+            textwrap.indent(
+                paragraph
+                if re.search(r"^\s", paragraph, re.MULTILINE)
+                else "\n".join(_folded(paragraph, width - len(indent))),
+                indent,
+            )
+            for paragraph in text.split("\n\n")
+        )
+
+
+def _folded(text: str, width: int) -> list[str]:
+    return textwrap.wrap(
+        " ".join(text.split()), width, break_on_hyphens=False, break_long_words=False
+    )
+
+
 class _Parser(ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise _Misread(message)
@@ -86,7 +112,7 @@ def read(
         # Without it argparse lists every option twice, here without a word on what it does.
         usage=f"%(prog)s [OPTION VALUE ...]{' [TEXT ...]' if texts else ''}",
         description=cleandoc(kind.__doc__ or ""),
-        formatter_class=RawDescriptionHelpFormatter,
+        formatter_class=_Formatter,
         allow_abbrev=False,
     )
     if texts:

@@ -273,8 +273,11 @@ def test_no_space_while_training_is_one_line_and_leaves_nothing(place, capsys, m
     assert listed(place) == before
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_says_so_and_leaves_nothing(place, number):
+@pytest.mark.parametrize(
+    ("number", "code", "line"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "ended by SIGTERM")],
+)
+def test_an_interrupted_run_says_so_and_leaves_nothing(place, number, code, line):
     before = listed(place)
     process = subprocess.Popen(
         [
@@ -296,8 +299,8 @@ def test_an_interrupted_run_says_so_and_leaves_nothing(place, number):
     finally:
         process.kill()
         process.communicate()
-    assert process.returncode == 130
-    assert errors.splitlines()[-1] == "emotion-train: interrupted"
+    assert process.returncode == code
+    assert errors.splitlines()[-1] == f"emotion-train: {line}"
     assert "Traceback" not in errors
     assert listed(place) == before
 

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -137,3 +138,31 @@ def test_a_damaged_manifest_is_refused(tmp_path, content, line):
     (tmp_path / "manifest.json").write_text(content)
     with pytest.raises(Refused, match=line):
         manifest.read(tmp_path)
+
+
+@pytest.mark.parametrize("before", [None, "the last one"])
+def test_an_interrupted_result_leaves_what_was_there(tmp_path, monkeypatch, before):
+    path = tmp_path / "metrics.json"
+    if before:
+        path.write_text(before)
+    write_text = Path.write_text
+
+    def half(self, text, **how):
+        write_text(self, text[: len(text) // 2], **how)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "write_text", half)
+    with pytest.raises(KeyboardInterrupt):
+        output.write_whole(path, "the new one")
+    assert [each.read_text() for each in tmp_path.iterdir()] == ([before] if before else [])
+
+
+def test_a_result_keeps_mode_and_link(tmp_path):
+    path, link = tmp_path / "real", tmp_path / "link"
+    path.write_text("old")
+    path.chmod(0o640)
+    link.symlink_to(path)
+    output.write_whole(path, "new")
+    assert (path.read_text(), path.stat().st_mode & 0o777) == ("new", 0o640)
+    output.write_whole(link, "newer")
+    assert (path.read_text(), link.is_symlink()) == ("newer", True)

@@ -155,6 +155,82 @@ def test_a_test_split_without_labels_is_kept_for_predictions_only(tmp_path):
     assert train(named).splits["test"].targets is None
 
 
+HEADLESS = (
+    ': its first line is taken for the names of the columns: "i feel sad", "0"; if that is a row'
+)
+BOTH = "has no columns 'text' and 'label'; it has"
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "line"),
+    [
+        ("csv", "i feel sad,0\nso happy,1\n", HEADLESS),
+        ("csv", "i feel sad;0\nso happy;1\n", HEADLESS),
+        ("csv", "i feel sad,0\n", HEADLESS),  # nothing is left of it but a header
+        ("tsv", "i feel sad\t0\nso happy\t1\n", HEADLESS),
+        (
+            "csv",
+            "i feel sad, really;0\nhappy;1\n",
+            'the header 2 fields ("i feel sad", "really;0")',
+        ),
+        ("csv", f'"sad {"very " * 40}\nso",0\nb,1\n', ' ...", "0"; if that is a row'),
+        (
+            "csv",
+            "Text,Label\na,0\nb,1\n",
+            f"{BOTH} Text, Label (--text-column Text --label-column L",
+        ),
+        ("csv", "id,TEXT,label\n1,a,0\n2,b,1\n", "it has id, TEXT, label (--text-column TEXT)"),
+        (
+            "jsonl",
+            '{"text ": "a", "label": 1}\n',
+            """it has "text ", label (--text-column 'text ')""",
+        ),
+        (
+            "jsonl",
+            '{"tweet": "a", "sentiment": 1}\n',
+            f"{BOTH} tweet, sentiment (choose with --text-",
+        ),
+        ("jsonl", '{"a\\nb": "a", "label": 1}\n', 'it has "a\\nb", label (choose one with --text-'),
+    ],
+)
+def test_columns_that_are_not_there_are_told_with_those_that_are(tmp_path, file, content, line):
+    write(tmp_path, **{f"train__{file}": content, f"validation__{file}": content})
+    with pytest.raises(Refused) as refused:
+        train(tmp_path)
+    with pytest.raises(Refused) as unmeasured:
+        load_for_evaluation(
+            str(tmp_path / f"train.{file}"), split=None, columns=COLUMNS, labels=("0", "1")
+        )
+    for each in (refused, unmeasured):
+        assert line in str(each.value)
+        assert "\n" not in str(each.value)
+
+
+def test_a_header_with_white_space_and_several_marks_of_unicode_is_read(tmp_path):
+    rows = "\ufeff\ufeff text , label\na,joy\nb,anger\n"
+    corpus = train(write(tmp_path, train__csv=rows, validation__csv=rows))
+    assert corpus.splits["train"].texts == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("content", "notes"),
+    [
+        (
+            '{"text": "a", "tag": 1}\n',
+            ("f.jsonl: has no column 'label'; it has text, tag (choose one with --label-column)",),
+        ),
+        ('{"text": "a"}\n', ()),
+    ],
+)
+def test_evaluation_says_where_labels_may_be(tmp_path, content, notes):
+    write(tmp_path, f__jsonl=content)
+    split = load_for_evaluation(
+        str(tmp_path / "f.jsonl"), split=None, columns=COLUMNS, labels=("joy",)
+    )
+    assert split.targets is None
+    assert split.notes == notes
+
+
 BAD = {
     "no data": ({}, "doesn't contain any data files"),
     "no validation": ({"train__jsonl": ROW}, "has no split validation; it has train"),
@@ -229,7 +305,7 @@ BAD = {
             "train__csv": "text,label\noh, well,joy\nno,anger\n",
             "validation__csv": "text,label\na,joy\n",
         },
-        "train.csv, line 2: has 3 fields and the header 2 fields, separated by commas",
+        "train.csv, line 2: has 3 fields and the header 2 fields (text, label), separated by co",
     ),
     "missing everywhere": (
         {"train__csv": "a,label\nx,joy\n", "validation__csv": "a,label\nx,joy\n"},

@@ -113,22 +113,40 @@ def test_a_label_that_no_font_has_is_drawn_as_its_place(tmp_path, monkeypatch):
     assert fonts.undrawable(labels) == (labels[1],)
 
 
-def test_a_picture_that_fails_is_a_warning_and_the_others_are_drawn(tmp_path, capsys, monkeypatch):
+def result():
     import numpy as np
 
     from train import metrics, report
     from train.dataset import Split
 
+    logits, targets = np.array([[3.0, 0.0], [0.0, 2.0]]), (0, 1)
+    split = Split(name="test", texts=("a", "b"), targets=targets)
+    figures = metrics.measure(logits, targets, labels=("x", "y"), temperature=1.0)
+    return report.measured(split, logits, figures, labels=("x", "y"), temperature=1.0)
+
+
+def test_a_picture_that_fails_is_a_warning_and_the_others_are_drawn(tmp_path, capsys, monkeypatch):
+    from train import report
+
     def fails(*_):
         raise MemoryError
 
     monkeypatch.setattr("train.plots.confusion", fails)
-    logits, targets = np.array([[3.0, 0.0], [0.0, 2.0]]), (0, 1)
-    split = Split(name="test", texts=("a", "b"), targets=targets)
-    figures = metrics.measure(logits, targets, labels=("x", "y"), temperature=1.0)
-    result = report.measured(split, logits, figures, labels=("x", "y"), temperature=1.0)
-    report.draw_pictures(tmp_path, result, temperature=1.0)
+    report.draw_pictures(tmp_path, result(), temperature=1.0)
     assert [path.name for path in tmp_path.iterdir()] == ["reliability.png"]
     assert capsys.readouterr().err == (
         "emotion-train: warning: confusion.png could not be drawn: MemoryError\n"
     )
+
+
+def test_no_half_of_a_picture_is_left_by_an_interrupt(tmp_path, monkeypatch):
+    from train import report
+
+    def interrupted(_before, _after, path):
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("train.plots.reliability", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        report.draw_pictures(tmp_path, result(), temperature=1.0)
+    assert [path.name for path in tmp_path.iterdir()] == ["confusion.png"]

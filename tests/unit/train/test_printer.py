@@ -68,3 +68,9 @@ def test_one_is_singular(count, text):
 
 def test_large_numbers_have_commas():
     assert counted(12345, "row") == "12,345 rows"
+
+
+def test_a_dumb_terminal_is_told_what_is_done():
+    console = Console(force_terminal=True, file=io.StringIO(), _environ={"TERM": "dumb"})
+    with Printer(console=console).busy("loading torch"):
+        assert console.file.getvalue() == "loading torch\n"

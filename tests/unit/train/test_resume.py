@@ -51,8 +51,54 @@ def test_a_run_of_another_version_is_told_so_and_what_to_do(claim, older):
     assert "\n" not in line
 
 
-@pytest.mark.parametrize("damage", ["", "[]", "5", "{"])
+@pytest.mark.parametrize("damage", ["[]", "5", "{"])
 def test_a_mark_that_is_damaged_is_told_as_such(claim, damage):
     claim().write_text(damage)
     with pytest.raises(Refused, match=r"run\.json is damaged"):
         claim()
+
+
+def test_a_mark_that_a_killed_run_left_empty_is_written_again(claim, tmp_path):
+    marked = claim()
+    marked.write_text("")
+    claim()
+    assert json.loads(marked.read_text())["run"]
+    marked.write_text("")
+    (tmp_path / "work" / "notes.txt").touch()
+    with pytest.raises(Refused, match="is not empty, and belongs to no run"):
+        claim()
+
+
+def epoch(folder, step, state='{"global_step": 8}'):
+    path = folder / f"checkpoint-{step}"
+    path.mkdir(parents=True)
+    (path / "model.safetensors").touch()
+    if state is not None:
+        (path / "trainer_state.json").write_text(state)
+    return path
+
+
+@pytest.mark.parametrize("torn", [None, "", '{"global_step": 8', "\ufffd"])
+def test_a_run_resumes_from_the_last_epoch_that_was_written_whole(tmp_path, torn):
+    epoch(tmp_path, 8)
+    whole = epoch(tmp_path, 16)
+    last = epoch(tmp_path, 104, torn)
+    assert resume.last_epoch(tmp_path) == whole
+    assert not last.exists()
+
+
+def test_epochs_are_in_the_order_of_their_steps(tmp_path):
+    assert resume.last_epoch(tmp_path / "none") is None
+    assert resume.last_epoch(tmp_path) is None
+    epoch(tmp_path, 9)
+    last = epoch(tmp_path, 10)
+    assert resume.last_epoch(tmp_path) == last
+
+
+def test_who_interrupts_is_told_of_a_way_on_where_there_is_one(tmp_path):
+    assert resume.way_on(None) == ""
+    assert resume.way_on(tmp_path) == ""
+    epoch(tmp_path, 8, None)
+    assert resume.way_on(tmp_path) == ""
+    epoch(tmp_path, 16)
+    assert resume.way_on(tmp_path) == f"the same command resumes from the last epoch in {tmp_path}"
