@@ -1,5 +1,6 @@
 """The commands of `emotion-train`: run, evaluate, predict."""
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -40,24 +41,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             return _command(given)
         except BaseException as error:
-            if interrupts.ended(error):
-                more = error.args if isinstance(error, KeyboardInterrupt) else ()
-                _say("; ".join([interrupts.what, *more]))
-                code = SIGNALLED + interrupts.number
-                if arguments is None:
-                    # What torch and its threads do at the end takes seconds, and a second signal
-                    # would tear it. The line is out, and what the command began is cleaned up.
-                    os._exit(code)
-                return code
-            if isinstance(error, Refused):
-                for line in str(error).splitlines():
-                    _say(line)
-                return REFUSED
-            if isinstance(error, BrokenPipeError):
-                # `| head` has read enough. Without this the interpreter complains when it flushes.
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-                return 0
-            raise
+            if not interrupts.ended(error):
+                known = _failed(error)
+                if known is None:
+                    raise
+                return known
+            more = error.args if isinstance(error, KeyboardInterrupt) else ()
+            _say("; ".join([interrupts.what, *more]))
+            code = SIGNALLED + interrupts.number
+    if arguments is None:
+        # What torch and its threads do at the end takes seconds, and a second signal would tear it.
+        # The line is out, and what the command began is cleaned up.
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+        os._exit(code)
+    return code
+
+
+def _failed(error: BaseException) -> int | None:
+    """The exit code of an error that is understood, told where it is the user's."""
+    if isinstance(error, Refused):
+        for line in str(error).splitlines():
+            _say(line)
+        return REFUSED
+    if isinstance(error, BrokenPipeError):
+        # `| head` has read enough. Without this the interpreter complains when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return None
 
 
 def _say(line: str) -> None:

@@ -125,6 +125,11 @@ def write_whole(path: Path, text: str) -> None:
         return
     part = path.with_name(f".partial-{path.name}")
     try:
+        part.touch()
+    except PermissionError:  # of the directory: the file itself may be there to be written
+        path.write_text(text, encoding="utf-8")
+        return
+    try:
         part.write_text(text, encoding="utf-8")
         if path.exists():
             shutil.copymode(path, part)

@@ -166,3 +166,14 @@ def test_a_result_keeps_mode_and_link(tmp_path):
     assert (path.read_text(), path.stat().st_mode & 0o777) == ("new", 0o640)
     output.write_whole(link, "newer")
     assert (path.read_text(), link.is_symlink()) == ("newer", True)
+
+
+def test_a_result_in_a_directory_of_another_user_is_written_in_place(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError
+
+    path = tmp_path / "mine"
+    path.write_text("old")
+    monkeypatch.setattr(Path, "touch", refuse)
+    output.write_whole(path, "new")
+    assert path.read_text() == "new"

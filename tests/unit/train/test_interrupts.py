@@ -203,7 +203,7 @@ sys.exit(command.main())
 @pytest.mark.parametrize("interrupted", [True, False])
 def test_no_signal_tears_the_end_of_the_process(number, interrupted):
     """Libraries clean up at exit: for seconds, after which a second Ctrl-C gave a traceback."""
-    work = f"signal.raise_signal({number:d})" if interrupted else None
+    work = f"(print('told'), signal.raise_signal({number:d}))" if interrupted else None
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM.format(number=int(number), work=work)],
         cwd=train.__path__[0] + "/..",
@@ -212,8 +212,8 @@ def test_no_signal_tears_the_end_of_the_process(number, interrupted):
         check=False,
     )
     line = f"emotion-train: {LINES[number]}\n"
-    assert (done.returncode, done.stderr) == (
-        (CODES[number], line) if interrupted else (-number, "")
+    assert (done.returncode, done.stdout, done.stderr) == (
+        (CODES[number], "told\n", line) if interrupted else (-number, "", "")
     )
 
 
