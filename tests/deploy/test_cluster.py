@@ -14,8 +14,8 @@ from tests.deploy.cluster.kube import is_ready, last_exit, restarts, selector
 from tests.deploy.cluster.scenarios import HANG, STREAM, changes, disturb
 from tests.deploy.cluster.traffic import Traffic
 from tests.deploy.cluster.watch import relabel_configs, targets
-from tests.deploy.prometheus import Prometheus
 from tests.deploy.cluster.world import World
+from tests.deploy.prometheus import Prometheus
 from tests.deploy.reading import CHART, ROOT
 from tests.support.audit import Verdict
 from tests.support.kafka_helpers import wait_until
@@ -152,7 +152,7 @@ def quiet_world(tmp_path):
     """Of two workers that are ready, whatever is done to them."""
     ready = {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}
     return World(
-        cluster=SimpleNamespace(pods=lambda release: [ready, ready]),
+        cluster=SimpleNamespace(pods=lambda _: [ready, ready]),
         directory=tmp_path,
         bootstrap="",
         broker=None,
