@@ -3,15 +3,22 @@
 import re
 import subprocess
 import sys
+import threading
+import time
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
 from tests.deploy.cluster.kube import is_ready, last_exit, restarts, selector
-from tests.deploy.cluster.scenarios import HANG, changes
+from tests.deploy.cluster.scenarios import HANG, STREAM, changes, disturb
+from tests.deploy.cluster.traffic import Traffic
 from tests.deploy.cluster.watch import relabel_configs, targets
+from tests.deploy.cluster.world import World
 from tests.deploy.prometheus import Prometheus
 from tests.deploy.reading import CHART, ROOT
+from tests.support.audit import Verdict
+from tests.support.kafka_helpers import wait_until
 
 RULES = CHART / "files" / "rules.yaml"
 MONITOR = ROOT / "deploy" / "rendered" / "production-gpu" / "podmonitor.yaml"
@@ -70,6 +77,23 @@ def test_a_pod_is_read_as_kubernetes_tells_it():
     assert changes([1, 1, 3, 3, 1]) == [1, 3, 1]
 
 
+def test_a_disturbance_is_in_mid_stream_however_long_it_takes(tmp_path):
+    world, traffic = quiet_world(tmp_path), Counted()
+
+    def act():
+        wait_until(lambda: traffic.sent > 2 * STREAM, 5, "messages flow on")
+
+    disturb(world, "disrupt", traffic, "a slow node", act)
+    assert (world.failed, world.passed) == ([], 2)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_disturbance_is_not_in_mid_stream_where_sending_has_failed(tmp_path):
+    world, traffic = quiet_world(tmp_path), Counted(breaks=True)
+    disturb(world, "disrupt", traffic, "no input", lambda: traffic.sender.join(5))
+    assert [line.split(": ")[1] for line in world.failed] == ["in mid-stream"]
+
+
 @pytest.mark.heavy
 def test_what_makes_the_model_hang_finds_what_it_wraps():
     from worker.model import classifier
@@ -102,3 +126,42 @@ def is_scraped(labels):
         if rule.get("action") in ("keep", "drop") and matches != (rule["action"] == "keep"):
             return False
     return True
+
+
+class Counted(Traffic):
+    """Messages that are counted and go nowhere; `breaks`: the first lot is all that is sent."""
+
+    def __init__(self, *, breaks=False):
+        self.group, self.sent, self._breaks = "", 0, breaks
+
+    def send(self, count, *, rate=None):
+        self.sender = threading.current_thread()
+        self.sent += count
+        if self._breaks:
+            raise AssertionError("the input itself")
+        time.sleep(0)
+
+    def lag(self):
+        return 0
+
+    def verdict(self):
+        return Verdict(inputs=self.sent, labelled=self.sent)
+
+
+def quiet_world(tmp_path):
+    """Of two workers that are ready, whatever is done to them."""
+    ready = {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}
+    return World(
+        cluster=SimpleNamespace(pods=lambda _: [ready, ready]),
+        directory=tmp_path,
+        bootstrap="",
+        broker=None,
+        images={},
+        pull_policy="",
+        base_model="",
+        base_folder=None,
+        texts=[],
+        lag=0,
+        chart_before=None,
+        extra={},
+    )

@@ -4,7 +4,7 @@ import contextlib
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from tests.deploy.cluster.kube import CommandError, last_exit, name_of, restarts, selector
@@ -173,22 +173,27 @@ def disrupt(world: World) -> None:
         ("kubectl drain", lambda: evicted.extend(drain(world, release))),
         ("kubectl drain, for the other", lambda: evicted.extend(drain(world, release, *evicted))),
     ):
-        begin = time.monotonic()
-        stream = traffic.background(STREAM, RATE)
-        sent = traffic.sent
-        wait_until(lambda sent=sent: traffic.sent > sent + STREAM // 4, 120, "a quarter is sent")
+        disturb(world, release, traffic, what, act)
+    world.check("each of the two was evicted once", sorted(evicted) == [first, second])
+    world.cluster.uninstall(release)
+
+
+def disturb(
+    world: World, release: str, traffic: Traffic, what: str, act: Callable[[], object]
+) -> None:
+    """Does it while messages flow, however long it takes, and counts what became of them."""
+    begin, sent = time.monotonic(), traffic.sent
+    with traffic.flowing(STREAM, RATE) as stream:
+        wait_until(lambda: traffic.sent > sent + STREAM // 4, 120, "a quarter is sent")
         acted = time.monotonic()
         act()
         world.say(f"{what}: took {time.monotonic() - acted:.0f} s")
         world.check(f"{what}: in mid-stream", stream.is_alive(), f"{traffic.sent - sent} sent")
-        stream.join()
-        world.wait_ready(release, 2)
-        traffic.wait_done()
-        verdict = traffic.verdict()
-        world.check(f"{what}: 0 missing, 0 doubled", verdict.exactly_once,
-                    f"{verdict}; {time.monotonic() - begin:.0f} s")  # fmt: skip
-    world.check("each of the two was evicted once", sorted(evicted) == [first, second])
-    world.cluster.uninstall(release)
+    world.wait_ready(release, 2)
+    traffic.wait_done()
+    verdict = traffic.verdict()
+    world.check(f"{what}: 0 missing, 0 doubled", verdict.exactly_once,
+                f"{verdict}; {time.monotonic() - begin:.0f} s")  # fmt: skip
 
 
 def drain(world: World, release: str, *spared: str) -> list[str]:

@@ -87,8 +87,12 @@ class Traffic:
         return thread
 
     @contextlib.contextmanager
-    def flowing(self, count: int, rate: float) -> Iterator[None]:
-        """So many messages at that rate, and more until the block ends, however long that takes."""
+    def flowing(self, count: int, rate: float) -> Iterator[threading.Thread]:
+        """So many messages at that rate, and more until the block ends, however long that takes.
+
+        Yields:
+            What sends them: it is alive unless sending failed.
+        """
         over = threading.Event()
 
         def flow() -> None:
@@ -99,7 +103,7 @@ class Traffic:
         thread = threading.Thread(target=flow)
         thread.start()
         try:
-            yield
+            yield thread
         finally:
             over.set()
             thread.join()
