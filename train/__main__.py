@@ -42,10 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _command(given)
         except BaseException as error:
             if not interrupts.ended(error):
-                known = _failed(error)
-                if known is None:
+                exit_code = _failed(error)
+                if exit_code is None:
                     raise
-                return known
+                return exit_code
             more = error.args if isinstance(error, KeyboardInterrupt) else ()
             _say("; ".join([interrupts.what, *more]))
             code = SIGNALLED + interrupts.number

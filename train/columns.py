@@ -32,8 +32,10 @@ def refuse_missing(tables: Tables, *, text: str, label: str, where: str, needed:
             for option, name in (("--text-column", text), ("--label-column", label))
             if name not in table.columns
         }
+        at = where if len(tables) == 1 else f"{where}, {table.file}"
+        if len(tables) > 1 and not table.columns:
+            raise Refused(f"{at}: has no rows")
         if table.columns and (text in lacks.values() or (lacks and needed)):
-            at = where if len(tables) == 1 else f"{where}, {table.file}"
             # Where one of them is there, the first line is a header; else it may be a row.
             headed = len(lacks) == 1 or not table.untyped or _chosen(table, lacks)
             if not needed and len(table.columns) == 1:  # nothing but texts
@@ -68,12 +70,18 @@ def _columns(lacks: Mapping[str, str]) -> str:
 
 
 def _chosen(table: Table, lacks: Mapping[str, str]) -> list[str]:
-    """Options with the columns whose names differ in case or white space only."""
-    plain = {name.strip().casefold(): name for name in table.columns}
-    return [
-        f"{option} {shlex.quote(plain[name.strip().casefold()])}"
+    """Options with the columns whose names differ in case or white space only.
+
+    Of several such columns, and one that cannot be typed, none is named.
+    """
+    alike = {
+        option: [each for each in table.columns if each.strip().casefold() == name.casefold()]
         for option, name in lacks.items()
-        if name.strip().casefold() in plain
+    }
+    return [
+        f"{option} {shlex.quote(found[0])}"
+        for option, found in alike.items()
+        if len(found) == 1 and found[0].isprintable()
     ]
 
 

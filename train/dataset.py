@@ -181,11 +181,13 @@ def load_for_evaluation(
     texts = _texts(found, columns, where=where)
     targets = None
     without = [table for table in found if columns.label not in table.columns]
-    # A file of nothing but texts needs no advice.
+    # Files of nothing but texts need no advice.
+    some = len(without) < len(found)
     notes = [
-        f"{where}: {lacking(table, {'--label-column': columns.label})}"
+        f"{f'{where}, {table.file}' if some else where}:"
+        f" {lacking(table, {'--label-column': columns.label})}"
         for table in without[:1]
-        if len(table.columns) > 1
+        if some or len(table.columns) > 1
     ]
     if not without:
         column = read(found, columns.label, where=where)

@@ -90,9 +90,11 @@ def quoted(names: Sequence[str], *, always: bool = False) -> str:
         names: As they were read; a row that was taken for a header has texts.
         always: Whether each stands in quotes; else only one that is no plain name.
     """
-    return listed(
-        [name if _PLAIN.fullmatch(name) and not always else _in_quotes(name) for name in names]
-    )
+    return listed([name if _is_plain(name) and not always else _in_quotes(name) for name in names])
+
+
+def _is_plain(name: str) -> bool:
+    return len(name) <= _LONGEST_NAME and _PLAIN.fullmatch(name) is not None
 
 
 def _in_quotes(name: str) -> str:

@@ -21,6 +21,11 @@ wrapper that passes on what the terminal has sent to every process. Later ones c
 may have swallowed the first."""
 
 
+AFTERMATH_SECONDS = 10.0
+"""An error that comes later than this after a signal is not its doing: a library has swallowed the
+signal, and what happened since is what the user has to know."""
+
+
 class Interrupts:
     """Raises KeyboardInterrupt in its block at SIGINT and SIGTERM, and again where it is lost.
 
@@ -40,7 +45,7 @@ class Interrupts:
         self._clock = clock
         self._raised_at: float | None = None
         self._heeded = False
-        self._came = False
+        self._came_at: float | None = None  # the last one
         self.number = signal.SIGINT
         """The first signal that came."""
 
@@ -70,14 +75,16 @@ class Interrupts:
 
         Where a signal tears a library out of its work, what comes up may be another error.
         """
-        if isinstance(error, KeyboardInterrupt) or (self._came and isinstance(error, Exception)):
+        torn = self._came_at is not None and self._clock() - self._came_at < AFTERMATH_SECONDS
+        if isinstance(error, KeyboardInterrupt) or (torn and isinstance(error, Exception)):
             self._heeded = True
         return self._heeded
 
     def _caught(self, number: int, _frame: FrameType | None) -> None:
         now = self._clock()
-        if not self._came:
-            self._came, self.number = True, signal.Signals(number)
+        if self._came_at is None:
+            self.number = signal.Signals(number)
+        self._came_at = now
         echo = self._raised_at is not None and now - self._raised_at < ECHO_SECONDS
         if echo or self._heeded:
             return

@@ -113,29 +113,36 @@ def write_whole(path: Path, text: str) -> None:
     """Writes a file under its name when it is complete: a Ctrl-C leaves no half of it.
 
     Args:
-        path: The file. What is no plain file, such as a pipe, a link or /dev/stdout, is written to
-            as it is.
+        path: The file. What is no plain file of its own, such as a pipe, a link or /dev/stdout, is
+            written to as it is, and so is what cannot be replaced, such as a mounted file.
         text: Its content, written as UTF-8.
 
     Raises:
         OSError: It cannot be written.
     """
-    if path.is_symlink() or (path.exists() and not path.is_file()):
-        path.write_text(text, encoding="utf-8")
-        return
     part = path.with_name(f".partial-{path.name}")
     try:
+        if path.is_symlink() or (path.exists() and not _is_own(path)):
+            raise FileExistsError(path)
         part.touch()
-    except PermissionError:  # of the directory: the file itself may be there to be written
+    except OSError:  # a directory of another user, a read-only one, a long name
         path.write_text(text, encoding="utf-8")
         return
     try:
         part.write_text(text, encoding="utf-8")
         if path.exists():
             shutil.copymode(path, part)
-        part.replace(path)
+        try:
+            part.replace(path)
+        except OSError:  # a file that is mounted by itself, or another user's
+            path.write_text(text, encoding="utf-8")
     finally:
         part.unlink(missing_ok=True)
+
+
+def _is_own(path: Path) -> bool:
+    """Whether it is a plain file of one name that may be written: replacing it changes no other."""
+    return path.is_file() and path.stat().st_nlink == 1 and os.access(path, os.W_OK)
 
 
 def is_full(error: BaseException) -> bool:

@@ -131,6 +131,7 @@ def _draw(path: Path, draw: Callable[[Path], None]) -> None:
         part.replace(path)
     except Exception as error:  # noqa: BLE001 - whatever a font or a library does: no checkpoint may be lost
         warn(f"{path.name} could not be drawn: {first_line(error)}")
+        path.unlink(missing_ok=True)  # of an earlier evaluation
     finally:
         part.unlink(missing_ok=True)
 

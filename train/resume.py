@@ -2,13 +2,14 @@
 
 import hashlib
 import json
-import shutil
+import re
 from pathlib import Path
 from typing import Any
 
 from train.errors import Refused
 from train.settings import RunSettings
 
+_STEP = re.compile(r"checkpoint-(\d+)", re.ASCII)
 _FILE = "run.json"
 
 
@@ -49,36 +50,46 @@ def claim(work_dir: Path, settings: RunSettings, *, fingerprint: str) -> None:
 
 
 def last_epoch(folder: Path) -> Path | None:
-    """The last checkpoint of an epoch that is whole; those after it are deleted.
+    """The last checkpoint of an epoch that is whole.
 
     The Trainer writes into the checkpoint's directory itself, its state last. A run that is killed
-    while it writes leaves a part of one, from which none can resume.
+    while it writes leaves a part of one, from which none can resume. The next run writes over it.
 
     Args:
         folder: The directory with the checkpoints; there may be none.
+
+    Raises:
+        Refused: A checkpoint cannot be read.
     """
-    found = sorted(folder.glob("checkpoint-*"), key=_step) if folder.is_dir() else []
-    while found and not _is_whole(found[-1]):
-        shutil.rmtree(found.pop(), ignore_errors=True)
-    return found[-1] if found else None
+    try:
+        return next(filter(_is_whole, reversed(_epochs(folder))), None)
+    except OSError as error:
+        raise Refused(f"--work-dir {folder}: {error.strerror}: {error.filename}") from error
 
 
 def way_on(work_dir: Path | None) -> str:
     """What somebody should know who interrupted a training; empty where nothing is kept of it."""
-    if work_dir is None or not any(map(_is_whole, work_dir.glob("checkpoint-*"))):
+    try:
+        if work_dir is None or not any(map(_is_whole, _epochs(work_dir))):
+            return ""
+    except OSError:
         return ""
     return f"the same command resumes from the last epoch in {work_dir}"
 
 
-def _step(checkpoint: Path) -> int:
-    step = checkpoint.name.rpartition("-")[2]
-    return int(step) if step.isdecimal() else -1
+def _epochs(folder: Path) -> list[Path]:
+    """What the Trainer has named so, in the order of steps."""
+    if not folder.is_dir():
+        return []
+    steps = {path: _STEP.fullmatch(path.name) for path in folder.iterdir() if path.is_dir()}
+    found = {path: int(step[1]) for path, step in steps.items() if step}
+    return sorted(found, key=found.__getitem__)
 
 
 def _is_whole(checkpoint: Path) -> bool:
     try:
         json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (FileNotFoundError, ValueError):
         return False
     return True
 

@@ -50,7 +50,7 @@ def run(settings: RunSettings, printer: Printer) -> None:
     output.refuse_full(settings.output, base.model.get_memory_footprint())
     summary.describe(corpus, base, on, settings, printer)
     with (
-        saying(lambda: resume.way_on(settings.work_dir)),
+        saying(lambda: _way_on(settings)),
         output.staged(settings.output) as stage,
     ):
         epochs = settings.work_dir or stage / "epochs"
@@ -76,3 +76,9 @@ def run(settings: RunSettings, printer: Printer) -> None:
         report.draw_pictures(
             settings.output / "report", result, temperature=temperature, history=history
         )
+
+
+def _way_on(settings: RunSettings) -> str:
+    if (settings.output / "manifest.json").is_file():
+        return "the checkpoint is saved; pictures of its report may be missing"
+    return resume.way_on(settings.work_dir)

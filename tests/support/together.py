@@ -25,6 +25,7 @@ TOGETHER = {
     "tests/unit/train/test_freeze.py": HEAVY,
     "tests/unit/train/test_metrics.py": HEAVY,
     "tests/unit/train/test_plots.py": HEAVY,
+    "tests/unit/train/test_progress.py": HEAVY,
     "tests/unit/train/test_recipe.py": HEAVY,
 }
 """Files whose tests run in one process, one after the other, by the name of their group."""

@@ -10,7 +10,8 @@ from tests.tools import java_cache
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.setattr(java_cache, "FOLDER", tmp_path)
-    monkeypatch.delenv(java_cache.OPTIONS, raising=False)
+    monkeypatch.setenv(java_cache.OPTIONS, "")  # so that what `use` sets is undone
+    monkeypatch.delenv(java_cache.OPTIONS)
     return tmp_path
 
 

@@ -168,12 +168,25 @@ def test_a_result_keeps_mode_and_link(tmp_path):
     assert (path.read_text(), link.is_symlink()) == ("newer", True)
 
 
-def test_a_result_in_a_directory_of_another_user_is_written_in_place(tmp_path, monkeypatch):
+@pytest.mark.parametrize("step", ["touch", "replace"])
+def test_a_result_that_can_be_put_into_no_place_is_written_in_its_own(tmp_path, monkeypatch, step):
+    """A mounted file, a directory of another user, a read-only one."""
+
     def refuse(*_, **__):
-        raise PermissionError
+        raise OSError(16, "Device or resource busy")
 
     path = tmp_path / "mine"
     path.write_text("old")
-    monkeypatch.setattr(Path, "touch", refuse)
+    monkeypatch.setattr(Path, step, refuse)
     output.write_whole(path, "new")
-    assert path.read_text() == "new"
+    assert [each.read_text() for each in tmp_path.iterdir()] == ["new"]
+
+
+def test_a_result_with_two_names_keeps_both_and_a_long_name_is_written(tmp_path):
+    path, other, long = tmp_path / "one", tmp_path / "two", tmp_path / ("n" * 250)
+    path.write_text("old")
+    other.hardlink_to(path)
+    output.write_whole(path, "new")
+    assert other.read_text() == "new"
+    output.write_whole(long, "new")
+    assert long.read_text() == "new"

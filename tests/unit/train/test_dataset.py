@@ -566,3 +566,23 @@ def test_two_columns_of_one_name_that_nobody_asks_for_do_no_harm(tmp_path):
     for name in ("train", "validation"):
         (tmp_path / f"{name}.csv").write_text("text,label,,\na,x,1,2\nb,y,3,4\n")
     assert load_for_training(str(tmp_path), columns=Columns()).labels == ("x", "y")
+
+
+def test_of_several_files_one_without_rows_is_named(tmp_path):
+    rows = "text,label\n" + "".join(f"t{n},{n % 2}\n" for n in range(4))
+    for name, content in {"train-1": "\n\n", "train-2": rows, "validation": rows}.items():
+        (tmp_path / f"{name}.csv").write_text(content)
+    with pytest.raises(Refused, match=r"train, .*train-1\.csv: has no rows"):
+        load_for_training(str(tmp_path), columns=COLUMNS)
+
+
+def test_a_column_that_cannot_be_typed_and_one_of_two_alike_is_not_advised(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    for row in ({"text\n": "a", "label": "0"}, {"Text": "a", "TEXT": "b", "label": "0"}):
+        path.write_text(json.dumps(row) + "\n")
+        with pytest.raises(Refused) as refused:
+            evaluate(path, labels=("0", "1"))
+        line = str(refused.value)
+        assert "--text-column" in line
+        assert "--text-column T" not in line
+        assert line.isprintable()

@@ -14,7 +14,7 @@ import pytest
 import train
 from train import __main__ as command
 from train.errors import Refused
-from train.interrupts import ECHO_SECONDS, Interrupts, held, saying
+from train.interrupts import AFTERMATH_SECONDS, ECHO_SECONDS, Interrupts, held, saying
 
 BOTH = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
@@ -124,6 +124,23 @@ def test_what_a_torn_library_raises_is_told_as_the_signal(ended, number, error):
 
     code, errors = ended(work)
     assert (code, errors) == (CODES[number], f"emotion-train: {LINES[number]}\n")
+
+
+@BOTH
+def test_an_error_long_after_a_signal_that_a_library_swallowed_is_told_as_itself(number):
+    clock = Clock()
+    error = Refused("the loss is not a number")
+    with Interrupts(clock=clock) as interrupts:
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(number)
+        clock.now += 0.9 * AFTERMATH_SECONDS
+        assert interrupts.ended(error)
+    with Interrupts(clock=clock) as interrupts:
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(number)
+        clock.now += 1.1 * AFTERMATH_SECONDS
+        assert not interrupts.ended(error)
+        assert interrupts.ended(KeyboardInterrupt())
 
 
 def test_an_error_without_a_signal_is_its_own(ended):

@@ -84,7 +84,27 @@ def test_a_run_resumes_from_the_last_epoch_that_was_written_whole(tmp_path, torn
     whole = epoch(tmp_path, 16)
     last = epoch(tmp_path, 104, torn)
     assert resume.last_epoch(tmp_path) == whole
-    assert not last.exists()
+    assert last.exists(), "another process may be writing it"
+
+
+def test_only_what_the_trainer_has_named_is_an_epoch(tmp_path):
+    whole = epoch(tmp_path, 8)
+    for name in ("old-104", "best", "99 copy", "\u0661"):
+        epoch(tmp_path, name)
+    (tmp_path / "checkpoint-200").touch()
+    assert resume.last_epoch(tmp_path) == whole
+
+
+def test_a_checkpoint_that_cannot_be_read_is_not_taken_for_a_torn_one(tmp_path, monkeypatch):
+    def fails(self, **_):
+        raise OSError(5, "Input/output error", str(self))
+
+    kept = [epoch(tmp_path, step) for step in (8, 16)]
+    monkeypatch.setattr(resume.Path, "read_text", fails)
+    with pytest.raises(Refused, match=r"Input/output error: .*checkpoint-16"):
+        resume.last_epoch(tmp_path)
+    assert resume.way_on(tmp_path) == ""
+    assert all(path.exists() for path in kept)
 
 
 def test_epochs_are_in_the_order_of_their_steps(tmp_path):
