@@ -11,7 +11,7 @@ from worker.decode import Decoder
 from worker.encode import Encoder
 from worker.kafka.cluster.hanging import TransactionWatch
 from worker.kafka.cluster.monitor import ClusterMonitor
-from worker.kafka.consume.group import Group
+from worker.kafka.consume.group import Group, replaced
 from worker.kafka.consume.membership import Membership
 from worker.kafka.consume.source import Source
 from worker.kafka.produce.at_least_once import Sink
@@ -250,13 +250,16 @@ def _publish(parts: Parts, shared: _Shared) -> PublishStage:
 def _transactional_sink(
     parts: Parts, shared: _Shared, outage: Outage, replace: Replace
 ) -> TransactionalSink:
-    settings, topics = parts.settings, parts.topics
+    settings, topics, link = parts.settings, parts.topics, connection(parts.settings)
     writer = transactional_writer(
-        connection=connection(settings),
+        connection=link,
         topics={topic.name: topic for topic in (topics.output, topics.dlq)},
         compression=settings.kafka.compression,
         outage=outage,
         transactional_id=identity(settings),
+        replaced=lambda: replaced(
+            link, shared.membership, group=settings.kafka.group_id, name=settings.replica
+        ),
     )
     return TransactionalSink(
         writer=writer,

@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import time
 
 import psutil
 import pytest
@@ -12,7 +13,11 @@ from tests.support.proxy import Api
 
 SESSION = 6.0
 HELD = [Api.END_TXN, Api.TXN_OFFSET_COMMIT]
+UNANSWERED = [None, Api.ADD_OFFSETS_TO_TXN]
+REQUEST_SECONDS = 5.0
+"""More than the client waits for an answer to a request of a transaction."""
 if os.environ.get("CHAOS") == "long":
+    UNANSWERED += [Api.TXN_OFFSET_COMMIT, Api.END_TXN, Api.PRODUCE]
     HELD += [Api.ADD_OFFSETS_TO_TXN, Api.PRODUCE, Api.ADD_PARTITIONS_TO_TXN]
 
 
@@ -99,15 +104,24 @@ def test_alone_stopped_until_its_group_is_empty(stage):
 
 
 @pytest.mark.slow
-def test_replaced_under_its_own_name_it_ends_and_its_successor_does_not(stage):
-    """Kubernetes may start a pod's successor while the node of the old one is only cut off."""
+@pytest.mark.parametrize("unanswered", UNANSWERED)
+def test_replaced_under_its_own_name_it_ends_and_its_successor_does_not(stage, unanswered):
+    """Kubernetes may start a pod's successor while the node of the old one is only cut off.
+
+    With a request of its transaction out of time, it would begin anew before the group tells it.
+    """
     zombie, successor = replica(stage, 0), replica(stage, 0)
     with zombie.start():
         stage.feed(4_000)
         zombie.wait_processed(200)
+        if unanswered is not None:
+            stage.proxy.hold_response(unanswered).wait(150)
+        stopped = time.monotonic()
         psutil.Process(zombie.process.pid).suspend()
         with successor.start():
             successor.wait_processed(200)
+            if unanswered is not None:
+                wait_until(lambda: time.monotonic() - stopped > REQUEST_SECONDS, 60)
             psutil.Process(zombie.process.pid).resume()
             assert zombie.wait(60) == 1
             assert "another worker" in zombie.log()

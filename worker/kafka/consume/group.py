@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import contextlib
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import kafka.errors
@@ -12,12 +13,14 @@ from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from kafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 
-from worker.errors import WorkerError
+from worker.errors import Transient, WorkerError
+from worker.kafka.cluster.configured import HASTE_SECONDS
 from worker.kafka.consume.assignor import Assignor
 from worker.kafka.consume.start import Start
 
 if TYPE_CHECKING:
     from worker.kafka.cluster.clients import Connection
+    from worker.kafka.consume.membership import Membership
 
 log = structlog.get_logger(__name__)
 
@@ -92,6 +95,38 @@ class Group:
             "client_rack": self.rack or "",
             "metrics_enabled": False,
         }
+
+
+def replaced(connection: Connection, membership: Membership, *, group: str, name: str) -> bool:
+    """Asks the group whether another process has this static member's name by now.
+
+    A process that stood still, or was cut off, may not have heard of it. False outside the group,
+    and where this client may not ask. Any thread: it asks by a client of its own.
+
+    Args:
+        connection: How to reach the cluster.
+        membership: The member of this process.
+        group: Name of the group.
+        name: The `group.instance.id` of the member.
+
+    Raises:
+        Transient: The group cannot be asked now.
+    """
+    member = membership.member
+    if not member:
+        return False
+    try:
+        hasty = replace(connection, patience=HASTE_SECONDS, thorough=False)
+        with contextlib.closing(hasty.admin()) as admin:
+            known = admin.describe_groups([group])[group]["members"]
+    except kafka.errors.AuthorizationError:
+        return False
+    except kafka.errors.KafkaError as error:
+        raise Transient(f"the group does not answer: {type(error).__name__}") from error
+    # A consumer of this process may have joined anew meanwhile.
+    return membership.member == member and any(
+        each.get("group_instance_id") == name and each["member_id"] != member for each in known
+    )
 
 
 def leave_group(connection: Connection, group: Group, member: str) -> None:

@@ -43,6 +43,14 @@ class Membership:
 
     # A transaction reads --------------------------------------------------------------------
 
+    @property
+    def member(self) -> str:
+        """Member id in the group; empty outside it."""
+        if self._consumer is None:
+            return ""
+        metadata = self._consumer.group_metadata()  # any thread: the client locks it
+        return metadata.member_id if metadata.generation_id >= 0 else ""
+
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         """While the block runs, a revocation waits, for a limited time, before leases end."""

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol, assert_never
 
+import kafka.errors
+
 from worker.errors import Fatal
 from worker.kafka.produce.span import Aborted, Committed, Fenced, OutputRefused, Unknown
 from worker.kafka.produce.waiting import Waiting
@@ -234,7 +236,10 @@ class TransactionalSink:
         """The group's offsets will say whether the span was committed."""
         self._writer.outage.check()
         self._waiting.forget_all(self._standing.newest_epoch)
-        self._writer.ready()  # the old transaction ends: committed or aborted
+        try:
+            self._writer.ready()  # the old transaction ends: committed or aborted
+        except kafka.errors.FencedInstanceIdError as error:
+            self._recover(Fenced(error, error))
         self._rest()
         self._callbacks.rewind()
 

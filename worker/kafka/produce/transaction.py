@@ -20,7 +20,7 @@ from worker.kafka.produce.refusals import blame, refusal_of
 from worker.kafka.produce.writer import Writer, send
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from kafka import KafkaProducer, TopicPartition
     from kafka.structs import OffsetAndMetadata
@@ -65,8 +65,18 @@ def transactional_writer(
     compression: str,
     outage: Outage,
     transactional_id: str,
+    replaced: Callable[[], bool] = lambda: False,
 ) -> Writer:
     """A writer that, when its producer fails, opens a new one under the same transactional id.
+
+    Args:
+        connection: How to reach the cluster.
+        topics: The topics that are written, by name.
+        compression: Codec of batches, or `none`.
+        outage: Says when waiting for the broker is to end.
+        transactional_id: The identity of all its producers.
+        replaced: Asks whether another process has this one's place. A new producer would fence that
+            one's: `ready` raises FencedInstanceIdError then.
 
     Raises:
         Transient: No broker answers.
@@ -76,6 +86,8 @@ def transactional_writer(
 
     def prepare(producer: KafkaProducer) -> None:
         never_bump(producer)
+        if replaced():
+            raise kafka.errors.FencedInstanceIdError("another process has this one's place")
         try:
             _begin(producer, outage)
             for topic in topics:  # asked for within a transaction, this would be of its time

@@ -1,13 +1,16 @@
 """What the client is told of the group, and a static member that leaves it."""
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
-from kafka.errors import KafkaConnectionError
+from kafka.errors import GroupAuthorizationFailedError, KafkaConnectionError, NotCoordinatorError
 
 from worker.errors import Refused, Transient
-from worker.kafka.consume.group import FETCH_PARTITION_BYTES, Group, leave_group
+from worker.kafka.consume.group import FETCH_PARTITION_BYTES, Group, leave_group, replaced
+from worker.kafka.consume.membership import Membership
 
 GROUP = Group(
     topic="in", group_id="g", instance_id="g-0", assignment="range", session_timeout=10,
@@ -47,3 +50,77 @@ def test_it_leaves_by_its_member_id_so_that_a_successor_stays():
 @pytest.mark.parametrize(("rack", "told"), [("eu-west-1a", "eu-west-1a"), (None, "")])
 def test_brokers_are_told_the_rack_from_which_to_read(rack, told):
     assert replace(GROUP, rack=rack).options()["client_rack"] == told
+
+
+@dataclass
+class Cluster:
+    """A cluster whose group has these members, or that answers with an error."""
+
+    members: list[dict[str, str | None]]
+    error: Exception | None = None
+    patience: float = 10.0
+    thorough: bool = True
+    meanwhile: Callable[[], None] = lambda: None
+
+    def admin(self) -> Any:
+        def describe(groups):
+            self.meanwhile()
+            if self.error is not None:
+                raise self.error
+            return {group: {"members": self.members} for group in groups}
+
+        return SimpleNamespace(describe_groups=describe, close=lambda: None)
+
+
+def consumer(member, generation=3):
+    return SimpleNamespace(
+        group_metadata=lambda: SimpleNamespace(member_id=member, generation_id=generation)
+    )
+
+
+def member_of(consumer):
+    membership = Membership()
+    membership.joins_with(consumer)
+    return membership
+
+
+def is_replaced(cluster, membership):
+    return replaced(cluster, membership, group="g", name="g-0")
+
+
+def known(member, name="g-0"):
+    return {"member_id": member, "group_instance_id": name}
+
+
+@pytest.mark.parametrize(
+    ("members", "expected"),
+    [
+        ([known("mine")], False),
+        ([known("theirs")], True),
+        ([known("other", "g-1"), known("theirs")], True),
+        ([known("other", "g-1"), known("dynamic", None), {"member_id": "of old brokers"}], False),
+        ([], False),
+    ],
+)
+def test_one_is_replaced_whose_name_another_member_has(members, expected):
+    assert is_replaced(Cluster(members), member_of(consumer("mine"))) is expected
+
+
+def test_outside_the_group_nobody_is_asked():
+    cluster = Cluster([known("theirs")], error=AssertionError("asked"))
+    assert not is_replaced(cluster, Membership())
+    assert not is_replaced(cluster, member_of(consumer("", -1)))
+    assert not is_replaced(cluster, member_of(consumer("mine", -1)))
+
+
+def test_a_consumer_of_ones_own_that_has_joined_meanwhile_is_no_other_process():
+    membership = member_of(consumer("mine"))
+    cluster = Cluster([known("new")], meanwhile=lambda: membership.joins_with(consumer("new")))
+    assert not is_replaced(cluster, membership)
+
+
+def test_who_may_not_ask_goes_on_and_who_gets_no_answer_asks_again():
+    membership = member_of(consumer("mine"))
+    assert not is_replaced(Cluster([], error=GroupAuthorizationFailedError()), membership)
+    with pytest.raises(Transient, match="the group does not answer: NotCoordinatorError"):
+        is_replaced(Cluster([], error=NotCoordinatorError()), membership)

@@ -47,14 +47,14 @@ class Consumer:
 class Desk:
     def __init__(self, **options):
         self.broker, self.consumer = FakeBroker(), Consumer()
-        self.rewinds, self.commits = [], []
+        self.rewinds, self.commits, self.replaced = [], [], False
         self.membership = Membership()
         self.membership.joins_with(self.consumer)
         self.hold(Lease(0, 1))
         made = transaction.transactional_writer(
             connection=self.broker, topics={"out": TOPIC}, compression="none",
             outage=Outage(limit=options.get("outage_limit", 5), stopping=lambda: False),
-            transactional_id="group-replica",
+            transactional_id="group-replica", replaced=lambda: self.replaced,
         )  # fmt: skip
         self.sink = TransactionalSink(
             writer=made, spans=span.Spans(writer=made, topic="in"), standing=self.membership,
@@ -481,6 +481,23 @@ def test_an_outage_whose_answers_stay_unknown_ends_the_process_too(monkeypatch):
         try_again(epoch)
     with pytest.raises(Fatal, match="no output was acknowledged"):
         try_again(6)
+
+
+@pytest.mark.parametrize("request_", ["send", "offsets", "commit"])
+def test_a_process_that_was_replaced_makes_no_producer_that_would_fence_its_successor(
+    desk, request_
+):
+    """It stood still: its requests are out of time, and its group has told it nothing yet."""
+    desk.broker.fails[request_] = deque([HANGS])
+    desk.replaced = True
+    desk.send(1)
+    with pytest.raises(Fatal, match=r"fenced \(FencedInstanceIdError\)"):
+        desk.taken(times=2)
+    ended, asked = desk.broker.producers
+    assert ended.ended
+    assert asked.ended
+    assert asked.asked == [], "not begun"
+    assert desk.rewinds == []
 
 
 def test_positions_are_committed_alone_and_never_go_back(desk):
