@@ -121,6 +121,8 @@ class Conductor:
         while self._faults or self._settled < self._plan.messages or self._unfinished():
             self._tick()
         self._feeder.finish()
+        # One that was just killed catches no signal before Python is up: there is no drain to see.
+        self._until(lambda: all(replica.ready for replica in self._present()), "all are ready")
         self._note("all is settled: the workers drain")
         for replica in self._present():
             replica.leave()

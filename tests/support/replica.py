@@ -66,6 +66,7 @@ class Replica:
 
     def kill(self) -> None:
         self._killed = True
+        self.ready = False
         self.worker.kill()
 
     def suspend(self, seconds: float) -> None:
