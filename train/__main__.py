@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 # Nothing here that takes long to import: a Ctrl-C before `main` ends in Python's traceback.
-from train.errors import Refused
+from train.errors import Busy, Refused
 from train.interrupts import Interrupts
 
 USAGE = """\
@@ -24,6 +24,8 @@ lists them.
 Exit codes: 0 done, 1 failed, 2 refused (each wrong thing in one line),
 130 interrupted by Ctrl-C, 143 ended by SIGTERM.
 """
+FAILED = 1
+"""Exit code where the same command may work later."""
 REFUSED = 2
 """Exit code where a setting or an input is wrong."""
 SIGNALLED = 128
@@ -60,10 +62,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _failed(error: BaseException) -> int | None:
     """The exit code of an error that is understood, told where it is the user's."""
-    if isinstance(error, Refused):
+    if isinstance(error, Refused | Busy):
         for line in str(error).splitlines():
             _say(line)
-        return REFUSED
+        return REFUSED if isinstance(error, Refused) else FAILED
     if isinstance(error, BrokenPipeError):
         # `| head` has read enough. Without this the interpreter complains when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

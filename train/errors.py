@@ -10,6 +10,13 @@ class Refused(Exception):
     """
 
 
+class Busy(Exception):
+    """Another process has what this one needs: one line on standard error, exit code 1.
+
+    No refusal: nothing that was given is wrong, and the same command may work later.
+    """
+
+
 def refuse_together(*checks: Callable[[], object]) -> None:
     """Runs every check, also after one that refused.
 

@@ -1,20 +1,25 @@
 """The work directory: it belongs to one run, and no other may resume from its checkpoints."""
 
+import contextlib
+import errno
+import fcntl
 import hashlib
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from train.errors import Refused
+from train.errors import Busy, Refused
 from train.settings import RunSettings
 
 _STEP = re.compile(r"checkpoint-(\d+)", re.ASCII)
 _FILE = "run.json"
 
 
-def claim(work_dir: Path, settings: RunSettings, *, fingerprint: str) -> None:
-    """Marks the work directory as this run's, or checks that it is.
+@contextlib.contextmanager
+def claimed(work_dir: Path, settings: RunSettings, *, fingerprint: str) -> Iterator[None]:
+    """Marks the work directory as this run's, or checks that it is; it is locked for the block.
 
     Args:
         work_dir: The directory; it is made where there is none.
@@ -23,30 +28,56 @@ def claim(work_dir: Path, settings: RunSettings, *, fingerprint: str) -> None:
 
     Raises:
         Refused: It is another run's, holds something else, or cannot be written.
+        Busy: Another process runs the same in it: the two would write over each other's epochs.
     """
+    with contextlib.ExitStack() as stack:
+        try:
+            work_dir.mkdir(parents=True, exist_ok=True)
+            if not (work_dir / _FILE).exists():
+                _refuse_what_is_no_runs(work_dir)
+            mark = stack.enter_context((work_dir / _FILE).open("a+", encoding="utf-8"))
+            _lock(mark, work_dir)
+            _claim(mark, work_dir, settings, fingerprint=fingerprint)
+        except ValueError as error:
+            raise Refused(f"--work-dir {work_dir}: {_FILE} is damaged") from error
+        except OSError as error:
+            raise Refused(f"--work-dir {work_dir}: {error.strerror}") from error
+        yield
+
+
+def _lock(mark: TextIO, work_dir: Path) -> None:
+    """The kernel gives the lock back when the process ends, however it ends."""
+    try:
+        fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise Busy(f"--work-dir {work_dir}: another process trains in it now") from error
+    except OSError as error:
+        # A file system without locks: there the user has to see to it.
+        if error.errno not in {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL}:
+            raise
+
+
+def _claim(mark: TextIO, work_dir: Path, settings: RunSettings, *, fingerprint: str) -> None:
     # What the epochs so far depend on; the output and the name may change.
     facts = settings.model_dump(mode="json", exclude={"output", "work_dir", "name", "device"})
     mine = hashlib.sha256(json.dumps([facts, fingerprint], sort_keys=True).encode()).hexdigest()
     marked = {"run": mine, "settings": sorted(facts)}
-    path = work_dir / _FILE
-    try:
-        work_dir.mkdir(parents=True, exist_ok=True)
-        text = path.read_text(encoding="utf-8") if path.exists() else ""
-        if text:
-            found = json.loads(text)
-            if not isinstance(found, dict):
-                raise ValueError(found)
-            if found.get("run") != mine:
-                raise Refused(f"--work-dir {work_dir}: {_whose(found, marked)}")
-        # An empty file is what a run leaves that is killed while it writes it.
-        elif any(each != path for each in work_dir.iterdir()):
-            raise Refused(f"--work-dir {work_dir}: is not empty, and belongs to no run")
-        else:
-            path.write_text(json.dumps(marked), encoding="utf-8")
-    except ValueError as error:
-        raise Refused(f"--work-dir {work_dir}: {_FILE} is damaged") from error
-    except OSError as error:
-        raise Refused(f"--work-dir {work_dir}: {error.strerror}") from error
+    mark.seek(0)
+    if text := mark.read():
+        found = json.loads(text)
+        if not isinstance(found, dict):
+            raise ValueError(found)
+        if found.get("run") != mine:
+            raise Refused(f"--work-dir {work_dir}: {_whose(found, marked)}")
+    else:  # new, or what a run leaves that is killed while it writes it
+        _refuse_what_is_no_runs(work_dir)
+        mark.write(json.dumps(marked))
+        mark.flush()
+
+
+def _refuse_what_is_no_runs(work_dir: Path) -> None:
+    if any(each.name != _FILE for each in work_dir.iterdir()):
+        raise Refused(f"--work-dir {work_dir}: is not empty, and belongs to no run")
 
 
 def last_epoch(folder: Path) -> Path | None:

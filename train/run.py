@@ -1,5 +1,6 @@
 """`emotion-train run`, from top to bottom: data, model, training, calibration, report."""
 
+import contextlib
 import os
 
 from train import encoder, labels, output, recipe, resume, summary, tables
@@ -49,13 +50,15 @@ def run(settings: RunSettings, printer: Printer) -> None:
         )
     output.refuse_full(settings.output, base.model.get_memory_footprint())
     summary.describe(corpus, base, on, settings, printer)
-    with (
-        saying(lambda: _way_on(settings)),
-        output.staged(settings.output) as stage,
-    ):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(saying(lambda: _way_on(settings)))
+        stage = stack.enter_context(output.staged(settings.output))
         epochs = settings.work_dir or stage / "epochs"
         if settings.work_dir is not None:
-            resume.claim(settings.work_dir, settings, fingerprint=corpus.fingerprint())
+            fingerprint = corpus.fingerprint()
+            stack.enter_context(
+                resume.claimed(settings.work_dir, settings, fingerprint=fingerprint)
+            )
         printer.heading("Training")
         history = finetune(base, corpus, settings=settings, on=on, folder=epochs, printer=printer)
         summary.describe_history(history, printer)

@@ -1,5 +1,6 @@
 """`emotion-train` as a user types it, up to the point where a model would be needed."""
 
+import fcntl
 import io
 import shutil
 import subprocess
@@ -90,6 +91,23 @@ def test_a_work_directory_of_another_run_is_refused(capsys, tmp_path, tmp_path_f
     arguments = ("run", "--dataset", "d", "--base-model", "b", "--output", "o")
     line = refused(capsys, *arguments, "--work-dir", "work")
     assert "is not empty, and belongs to no run" in line
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "d", "work"]
+
+
+@pytest.mark.heavy
+@pytest.mark.slow
+def test_a_work_directory_in_use_is_a_failure_that_a_job_tries_again(
+    capsys, tmp_path, tmp_path_factory
+):
+    tiny.dataset(tmp_path / "d", rows=12)
+    shutil.copytree(models.tiny_models(tmp_path_factory) / "base", tmp_path / "b")
+    (tmp_path / "work").mkdir()
+    with (tmp_path / "work" / "run.json").open("w") as mark:
+        fcntl.flock(mark, fcntl.LOCK_EX)
+        arguments = ("run", "--dataset", "d", "--base-model", "b", "--output", "o")
+        assert main([*arguments, "--work-dir", "work"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "emotion-train: --work-dir work: another process trains in it now"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "d", "work"]
 
 

@@ -1,11 +1,13 @@
 """A work directory belongs to one run, of one version."""
 
+import errno
 import json
+import os
 
 import pytest
 
 from train import resume
-from train.errors import Refused
+from train.errors import Busy, Refused
 from train.settings import RunSettings
 
 
@@ -15,8 +17,8 @@ def claim(tmp_path):
 
     def claimed(fingerprint="data", **changes):
         given = {"dataset": "d", "output": tmp_path / "out", "work_dir": work, **changes}
-        resume.claim(work, RunSettings(**given), fingerprint=fingerprint)
-        return work / "run.json"
+        with resume.claimed(work, RunSettings(**given), fingerprint=fingerprint):
+            return work / "run.json"
 
     return claimed
 
@@ -67,6 +69,35 @@ def test_a_mark_that_a_killed_run_left_empty_is_written_again(claim, tmp_path):
     (tmp_path / "work" / "notes.txt").touch()
     with pytest.raises(Refused, match="is not empty, and belongs to no run"):
         claim()
+
+
+def test_what_is_refused_is_left_as_it_was(claim, tmp_path):
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "notes.txt").touch()
+    with pytest.raises(Refused, match="is not empty, and belongs to no run"):
+        claim()
+    assert [path.name for path in (tmp_path / "work").iterdir()] == ["notes.txt"]
+
+
+def test_two_processes_do_not_train_in_one_directory(claim, tmp_path):
+    claim()
+    settings = RunSettings(dataset="d", output=tmp_path / "out", work_dir=tmp_path / "work")
+    with resume.claimed(tmp_path / "work", settings, fingerprint="data"):
+        with pytest.raises(Busy) as busy:
+            claim()
+        with pytest.raises(Busy):  # whose epochs they are is not yet known
+            claim(epochs=9)
+    assert str(busy.value) == f"--work-dir {tmp_path / 'work'}: another process trains in it now"
+    claim()
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP])
+def test_where_files_have_no_locks_a_run_goes_on_without(claim, monkeypatch, number):
+    def refuses(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(resume.fcntl, "flock", refuses)
+    assert json.loads(claim().read_text())["run"]
 
 
 def epoch(folder, step, state='{"global_step": 8}'):
