@@ -5,10 +5,11 @@ import errno
 import fcntl
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO
 
 from train.errors import Busy, Refused
 from train.settings import RunSettings
@@ -35,7 +36,7 @@ def claimed(work_dir: Path, settings: RunSettings, *, fingerprint: str) -> Itera
             work_dir.mkdir(parents=True, exist_ok=True)
             if not (work_dir / _FILE).exists():
                 _refuse_what_is_no_runs(work_dir)
-            mark = stack.enter_context((work_dir / _FILE).open("a+", encoding="utf-8"))
+            mark = stack.enter_context((work_dir / _FILE).open("ab+", buffering=0))
             _lock(mark, work_dir)
             _claim(mark, work_dir, settings, fingerprint=fingerprint)
         except ValueError as error:
@@ -45,19 +46,24 @@ def claimed(work_dir: Path, settings: RunSettings, *, fingerprint: str) -> Itera
         yield
 
 
-def _lock(mark: TextIO, work_dir: Path) -> None:
-    """The kernel gives the lock back when the process ends, however it ends."""
+def _lock(mark: BinaryIO, work_dir: Path) -> None:
+    """The kernel gives the lock back when the process ends, however it ends.
+
+    A network file system whose client is gone may take a minute or two for it.
+    """
     try:
         fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise Busy(f"--work-dir {work_dir}: another process trains in it now") from error
+    except (BlockingIOError, PermissionError) as error:
+        raise Busy(
+            f"--work-dir {work_dir}: another process trains in it now: try again when it has ended"
+        ) from error
     except OSError as error:
         # A file system without locks: there the user has to see to it.
         if error.errno not in {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL}:
             raise
 
 
-def _claim(mark: TextIO, work_dir: Path, settings: RunSettings, *, fingerprint: str) -> None:
+def _claim(mark: BinaryIO, work_dir: Path, settings: RunSettings, *, fingerprint: str) -> None:
     # What the epochs so far depend on; the output and the name may change.
     facts = settings.model_dump(mode="json", exclude={"output", "work_dir", "name", "device"})
     mine = hashlib.sha256(json.dumps([facts, fingerprint], sort_keys=True).encode()).hexdigest()
@@ -71,8 +77,10 @@ def _claim(mark: TextIO, work_dir: Path, settings: RunSettings, *, fingerprint: 
             raise Refused(f"--work-dir {work_dir}: {_whose(found, marked)}")
     else:  # new, or what a run leaves that is killed while it writes it
         _refuse_what_is_no_runs(work_dir)
-        mark.write(json.dumps(marked))
-        mark.flush()
+        data = json.dumps(marked).encode()
+        if mark.write(data) < len(data):
+            mark.truncate(0)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _refuse_what_is_no_runs(work_dir: Path) -> None:

@@ -88,6 +88,20 @@ def test_a_few_oversized_outputs_hold_the_others_up_by_seconds_at_most(scene, gu
     assert took < 30
 
 
+def test_where_no_group_can_be_described_a_refused_output_costs_a_transaction_and_not_the_worker(
+    scene,
+):
+    """The worker asks its group before a new transaction whether it was replaced."""
+    scene.proxy.offer({Api.DESCRIBE_GROUPS: None, Api.DESCRIBE_CONFIGS: None})
+    limit(scene.direct, scene.names["output_topic"], max_message_bytes=20_000)
+    produce(scene.direct, scene.topic, tweets(300, {150}, headers=noise(30_000)))
+    with worker(scene, "exactly_once", kafka__outage_limit=20).start() as process:
+        process.wait_processed(300, timeout=60)
+        assert process.metric("worker_commits_total", outcome="failed") >= 1
+        assert process.stop() == 0
+    audit(scene, 300, {150}, once=True)
+
+
 @pytest.mark.parametrize("guarantee", GUARANTEES)
 def test_every_record_without_a_key_of_a_topic_that_became_compacted_is_found(scene, guarantee):
     keyless = set(random.Random(1).sample(range(3_000), 40))

@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import resource
+import signal
 
 import pytest
 
@@ -87,7 +89,8 @@ def test_two_processes_do_not_train_in_one_directory(claim, tmp_path):
             claim()
         with pytest.raises(Busy):  # whose epochs they are is not yet known
             claim(epochs=9)
-    assert str(busy.value) == f"--work-dir {tmp_path / 'work'}: another process trains in it now"
+    line = f"--work-dir {tmp_path / 'work'}: another process trains in it now: try again when"
+    assert str(busy.value) == f"{line} it has ended"
     claim()
 
 
@@ -97,6 +100,21 @@ def test_where_files_have_no_locks_a_run_goes_on_without(claim, monkeypatch, num
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(resume.fcntl, "flock", refuses)
+    assert json.loads(claim().read_text())["run"]
+
+
+def test_a_full_disk_leaves_no_half_of_a_mark(claim, tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        for most in (10, 0):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (most, limits[1]))
+            with pytest.raises(Refused, match=r"^--work-dir .*(No space left|File too large)"):
+                claim()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+    assert (tmp_path / "work" / "run.json").read_bytes() == b""
     assert json.loads(claim().read_text())["run"]
 
 

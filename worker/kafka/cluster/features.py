@@ -95,6 +95,11 @@ OF_TRANSACTIONS = (
 )
 OF_STATIC_MEMBERS = (
     Lack(
+        Need(ApiKey.DescribeGroups, 4, "2.4"),
+        "the names of a group's members: exactly once, a worker that was replaced while it stood "
+        "still may end its successor, which starts again",
+    ),
+    Lack(
         Need(ApiKey.LeaveGroup, 3, "2.4"),
         "the leaving of static members: after a drain the worker's partitions wait for its "
         "restart, or for kafka.session_timeout",

@@ -14,6 +14,7 @@ from kafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from kafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 
 from worker.errors import Transient, WorkerError
+from worker.kafka.cluster.access import describe_group
 from worker.kafka.cluster.configured import HASTE_SECONDS
 from worker.kafka.consume.assignor import Assignor
 from worker.kafka.consume.start import Start
@@ -101,7 +102,8 @@ def replaced(connection: Connection, membership: Membership, *, group: str, name
     """Asks the group whether another process has this static member's name by now.
 
     A process that stood still, or was cut off, may not have heard of it. False outside the group,
-    and where this client may not ask. Any thread: it asks by a client of its own.
+    where this client may not ask, and where the brokers cannot answer: they name static members
+    from DescribeGroups 4 on, of Kafka 2.4. Any thread: it asks by a client of its own.
 
     Args:
         connection: How to reach the cluster.
@@ -110,16 +112,18 @@ def replaced(connection: Connection, membership: Membership, *, group: str, name
         name: The `group.instance.id` of the member.
 
     Raises:
-        Transient: The group cannot be asked now.
+        Transient: The group cannot be asked now, or this process has left it.
     """
+    if membership.left:
+        raise Transient("this process has left the group")
     member = membership.member
     if not member:
         return False
     try:
         hasty = replace(connection, patience=HASTE_SECONDS, thorough=False)
         with contextlib.closing(hasty.admin()) as admin:
-            known = admin.describe_groups([group])[group]["members"]
-    except kafka.errors.AuthorizationError:
+            known = describe_group(admin, group)["members"]
+    except (kafka.errors.AuthorizationError, kafka.errors.UnsupportedVersionError):
         return False
     except kafka.errors.KafkaError as error:
         raise Transient(f"the group does not answer: {type(error).__name__}") from error

@@ -24,6 +24,8 @@ class Membership:
     def __init__(self) -> None:
         self._consumer: KafkaConsumer | None = None
         self._held: Mapping[Lease, str] = {}
+        self.left = False
+        """No consumer of this process is, or will be, the member."""
         self._quiet = threading.Event()
         self._quiet.set()
 
@@ -32,6 +34,10 @@ class Membership:
     def joins_with(self, consumer: KafkaConsumer) -> None:
         """From now on this consumer is the member."""
         self._consumer = consumer
+
+    def leaves(self) -> None:
+        """The last consumer closes, at the end of this process."""
+        self.left = True
 
     def holds(self, leases: Mapping[Lease, str]) -> None:
         """The leases held now, each with the member id it was given to."""

@@ -209,10 +209,10 @@ class Source:
 
         Args:
             timeout: In seconds.
-            leave: Whether a static member, too, gives its partitions up at once. After a failure
-                it keeps them for its restart.
+            leave: Whether a static member leaves, too; after a failure it waits for its restart.
         """
         member = self._member.id
+        self._membership.leaves()
         self._member.close(timeout=timeout)
         if leave and self._group.instance_id is not None and member:
             leave_group(self._connection, self._group, member)

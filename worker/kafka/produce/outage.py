@@ -55,8 +55,11 @@ class Outage:
             self._last_good += awake.now() - self._resting_since
             self._resting_since = None
 
-    def check(self) -> None:
+    def check(self, cause: Exception | None = None) -> None:
         """To be called again and again while something waits.
+
+        Args:
+            cause: What it waits for, as far as it is known.
 
         Raises:
             Fatal: Nothing was acknowledged for too long.
@@ -69,6 +72,7 @@ class Outage:
             raise Fatal(
                 f"no output was acknowledged for {away:.0f} s (kafka.outage_limit): nothing "
                 "unacknowledged was committed; it is read again after a restart"
+                + (f"; last: {cause}" if cause is not None else "")
             )
         if away > TELL_SECONDS:
             self._told = True

@@ -86,12 +86,12 @@ def transactional_writer(
 
     def prepare(producer: KafkaProducer) -> None:
         never_bump(producer)
-        if replaced():
-            raise kafka.errors.FencedInstanceIdError("another process has this one's place")
         try:
-            _begin(producer, outage)
+            _begin(producer, outage, replaced)
             for topic in topics:  # asked for within a transaction, this would be of its time
                 producer.partitions_for(topic)
+        except kafka.errors.FencedInstanceIdError:
+            raise
         except kafka.errors.RetriableError as error:
             raise Transient(f"no transactions yet: {type(error).__name__}") from error
         except kafka.errors.KafkaError as error:
@@ -118,8 +118,10 @@ def transactional_writer(
     )
 
 
-def _begin(producer: KafkaProducer, outage: Outage) -> None:
+def _begin(producer: KafkaProducer, outage: Outage, replaced: Callable[[], bool]) -> None:
     for again in reversed(range(BEGIN_TRIES)):
+        if replaced():
+            raise kafka.errors.FencedInstanceIdError("another process has this one's place")
         try:
             producer.init_transactions()  # the next call waits on for the same answers
         except kafka.errors.KafkaTimeoutError:

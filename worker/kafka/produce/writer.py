@@ -138,8 +138,8 @@ class Writer:
         while self.producer is None:
             try:
                 self._open()
-            except Transient:
-                self.outage.check()
+            except Transient as error:
+                self.outage.check(error)
                 time.sleep(0.1)  # a broker that answers and refuses does so at once
         return self.producer
 

@@ -6,7 +6,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from kafka.errors import GroupAuthorizationFailedError, KafkaConnectionError, NotCoordinatorError
+from kafka.errors import (
+    GroupAuthorizationFailedError,
+    IncompatibleBrokerVersion,
+    KafkaConnectionError,
+    NotCoordinatorError,
+    for_code,
+)
 
 from worker.errors import Refused, Transient
 from worker.kafka.consume.group import FETCH_PARTITION_BYTES, Group, leave_group, replaced
@@ -58,6 +64,7 @@ class Cluster:
 
     members: list[dict[str, str | None]]
     error: Exception | None = None
+    told: str | None = None
     patience: float = 10.0
     thorough: bool = True
     meanwhile: Callable[[], None] = lambda: None
@@ -67,7 +74,7 @@ class Cluster:
             self.meanwhile()
             if self.error is not None:
                 raise self.error
-            return {group: {"members": self.members} for group in groups}
+            return {group: {"members": self.members, "error": self.told} for group in groups}
 
         return SimpleNamespace(describe_groups=describe, close=lambda: None)
 
@@ -124,3 +131,31 @@ def test_who_may_not_ask_goes_on_and_who_gets_no_answer_asks_again():
     assert not is_replaced(Cluster([], error=GroupAuthorizationFailedError()), membership)
     with pytest.raises(Transient, match="the group does not answer: NotCoordinatorError"):
         is_replaced(Cluster([], error=NotCoordinatorError()), membership)
+
+
+@pytest.mark.parametrize("code", [14, 15, 16])
+def test_a_coordinator_that_cannot_say_is_asked_again(code):
+    """The client gives the answer's error as a text, beside no members."""
+    said = str(for_code(code)(""))
+    with pytest.raises(Transient, match=f"does not answer: {for_code(code).__name__}"):
+        is_replaced(Cluster([], told=said), member_of(consumer("mine")))
+
+
+@pytest.mark.parametrize("code", [30, 69])
+def test_a_group_that_is_hidden_or_gone_has_replaced_nobody(code):
+    said = str(for_code(code)(None))
+    assert not is_replaced(Cluster([], told=said), member_of(consumer("mine")))
+
+
+def test_where_brokers_do_not_describe_groups_nobody_is_replaced():
+    """With its outage limit the worker would end after each transaction that failed."""
+    cluster = Cluster([], error=IncompatibleBrokerVersion("DescribeGroups"))
+    assert not is_replaced(cluster, member_of(consumer("mine")))
+
+
+def test_a_process_whose_last_consumer_closes_makes_no_producer():
+    """Its poll thread may have heard that it was replaced, and left, before another one asks."""
+    membership = member_of(consumer("", -1))
+    membership.leaves()
+    with pytest.raises(Transient, match="this process has left the group"):
+        is_replaced(Cluster([]), membership)
