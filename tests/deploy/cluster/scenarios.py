@@ -251,7 +251,8 @@ def keda(world: World) -> None:
             "cooldownPeriod": 30,
             "behavior": {
                 "scaleDown": {
-                    "stabilizationWindowSeconds": 30,
+                    # Longer than a slow cluster takes for the last lag that asks for three.
+                    "stabilizationWindowSeconds": 90,
                     "policies": [{"type": "Pods", "value": 1, "periodSeconds": 15}],
                 }
             },
