@@ -1,6 +1,7 @@
 """Input for chaos runs: numbered messages, each exactly once, as fast as is asked for."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from confluent_kafka import Producer
@@ -13,14 +14,24 @@ class Feeder:
     """Produces messages 0 … total-1 to a topic, up to the number it is told.
 
     Idempotent and acknowledged by all in-sync replicas, so that the input is exact. Partitions
-    are chosen as the worker's client does it: a key's inputs and outputs share a number.
+    are chosen as the worker's client does it: a key's inputs and outputs share a number. ``text``
+    makes a message's text of its number.
     """
 
-    def __init__(self, bootstrap: str, topic: str, total: int, *, keys: int = 500) -> None:
+    def __init__(
+        self,
+        bootstrap: str,
+        topic: str,
+        total: int,
+        *,
+        keys: int = 500,
+        text: Callable[[int], str] = "n {}".format,
+    ) -> None:
         self.total = total
         self.sent = 0
         self._topic = topic
         self._keys = keys
+        self._text = text
         self._failed: list[str] = []
         self._producer = Producer(
             {
@@ -38,7 +49,7 @@ class Feeder:
         for number in range(self.sent, min(up_to, self.total, self.sent + _PIECE)):
             self._producer.produce(
                 self._topic,
-                json.dumps({"text": f"n {number}", "id": number}).encode(),
+                json.dumps({"text": self._text(number), "id": number}).encode(),
                 b"key-%d" % (number % self._keys),
                 on_delivery=self._delivered,
             )

@@ -63,21 +63,23 @@ def minilm(factory: pytest.TempPathFactory, tweets: Path) -> Path:
         tweets: Their directory.
     """
 
-    def make(path: Path) -> None:
-        data = path.with_name("some-tweets")
-        data.mkdir(exist_ok=True)
-        shutil.copy(tweets / "README.md", data)
-        for split, rows in ROWS.items():
-            with (tweets / f"{split}.jsonl").open(encoding="utf-8") as lines:
-                some = "".join(itertools.islice(lines, rows))
-            (data / f"{split}.jsonl").write_text(some, encoding="utf-8")
-        _run([
-            sys.executable, "-m", "train", "run", "--dataset", str(data),
-            "--base-model", "packaged", "--output", str(path), "--epochs", "2",
-            "--freeze-layers", "4", "--learning-rate", "5e-4",
-        ])  # fmt: skip
+    return once(factory, "emotion-minilm", lambda path: train_minilm(path, tweets))
 
-    return once(factory, "emotion-minilm", make)
+
+def train_minilm(path: Path, tweets: Path) -> None:
+    """Writes the checkpoint of `minilm`, and the tweets it is of beside it."""
+    data = path.with_name("some-tweets")
+    data.mkdir(exist_ok=True)
+    shutil.copy(tweets / "README.md", data)
+    for split, rows in ROWS.items():
+        with (tweets / f"{split}.jsonl").open(encoding="utf-8") as lines:
+            some = "".join(itertools.islice(lines, rows))
+        (data / f"{split}.jsonl").write_text(some, encoding="utf-8")
+    _run([
+        sys.executable, "-m", "train", "run", "--dataset", str(data),
+        "--base-model", "packaged", "--output", str(path), "--epochs", "2",
+        "--freeze-layers", "4", "--learning-rate", "5e-4",
+    ])  # fmt: skip
 
 
 def _run(command: list[str], **variables: str) -> None:
