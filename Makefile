@@ -23,7 +23,7 @@ SPLIT_LOCK = /^[^ ]/ { out = rest } /^(torch==|nvidia-|cuda-)/ { out = torch } \
 	/^(triton|cuda-bindings|cuda-pathfinder|nvidia-cuda-cccl)==/ { out = "/dev/null" } { print > out }
 
 # Where this is set, as in many containers, every process compiles all that it imports: a worker takes
-# 0.9 s of processor time longer to start, one with torch 2.4 s more. The tests start hundreds.
+# 0.9 s of processor time longer to start, one with torch 2.3 s more. The tests start hundreds.
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help

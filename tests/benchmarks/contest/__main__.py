@@ -29,6 +29,7 @@ from tests.benchmarks.contest import circumstances, figures, kills, reference, r
 from tests.benchmarks.contest.contestants import Contestant, chosen
 from tests.benchmarks.contest.place import Place, exported, interpreter
 from tests.support.models import train_minilm
+from tests.support.worker_process import ROOT
 from worker.demo.broker import EmbeddedKafka
 from worker.model.device import choose_dtype
 
@@ -45,7 +46,7 @@ def asked() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="2 rounds of 800; 1,200 with --kill")
     parser.add_argument("--dtype", default="auto", help="of the torch models; auto: the worker's")
     parser.add_argument("--checkpoint", type=Path, help="default: trained first")
-    parser.add_argument("--json", type=Path, default=Path("contest.json"))
+    parser.add_argument("--json", type=Path, default=ROOT / "build" / "contest.json")
     return parser.parse_args()
 
 
@@ -85,6 +86,7 @@ def main() -> None:
         "titles": titles,
         **results,
     }
+    given.json.parent.mkdir(parents=True, exist_ok=True)
     given.json.write_text(json.dumps(everything, indent=1) + "\n", encoding="utf-8")
     print(f"{circumstances.line(start)}\n\n{table}")
 

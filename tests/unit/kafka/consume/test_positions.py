@@ -139,6 +139,14 @@ def short(monkeypatch):
     monkeypatch.setattr(positions, "STALE_SECONDS", 0.01)
 
 
+def test_before_its_last_consumer_closes_a_process_is_known_to_leave():
+    """Closed, it is in no group; another thread would take that for leave to make a producer."""
+    desk, seen = Desk(), []
+    desk.consumer.close = lambda **_: seen.append(desk.membership.left)
+    desk.source.close(timeout=1, leave=False)
+    assert seen == [True]
+
+
 def test_a_rewind_ends_all_leases_at_once_and_goes_to_what_is_committed():
     desk = Desk(p0=40, p1=50)
     before = desk.source.leases

@@ -24,7 +24,7 @@ from kafka.producer.transaction_manager import TransactionManager  # noqa: E402
 from tests.support.fakes import record  # noqa: E402
 from tests.support.transactional import DONE, HANGS, FakeBroker  # noqa: E402
 from worker import awake  # noqa: E402
-from worker.errors import Fatal  # noqa: E402
+from worker.errors import Fatal, Transient  # noqa: E402
 from worker.kafka.cluster.topics import Topic  # noqa: E402
 from worker.kafka.consume.membership import Membership  # noqa: E402
 from worker.kafka.produce import exactly_once, span, transaction  # noqa: E402
@@ -498,6 +498,29 @@ def test_a_process_that_was_replaced_makes_no_producer_that_would_fence_its_succ
     assert asked.ended
     assert asked.asked == [], "not begun"
     assert desk.rewinds == []
+
+
+def test_one_that_is_replaced_while_it_waits_to_begin_does_not_try_again(desk):
+    def late():
+        desk.replaced = True
+        raise KafkaTimeoutError
+
+    desk.broker.fails |= {"send": deque([KafkaTimeoutError("expired")]), "init": deque([late])}
+    desk.send(1)
+    with pytest.raises(Fatal, match=r"fenced \(FencedInstanceIdError\)"):
+        desk.taken(2)
+    assert desk.broker.producers[-1].asked == [], "not begun"
+
+
+def test_an_outage_beyond_the_limit_names_what_it_waited_for(desk):
+    def away():
+        raise Transient("the group does not answer: NotCoordinatorError")
+
+    desk.broker.fails["init"] = deque([away] * 3)
+    desk.sink._writer.discard(timeout=0)
+    desk.sink._writer.outage.limit = -1
+    with pytest.raises(Fatal, match=r"; last: the group does not answer: NotCoordinatorError$"):
+        desk.sink._writer.ready()
 
 
 def test_positions_are_committed_alone_and_never_go_back(desk):
