@@ -92,6 +92,7 @@ class Encoder:
                 value=self._label(outcome, refused_timestamp=refused_timestamp),
                 headers=_passed_on(record),
                 timestamp=_event_time(record, refused=refused_timestamp),
+                outcome=outcome,
                 label=prediction.label,
                 score=prediction.score,
             )
@@ -105,6 +106,7 @@ class Encoder:
             value=None,
             headers=_passed_on(record),
             timestamp=_event_time(record, refused=refused_timestamp),
+            outcome=outcome,
         )
 
     def dead_letter(
@@ -160,11 +162,8 @@ class Encoder:
             {
                 "id": outcome.document.id,
                 "label": prediction.label,
-                "score": round(prediction.score, 6),
-                "scores": {
-                    label: round(score, 6)
-                    for label, score in zip(self._labels, prediction.scores, strict=True)
-                },
+                "score": prediction.score,
+                "scores": dict(zip(self._labels, prediction.scores, strict=True)),
                 "model": self._model,
                 "source": source,
             }

@@ -11,12 +11,14 @@ import platform
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 from worker.errors import REASONS
+from worker.histograms import BulkHistogram
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from worker.records import Encoded, Lease, MicroBatch, Output
 
@@ -67,7 +69,8 @@ class Metrics:
         buckets = buckets or Buckets()
         self._topic = input_topic
         self._shares: Mapping[str, float] = {}
-        self._recent: collections.deque[str] = collections.deque(maxlen=DRIFT_WINDOW)
+        self._labels: dict[str, int] = {}
+        self._recent = np.zeros(0, dtype=np.int64)
 
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(f"worker_{name}", text, labels, registry=registry)
@@ -78,6 +81,13 @@ class Metrics:
         def histogram(name: str, text: str, buckets: Iterable[float], *labels: str) -> Histogram:
             return Histogram(
                 f"worker_{name}", text, labels, registry=registry, buckets=tuple(buckets)
+            )
+
+        def by_record(
+            name: str, text: str, buckets: Sequence[float], label: str | None = None
+        ) -> BulkHistogram:
+            return BulkHistogram(
+                f"worker_{name}", text, buckets=buckets, label=label, registry=registry
             )
 
         self._consumed = counter("records_consumed_total", "Records read from the topic.", "topic")
@@ -141,7 +151,7 @@ class Metrics:
         self._stages = histogram(
             "stage_duration_seconds", "Duration of one call of a stage.", _STAGES, "stage"
         )
-        self._latency = histogram(
+        self._latency = by_record(
             "record_latency_seconds",
             "Time from a record's timestamp to its acknowledged output.",
             buckets.record,
@@ -149,7 +159,7 @@ class Metrics:
         self._skew = counter(
             "clock_skew_records_total", "Records whose timestamp was in the future."
         )
-        self._processing = histogram(
+        self._processing = by_record(
             "processing_latency_seconds",
             "Time from the read of a record to its acknowledged output.",
             buckets.processing,
@@ -160,7 +170,7 @@ class Metrics:
         )
         self._inference_errors = counter("inference_errors_total", "Failed model calls.", "kind")
         self._predictions = counter("predictions_total", "Predictions by label.", "label")
-        self._scores = histogram(
+        self._scores = by_record(
             "prediction_score", "Score of the predicted label.", _SCORES, "label"
         )
         self._drift = gauge(
@@ -221,8 +231,7 @@ class Metrics:
         self._model.info({"name": name, "version": version, "device": device, "dtype": dtype})
         self._shares = shares or {}
         for label in labels:
-            self._predictions.labels(label)
-            self._scores.labels(label)
+            self._number(label)
 
     def records_consumed(self, count: int) -> None:
         """Records came from the input topic."""
@@ -285,24 +294,17 @@ class Metrics:
         self._progress.set(wall)
         # To find a series costs as much as to count: once for each series, not for each output.
         counted = collections.Counter
-        for topic, count in counted(output.topic for output in outputs).items():
+        for topic, count in counted([output.topic for output in outputs]).items():
             self._produced.labels(topic).inc(count)
-        for kind, count in counted(output.kind for output in outputs).items():
+        for kind, count in counted([output.kind for output in outputs]).items():
             self._processed.labels(self._topic, kind).inc(count)
-        for reason, count in counted(o.reason for o in outputs if o.reason is not None).items():
+        for reason, count in counted([o.reason for o in outputs if o.reason is not None]).items():
             self._dead.labels(reason).inc(count)
-        labels = [output.label for output in outputs if output.label is not None]
-        self._recent.extend(labels)
-        scores = {}
-        for label, count in counted(labels).items():
-            self._predictions.labels(label).inc(count)
-            scores[label] = self._scores.labels(label)
-        for output in outputs:
-            self._processing.observe(now - output.record.fetched)
-            self._observe_latency(wall, output.record.timestamp)
-            if output.label is not None and output.score is not None:
-                scores[output.label].observe(output.score)
-        self._measure_drift()
+        self._processing.observe(now - np.array([output.record.fetched for output in outputs]))
+        self._observe_latency(wall, np.array([output.record.timestamp for output in outputs]))
+        labelled = [(o.label, o.score) for o in outputs if o.label is not None]
+        if labelled:
+            self._labelled(labelled)
 
     def committed(self, outcome: str) -> None:
         """A commit ended `ok` or `failed`."""
@@ -350,18 +352,35 @@ class Metrics:
         """In how many partitions a transaction hangs."""
         self._hanging.set(count)
 
-    def _observe_latency(self, wall: float, timestamp_ms: int) -> None:
-        if timestamp_ms < 0:
-            return
-        latency = wall - timestamp_ms / 1_000
-        if latency < 0:
-            self._skew.inc()
-        self._latency.observe(max(0.0, latency))
+    def _labelled(self, predictions: list[tuple[str, float | None]]) -> None:
+        numbers = np.array([self._number(label) for label, _ in predictions])
+        for label, count in collections.Counter([label for label, _ in predictions]).items():
+            self._predictions.labels(label).inc(count)
+        self._scores.observe(np.array([score for _, score in predictions], dtype=float), numbers)
+        self._recent = np.concatenate([self._recent, numbers])[-DRIFT_WINDOW:]
+        self._measure_drift()
+
+    def _number(self, label: str) -> int:
+        """Of the label, in the order in which they were met."""
+        number = self._labels.get(label)
+        if number is None:
+            number = self._labels[label] = len(self._labels)
+            self._predictions.labels(label)
+            self._scores.add_series(label)
+        return number
+
+    def _observe_latency(self, wall: float, timestamps_ms: np.ndarray) -> None:
+        latencies = wall - timestamps_ms[timestamps_ms >= 0] / 1_000
+        early = int((latencies < 0).sum())
+        if early:
+            self._skew.inc(early)
+        self._latency.observe(np.maximum(latencies, 0.0))
 
     def _measure_drift(self) -> None:
         """Total variation distance between the recent and the trained label mix."""
         if not self._shares or len(self._recent) < DRIFT_WINDOW:
             return
-        seen = collections.Counter(self._recent)
-        away = (abs(seen[label] / DRIFT_WINDOW - share) for label, share in self._shares.items())
+        counts = np.bincount(self._recent, minlength=len(self._labels)).tolist()
+        seen = dict(zip(self._labels, counts, strict=True))
+        away = (abs(seen.get(of, 0) / DRIFT_WINDOW - share) for of, share in self._shares.items())
         self._drift.set(sum(away) / 2)

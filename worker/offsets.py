@@ -53,6 +53,11 @@ class Ledger(Generic[T]):
     def __len__(self) -> int:
         return len(self._entries)
 
+    @property
+    def unsent(self) -> int:
+        """Records whose results were not handed out yet."""
+        return len(self._unsent)
+
     def accept(self, records: Iterable[tuple[int, int]]) -> None:
         """Takes in `(offset, bytes)` of records in the order the consumer gave them.
 

@@ -1,7 +1,5 @@
 """What is counted, by which names, and from when on."""
 
-from dataclasses import replace
-
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
@@ -286,7 +284,7 @@ def test_a_batch_is_counted_by_rows_tokens_padding_and_wait(counted):
 
 def test_texts_that_were_cut_are_counted(counted):
     whole = encoded()
-    counted.metrics.tokenized([whole, replace(whole, truncated=True), whole])
+    counted.metrics.tokenized([whole, whole._replace(truncated=True), whole])
     counted.metrics.tokenized([whole])
     assert counted.value("truncated_records_total") == 1
 

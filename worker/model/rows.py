@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
@@ -51,6 +52,8 @@ class Rows:
         self._pad_token_id = checkpoint.pad_token_id
         self._vocabulary = checkpoint.vocabulary
         self._types = types
+        # Of most models all are 0.
+        self._typed = types is not None and any((*types.first, types.inner, *types.last))
 
     def padded(self, rows: Sequence[Sequence[int]], longest: int) -> list[np.ndarray]:
         """Token ids, attention mask and, if the model takes them, token types.
@@ -61,19 +64,24 @@ class Rows:
             InferenceError: A token id is outside the embedding table. It is found here, since on
                 CUDA an index error ends the context.
         """
-        shape = (len(rows), longest)
-        ids = np.full(shape, self._pad_token_id, dtype=np.int64)
-        mask = np.zeros(shape, dtype=np.int64)
-        types = None if self._types is None else np.zeros(shape, dtype=np.int64)
-        for index, row in enumerate(rows):
-            begin = longest - len(row) if self.side == "left" else 0
-            ids[index, begin : begin + len(row)] = row
-            mask[index, begin : begin + len(row)] = 1
-            if types is not None and self._types is not None:
-                types[index, begin : begin + len(row)] = self._types.of(len(row))
+        lengths = np.fromiter(map(len, rows), np.int64, len(rows))
+        places = np.arange(longest)
+        if self.side == "left":
+            real = places >= longest - lengths[:, None]
+        else:
+            real = places < lengths[:, None]
+        ids = np.full(real.shape, self._pad_token_id, dtype=np.int64)
+        ids[real] = np.fromiter(chain.from_iterable(rows), np.int64, int(lengths.sum()))
         if ids.max() >= self._vocabulary:
             raise InferenceError("other", "a token id is outside the model's vocabulary")
-        return [ids, mask] if types is None else [ids, mask, types]
+        mask = real.astype(np.int64)
+        if self._types is None:
+            return [ids, mask]
+        types = np.zeros_like(ids)
+        if self._typed:
+            each = map(self._types.of, lengths.tolist())
+            types[real] = np.fromiter(chain.from_iterable(each), np.int64, int(lengths.sum()))
+        return [ids, mask, types]
 
 
 def types_of(tokenizer: Tokenizer, text: str) -> Types:

@@ -21,7 +21,15 @@ import numpy as np
 
 from worker.errors import Fatal
 from worker.messages import Staged
-from worker.records import Classified, Encoded, MicroBatch, Outcome, Prediction, Rejection
+from worker.records import (
+    SCORE_DECIMALS,
+    Classified,
+    Encoded,
+    MicroBatch,
+    Outcome,
+    Prediction,
+    Rejection,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -162,11 +170,11 @@ class Inference:
         judged = iter(self._judge(suspects, alone=len(items) == 1))
         best = scores.argmax(axis=1)
         outcomes: list[Outcome] = []
-        for item, row, label, good in zip(
-            items, scores.tolist(), best.tolist(), finite, strict=True
-        ):
+        # In 64 bits: a product of 32 bits would be rounded itself, and its last decimals printed.
+        rounded = np.round(scores.astype(np.float64), SCORE_DECIMALS).tolist()
+        for item, row, label, good in zip(items, rounded, best.tolist(), finite, strict=True):
             if good:
-                prediction = Prediction(self._labels[label], row[label], tuple(row))
+                prediction = Prediction(self._labels[label], row[label], row)
                 outcomes.append(Classified(item.document, prediction))
             else:
                 outcomes.append(next(judged))

@@ -103,7 +103,6 @@ class Publisher:
         self._report = report
         self._judged = judged
         self._ledgers: dict[Lease, Ledger[Outcome]] = {}
-        self._outcomes: dict[tuple[Lease, int], Outcome] = {}
 
     def accept(self, records: Iterable[Record]) -> None:
         """Records were read; their outcomes follow, in any order."""
@@ -115,10 +114,8 @@ class Publisher:
 
     def drop(self, leases: Iterable[Lease]) -> None:
         """Leases ended: what is in flight under them is void, late results included."""
-        gone = frozenset(leases)
-        for lease in gone:
+        for lease in leases:
             self._ledgers.pop(lease, None)
-        self._outcomes = {at: o for at, o in self._outcomes.items() if at[0] not in gone}
 
     def publish(self, outcomes: Iterable[Outcome], sink: OutputSink) -> None:
         """Sends the outcomes whose turn has come; keeps the others until those before are done."""
@@ -129,22 +126,20 @@ class Publisher:
             if ledger is not None:
                 ledger.complete(record.offset, outcome)
                 touched[record.lease] = ledger
-        for lease, ledger in touched.items():
+        for ledger in touched.values():
             for outcome in ledger.sendable():
-                self._outcomes[lease, record_of(outcome).offset] = outcome
                 sink.send(self._encoder.encode(outcome))
 
     def settle(self, sink: OutputSink) -> None:
         """Takes acknowledgements and reports progress."""
-        in_flight = sum(map(len, self._ledgers.values()))
-        acknowledged = sink.take_acknowledged(following=in_flight - len(self._outcomes))
+        unsent = sum(ledger.unsent for ledger in self._ledgers.values())
+        acknowledged = sink.take_acknowledged(following=unsent)
         if not acknowledged:
             return
         now, wall = awake.now(), time.time()
         touched: dict[Lease, Ledger[Outcome]] = {}
         for output in acknowledged:
             record = output.record
-            self._outcomes.pop((record.lease, record.offset), None)
             ledger = self._ledgers.get(record.lease)
             if ledger is not None:
                 ledger.acknowledge(record.offset)
@@ -166,7 +161,6 @@ class Publisher:
             Fatal: The broker refuses the cut dead letter, too.
         """
         record = output.record
-        outcome = self._outcomes.get((record.lease, record.offset))
         if output.kind == "dead_letter":
             if any(name == "dlq.truncated" for name, _ in output.headers):
                 raise Fatal(
@@ -179,8 +173,8 @@ class Publisher:
                 record, output.reason or "output_refused", message, cut=True
             )
         untimely = refusal in ("timestamp", "invalid") and output.timestamp is not None
-        if untimely and outcome is not None:
-            return self._encoder.encode(outcome, refused_timestamp=True)
+        if untimely and output.outcome is not None:
+            return self._encoder.encode(output.outcome, refused_timestamp=True)
         if refusal == "too_large":
             message = f"the broker refuses the output as too large for {output.topic}"
             return self._encoder.dead_letter(record, "output_too_large", message)

@@ -24,8 +24,9 @@ from typing import Any
 
 import torch
 
+from tests.benchmarks import circumstances
 from tests.benchmarks.__main__ import trained
-from tests.benchmarks.contest import circumstances, figures, kills, reference, rounds
+from tests.benchmarks.contest import figures, kills, reference, rounds
 from tests.benchmarks.contest.contestants import Contestant, chosen
 from tests.benchmarks.contest.place import Place, exported, interpreter
 from tests.support.models import train_minilm

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
+from tests.benchmarks.circumstances import CONTEST, pinned
 from tests.benchmarks.contest import figures
-from tests.benchmarks.contest.circumstances import CONTEST, pinned
 from tests.benchmarks.contest.contestants import CONTESTANTS, Baseline, chosen, process
 from tests.benchmarks.contest.environment import REQUIREMENTS, fingerprint
 from tests.benchmarks.contest.job import Job, answer

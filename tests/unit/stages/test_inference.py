@@ -400,3 +400,18 @@ def test_two_batches_may_be_under_way_at_once():
     first, second = (inference.finish(one) for one in launched)
     assert_all_in_order(first, ["first"])
     assert rejected(second) == [0]
+
+
+def test_scores_are_rounded_as_their_decimals_are():
+    """As Python rounds the exact value, ties to even: 2**-7 is 0.0078125."""
+    drawn = np.random.default_rng(1).dirichlet(np.ones(3) / 4, size=20_000).astype(np.float32)
+    drawn[0] = (2**-7, 3 * 2**-7, 1 - 4 * 2**-7)
+
+    class Drawn(StubClassifier):
+        def scores(self, launched):
+            return drawn[: len(launched)]
+
+    outcomes, _, _ = classify(Drawn(), [f"word{number}" for number in range(len(drawn))])
+    found = [outcome.prediction.scores for outcome in outcomes]
+    assert found == [[round(score, 6) for score in row] for row in drawn.tolist()]
+    assert all(o.prediction.score == max(o.prediction.scores) for o in outcomes)

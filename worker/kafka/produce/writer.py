@@ -17,6 +17,7 @@ from kafka.serializer import Serializer
 
 from worker.errors import Fatal, Transient
 from worker.kafka.produce.forecast import Forecast
+from worker.kafka.produce.partitioner import KeyPartitioner
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -115,6 +116,7 @@ class Writer:
             "max_block_ms": 10_000,
             "retry_backoff_ms": 20,
             "key_serializer": _NullableKey(),
+            "partitioner": KeyPartitioner(),
             "metrics_enabled": False,
             **(options or {}),
         }

@@ -90,7 +90,7 @@ def output(number, *, epoch=1, **changes):
         record=record(number, epoch=epoch), kind="labelled", topic="out", partition=None,
         key=b"k", value=b"%d" % number, headers=[], timestamp=None,
     )  # fmt: skip
-    return replace(made, **changes)
+    return made._replace(**changes)
 
 
 TOPIC = Topic("out", None, 1, 1_000_000, False, 2**63 - 1, 3_600_000)
@@ -108,7 +108,7 @@ def sink(broker):
 
 def make_sink(broker, topic=TOPIC, tell=lambda _: None):
     def in_place(refused, refusal):
-        return replace(refused, value=b"%d" % (1_000 + refused.record.offset), headers=[("r", b"")])
+        return refused._replace(value=b"%d" % (1_000 + refused.record.offset), headers=[("r", b"")])
 
     writer = Writer(
         connection=broker, topics={"out": topic}, compression="none", delivery_timeout=10,
@@ -145,8 +145,8 @@ def test_what_a_refused_suspect_teaches_holds_for_what_waits_already(sink, broke
         refused = deque([InvalidTimestampError() for _ in range(9)])
         broker.script[number] = refused if number % 2 else deque()
         sink.send(output(number, timestamp=old if number % 2 else None))
-    sink._replace = lambda refused, _: replace(
-        refused, timestamp=None, value=b"%d" % (1_000 + refused.record.offset)
+    sink._replace = lambda refused, _: refused._replace(
+        timestamp=None, value=b"%d" % (1_000 + refused.record.offset)
     )
     broker.holding = False
     sink._writer.producer.deliver()

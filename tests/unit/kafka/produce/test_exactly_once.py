@@ -2,7 +2,6 @@
 
 import time
 from collections import deque
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -63,7 +62,7 @@ class Desk:
                 seconds=options.get("interval", 0.0), records=options.get("span_records", 1_000),
                 bytes=options.get("span_bytes", 1_000_000),
             ),
-            replace=lambda refused, _: replace(refused, value=b"%d" % (1_000 + int(refused.value))),
+            replace=lambda refused, _: refused._replace(value=b"%d" % (1_000 + int(refused.value))),
             callbacks=Callbacks(
                 rewind=lambda: self.rewinds.append(1), on_commit=self.commits.append,
                 on_error=lambda _: None,
@@ -330,9 +329,9 @@ def test_of_refused_timestamps_that_no_broker_names_a_few_are_tried_and_the_othe
     desk = Desk(span_records=3_000)
     now = int(time.time() * 1_000)
     desk.broker.timely = range(now - DAY, now + HOUR)
-    desk.sink._replace = lambda refused, _: replace(refused, timestamp=None)
+    desk.sink._replace = lambda refused, _: refused._replace(timestamp=None)
     for number in range(1, 3_001):
-        desk.sink.send(replace(output(number), timestamp=times(kind, number, now)))
+        desk.sink.send(output(number)._replace(timestamp=times(kind, number, now)))
     assert desk.taken(60) == desk.log == list(range(1, 3_001))
     assert len(desk.broker.producers) <= 30
 

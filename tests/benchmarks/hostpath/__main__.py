@@ -1,0 +1,171 @@
+"""The host path alone, by stage: the worker with a model that takes no time, on a backlog.
+
+    python -m tests.benchmarks.hostpath [--other CHECKOUT] [--rounds 5] [--messages 60000]
+                                        [--rows a,b] [--flame FOLDER] [--quick]
+
+With `--other`, another checkout with the same packages runs in turns with this one. Rows are the
+guarantees with a made-up tokenizer, and again with the packaged encoder's own (`+tokenizer`).
+`loop` is the plain loop of kafka-python on the same topic. The machine is noisy: trust the ratios.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+from tests.benchmarks.circumstances import line, told
+from tests.benchmarks.hostpath.run import Figures, fill, median, run
+from tests.support.kafka_helpers import create_topic
+from tests.support.worker_process import ROOT, clean_environment
+from worker.demo.broker import EmbeddedKafka
+
+ROWS = {
+    "at_least_once": ("at_least_once", False),
+    "exactly_once": ("exactly_once", False),
+    "at_least_once+tokenizer": ("at_least_once", True),
+    "exactly_once+tokenizer": ("exactly_once", True),
+}
+TOPIC = "backlog"
+
+
+def main() -> None:
+    given = asked()
+    chosen = [name for name in given.rows.split(",") if name]
+    roots = {"this": ROOT} | ({"other": given.other.resolve()} if given.other else {})
+    found: dict[tuple[str, str], list[Figures]] = {}
+    loops: list[float] = []
+    start = told()
+    with EmbeddedKafka() as kafka, tempfile.TemporaryDirectory() as folder:
+        bootstrap = kafka.bootstrap_servers
+        fill(bootstrap, TOPIC, texts(), given.messages)
+        for turn in range(given.rounds):
+            order = list(roots) if turn % 2 else list(reversed(roots))
+            loops.append(loop(bootstrap, given.messages, f"loop-{turn}"))
+            print(f"round {turn + 1}: loop: {loops[-1]:,.0f}/s", file=sys.stderr, flush=True)
+            for row in chosen:
+                guarantee, tokenizer = ROWS[row]
+                for name in order:
+                    figures = run(
+                        bootstrap, TOPIC, messages=given.messages, guarantee=guarantee,
+                        name=f"{name}-{row}-{turn}".replace("+", "-"), directory=Path(folder),
+                        root=roots[name], instant=instant(tokenizer=tokenizer),
+                    )  # fmt: skip
+                    found.setdefault((name, row), []).append(figures)
+                    print(f"round {turn + 1}: {name}: {row}: {figures.rate:,.0f}/s, "
+                          f"{figures.interpreter:.0f} us", file=sys.stderr, flush=True)  # fmt: skip
+        if given.flame:
+            given.flame.mkdir(parents=True, exist_ok=True)
+            for row in chosen:
+                guarantee, tokenizer = ROWS[row]
+                run(
+                    bootstrap, TOPIC, messages=given.messages, guarantee=guarantee,
+                    name=f"flame-{row}".replace("+", "-"), directory=Path(folder),
+                    instant=instant(tokenizer=tokenizer), flame=given.flame / f"{row}.svg",
+                )  # fmt: skip
+    given.json.parent.mkdir(parents=True, exist_ok=True)
+    given.json.write_text(
+        json.dumps(
+            {
+                "circumstances": start,
+                "messages": given.messages,
+                "loop": loops,
+                "runs": {
+                    f"{name} {row}": [asdict(one) for one in runs]
+                    for (name, row), runs in found.items()
+                },
+            },
+            indent=1,
+        )
+        + "\n"
+    )
+    print(f"{line(start)}; {given.rounds} rounds of {given.messages:,} messages\n")
+    print(rates(found, chosen, loops))
+    for row in chosen:
+        print(f"\n{row}, user microseconds a record:\n\n{stages(found, row)}")
+
+
+def asked() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--other", type=Path, help="another checkout, with the same packages")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--messages", type=int, default=60_000)
+    parser.add_argument("--rows", default=",".join(ROWS))
+    parser.add_argument("--flame", type=Path, help="a folder for pictures of one more run each")
+    parser.add_argument("--quick", action="store_true", help="2 rounds of 20,000")
+    parser.add_argument("--json", type=Path, default=ROOT / "build" / "hostpath.json")
+    given = parser.parse_args()
+    if given.quick:
+        given.rounds, given.messages = 2, 20_000
+    return given
+
+
+def instant(*, tokenizer: bool) -> dict[str, object]:
+    """Arguments of the model."""
+    if not tokenizer:
+        return {}
+    from train.encoder import packaged
+
+    return {"tokenizer": str(packaged())}
+
+
+def texts() -> list[str]:
+    """The demo's sentences: every checkout has them."""
+    lines = (ROOT / "train" / "data" / "train.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line)["text"] for line in lines]
+
+
+def loop(bootstrap: str, messages: int, name: str) -> float:
+    """Messages/s of the plain loop, in a process of its own."""
+    create_topic(bootstrap, name, 4)
+    command = [sys.executable, "-m", "tests.benchmarks.hostpath.plain_loop", bootstrap, TOPIC]
+    done = subprocess.run(
+        [*command, name, name, str(messages)],
+        env=clean_environment(), cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return float(done.stdout.split()[-1])
+
+
+def rates(found: dict[tuple[str, str], list[Figures]], rows: list[str], loops: list[float]) -> str:
+    """Messages/s, ratios and microseconds."""
+    compared = any(name == "other" for name, _ in found)
+    head = ["row", *(["other/s", "ratio, median of rounds", "its range"] if compared else [])]
+    head += ["messages/s", "of the plain loop", "interpreter, us a record", "MB"]
+    lines = [head, ["---"] * len(head)]
+    for row in rows:
+        this = found["this", row]
+        cells = [row]
+        interpreter = f"{median(this).interpreter:.1f}"
+        if compared:
+            other = found["other", row]
+            ratios = [one.rate / base.rate for one, base in zip(this, other, strict=True)]
+            cells.append(f"{median(other).rate:,.0f}")
+            cells.append(f"{statistics.median(ratios):.2f}")
+            cells.append(f"{min(ratios):.2f} to {max(ratios):.2f}")
+            interpreter = f"{median(other).interpreter:.1f} to {interpreter}"
+        share = statistics.median(one.rate / loop for one, loop in zip(this, loops, strict=True))
+        cells += [f"{median(this).rate:,.0f}", f"{share:.2f}", interpreter]
+        cells.append(f"{median(this).megabytes:.0f}")
+        lines.append(cells)
+    lines.append(["plain loop", *([""] * 3 if compared else []),
+                  f"{statistics.median(loops):,.0f}", "1", "", ""])  # fmt: skip
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def stages(found: dict[tuple[str, str], list[Figures]], row: str) -> str:
+    """User microseconds by stage, of one or both."""
+    names = [name for name in ("other", "this") if (name, row) in found]
+    medians = {name: median(found[name, row]) for name in names}
+    keys = sorted({stage for one in medians.values() for stage in one.python})
+    lines = [["stage", *names], ["---"] * (len(names) + 1)]
+    lines += [[key, *(f"{medians[n].python.get(key, 0.0):.1f}" for n in names)] for key in keys]
+    lines.append(["threads without Python", *(f"{medians[n].native:.1f}" for n in names)])
+    lines.append(["kernel", *(f"{medians[n].system:.1f}" for n in names)])
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""The worker with a model that answers at once: `run.py` starts it, from any checkout.
+
+What it does beside the model is the product's own: tokenizer, padding, the reading of scores.
+It imports nothing of the tests, so that it runs from a checkout whose tests are older.
+
+The variable INSTANT is a JSON object of `Instant`'s arguments; THREADS names a file that gets the
+names of the threads by their native ids, again and again.
+"""
+
+import json
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+
+from worker import logs, settings
+from worker.classifier import BatchLimits
+from worker.model.prefix import PrefixTokenizer
+from worker.model.rows import Rows, Types
+from worker.model.tokenizer import load_tokenizer
+from worker.service import serve
+
+EMOTIONS = ("sadness", "joy", "love", "anger", "fear", "surprise")
+MOST_TOKENS = 512
+CHARACTERS_PER_TOKEN = 5
+"""Without a tokenizer a text has a token for so many characters, and two more."""
+SECONDS_BETWEEN_NAMES = 0.2
+
+
+class Instant:
+    """Keeps the worker's ``Classifier`` protocol. Scores are rows of a table that is made once.
+
+    Args:
+        tokenizer: A directory with a tokenizer; without it, lengths alone are made up.
+        labels: How many.
+        seconds: What a batch takes, without the interpreter's lock: a simulated GPU.
+        seconds_per_token: What each of its tokens takes, padding included.
+        depth: Batches under way at once.
+        max_records, max_tokens: The limits of a batch.
+    """
+
+    name = "instant"
+    version = "0123456789ab"
+    label_shares = None
+
+    def __init__(
+        self, *, tokenizer=None, labels=6, seconds=0.0, seconds_per_token=0.0, depth=1,
+        max_records=256, max_tokens=8_192,
+    ):  # fmt: skip
+        self.labels = EMOTIONS if labels == len(EMOTIONS) else tuple(f"l{n}" for n in range(labels))
+        self.limits = BatchLimits(max_records=max_records, max_tokens=max_tokens)
+        self.depth = depth
+        self.seconds, self.seconds_per_token = seconds, seconds_per_token
+        made = np.random.default_rng(0).dirichlet(np.ones(labels), size=max_records)
+        self.table = made.astype(np.float32)
+        model = SimpleNamespace(
+            path=Path(tokenizer or "."), max_length=MOST_TOKENS, vocabulary=30_522, pad_token_id=0
+        )
+        self.rows = Rows(checkpoint=model, types=Types((0,), 0, (0,)))
+        self.tokenizer = None
+        if tokenizer:
+            self.tokenizer = PrefixTokenizer(load_tokenizer(model), max_length=MOST_TOKENS)
+        self.ids = [[9] * length for length in range(MOST_TOKENS + 1)]
+
+    def tokenize(self, texts):
+        if self.tokenizer is not None:
+            return self.tokenizer.encode(texts)
+        lengths = (min(len(text) // CHARACTERS_PER_TOKEN + 2, MOST_TOKENS) for text in texts)
+        return [
+            (self.ids[length if text else 0], False)
+            for text, length in zip(texts, lengths, strict=True)
+        ]
+
+    def stage(self, rows):
+        return self.rows.padded(rows, max(len(row) for row in rows))
+
+    def launch(self, staged):
+        return staged[0].shape, time.perf_counter()
+
+    def scores(self, launched):
+        (rows, longest), begun = launched
+        if self.seconds or self.seconds_per_token:
+            took = self.seconds + self.seconds_per_token * rows * longest
+            time.sleep(max(0.0, begun + took - time.perf_counter()))
+        return self.table[:rows]
+
+    def warm_up(self, *, max_records, max_tokens):
+        pass
+
+    def memory(self):
+        return {}
+
+
+def tell_names(path):
+    """Writes the threads' names for ever."""
+    while True:
+        names = {thread.native_id: thread.name for thread in threading.enumerate()}
+        path.with_suffix(".new").write_text(json.dumps(names))
+        path.with_suffix(".new").rename(path)
+        time.sleep(SECONDS_BETWEEN_NAMES)
+
+
+def main():
+    arguments = json.loads(os.environ.get("INSTANT", "{}"))
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    chosen = settings.load(sys.argv[1:])
+    logs.configure(format=chosen.log.format, level=chosen.log.level)
+    path = Path(os.environ["THREADS"])
+    threading.Thread(target=tell_names, args=(path,), name="names", daemon=True).start()
+    return serve(chosen, load=lambda: Instant(**arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,211 @@
+"""One run of the worker on a backlog: messages/s, and processor time by thread."""
+
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+from confluent_kafka import Consumer, TopicPartition
+
+from tests.support.kafka_helpers import Message, create_topic, produce
+from tests.support.worker_process import ROOT, WorkerProcess
+
+PROGRAM = Path(__file__).with_name("program.py")
+PARTITIONS = 4
+KEYS = 500
+WARM = 10
+"""The clock starts when a tenth of the messages is committed."""
+LOOK_SECONDS = 0.02
+SILENCE = 120.0
+TICKS = os.sysconf("SC_CLK_TCK")
+
+STAGES = {
+    "poll": "poll",
+    "assemble": "assemble",
+    "classify": "classify",
+    "publish": "publish",
+    "kafka-producer": "client: producer",
+    "kafka-consumer": "client: consumer",
+    "kafka-client": "client: consumer",
+}
+"""What a thread belongs to, by the beginning of its name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """Of one run, between a tenth and all of its messages."""
+
+    rate: float
+    """Messages/s."""
+    python: Mapping[str, float]
+    """User microseconds of processor time a record, by stage: of threads that run Python."""
+    native: float
+    """The same of all other threads: they never hold the interpreter's lock."""
+    system: float
+    """Microseconds a record within the kernel, of all threads."""
+    megabytes: float
+    """Resident, at the end."""
+
+    @property
+    def interpreter(self) -> float:
+        """User microseconds a record of all threads that run Python: the lock is held for less,
+        since compression, checksums and the tokenizer's first thread are among them."""
+        return sum(self.python.values())
+
+
+def median(runs: list[Figures]) -> Figures:
+    """Of each figure."""
+    stages = sorted({stage for run in runs for stage in run.python})
+    return Figures(
+        rate=statistics.median(run.rate for run in runs),
+        python={
+            stage: statistics.median(run.python.get(stage, 0.0) for run in runs) for stage in stages
+        },
+        native=statistics.median(run.native for run in runs),
+        system=statistics.median(run.system for run in runs),
+        megabytes=statistics.median(run.megabytes for run in runs),
+    )
+
+
+def fill(bootstrap: str, topic: str, texts: list[str], messages: int, *, headers: int = 0) -> None:
+    """Makes a topic with a backlog."""
+    create_topic(bootstrap, topic, PARTITIONS)
+    produce(
+        bootstrap,
+        topic,
+        (
+            Message(
+                value=json.dumps({"text": texts[n % len(texts)], "id": n}).encode(),
+                key=b"user-%d" % (n % KEYS),
+                headers=tuple((f"header-{at}", b"some value") for at in range(headers)),
+            )
+            for n in range(messages)
+        ),
+    )
+
+
+def run(
+    bootstrap: str,
+    topic: str,
+    *,
+    messages: int,
+    name: str,
+    directory: Path,
+    guarantee: str = "at_least_once",
+    root: Path = ROOT,
+    instant: Mapping[str, Any] | None = None,
+    flame: Path | None = None,
+) -> Figures:
+    """A worker of a checkout on a backlog that is there already.
+
+    Args:
+        bootstrap: The broker.
+        topic: The filled input topic.
+        messages: How many it holds.
+        name: Of this run: no other may have it.
+        directory: For logs.
+        guarantee: The setting.
+        root: The checkout.
+        instant: What the model does.
+        flame: Gets a picture of where the interpreter's lock is held.
+    """
+    for role in ("output", "dlq"):
+        create_topic(bootstrap, f"{role}-{name}", PARTITIONS)
+    threads = directory / f"threads-{name}.json"
+    process = WorkerProcess(
+        bootstrap=bootstrap, directory=directory, group=name, input_topic=topic,
+        output_topic=f"output-{name}", dlq_topic=f"dlq-{name}", delivery__guarantee=guarantee,
+        kafka__replica_id="r", log__level="warning", root=root,
+    )  # fmt: skip
+    process.command = [sys.executable, str(PROGRAM)]
+    process.environment |= {"INSTANT": json.dumps(instant or {}), "THREADS": str(threads)}
+    watch = Consumer({"bootstrap.servers": bootstrap, "group.id": name})
+    try:
+        with process:
+            process.start()
+            first = _reached(watch, topic, messages // WARM, process)
+            begin, before = time.perf_counter(), _spent(process.process.pid)
+            recorder = _record(process.process.pid, flame)
+            last = _reached(watch, topic, messages, process)
+            took, after = time.perf_counter() - begin, _spent(process.process.pid)
+            resident = process.resident_bytes()
+            names = json.loads(threads.read_text())
+            if recorder is not None:
+                recorder.wait(60)
+            assert process.stop() == 0, process.log()
+    finally:
+        watch.close()
+    return _figures(names, before, after, records=last - first, took=took, resident=resident)
+
+
+def _reached(watch: Consumer, topic: str, messages: int, process: WorkerProcess) -> int:
+    """Waits until so many are committed; returns how many are."""
+    partitions = [TopicPartition(topic, number) for number in range(PARTITIONS)]
+    seen, moved = 0, time.monotonic()
+    while True:
+        found = watch.committed(partitions, timeout=30)
+        count = sum(max(0, one.offset) for one in found)
+        if count >= messages:
+            return count
+        if count > seen:
+            seen, moved = count, time.monotonic()
+        process.alive()
+        assert time.monotonic() - moved < SILENCE, f"{count} of {messages}, then nothing"
+        time.sleep(LOOK_SECONDS)
+
+
+def _spent(pid: int) -> dict[int, tuple[float, float]]:
+    """User and system seconds by thread."""
+    return {one.id: (one.user_time, one.system_time) for one in psutil.Process(pid).threads()}
+
+
+def _record(pid: int, flame: Path | None) -> subprocess.Popen[bytes] | None:
+    if flame is None:
+        return None
+    command = ["py-spy", "record", "--pid", str(pid), "--gil", "--threads", "--rate", "200"]
+    command += ["--duration", "4", "--format", "flamegraph", "--output", str(flame)]
+    command[0] = str(Path(sys.executable).with_name("py-spy"))
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def _figures(
+    names: Mapping[str, str],
+    before: Mapping[int, tuple[float, float]],
+    after: Mapping[int, tuple[float, float]],
+    *,
+    records: int,
+    took: float,
+    resident: int,
+) -> Figures:
+    python: dict[str, float] = {}
+    native = system = 0.0
+    for thread, (user, kernel) in after.items():
+        was_user, was_kernel = before.get(thread, (0.0, 0.0))
+        spent = (user - was_user) / records * 1e6
+        system += (kernel - was_kernel) / records * 1e6
+        name = names.get(str(thread))
+        if name is None:
+            native += spent
+        else:
+            stage = stage_of(name)
+            python[stage] = python.get(stage, 0.0) + spent
+    return Figures(
+        rate=records / took, python=python, native=native, system=system, megabytes=resident / 1e6
+    )
+
+
+def stage_of(thread: str) -> str:
+    """The stage that a thread belongs to."""
+    plain = re.sub(r"[^a-z-].*", "", thread.lower())
+    for begin, stage in STAGES.items():
+        if plain.startswith(begin):
+            return stage
+    return "other"
