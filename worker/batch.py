@@ -92,6 +92,9 @@ class ElasticBudget:
 class Batcher:
     """Gathers encoded documents and hands out micro-batches.
 
+    Documents of one length wait in one queue and are taken from its front only, so the oldest of
+    all stands at the front of its queue.
+
     Args:
         budget: What a batch may hold.
     """
@@ -100,21 +103,26 @@ class Batcher:
         self.budget = budget
         self._serial = 0
         self._arrivals: deque[tuple[int, int, float]] = deque()  # (tokens, serial, since)
-        self._by_length: list[tuple[int, int]] = []  # (tokens, serial), sorted
-        self._waiting: dict[int, Encoded] = {}
+        self._queues: dict[int, deque[tuple[int, Encoded]]] = {}  # by tokens; none is empty
+        self._lengths: list[int] = []  # of the queues, rising
+        self._count = 0
         self._tokens = 0
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return self._count
 
     def add(self, items: Iterable[Encoded], now: float) -> None:
         """Takes documents in, at `now` seconds of any monotonic clock."""
         for item in items:
             length = len(item.tokens)
             self._serial += 1
-            self._waiting[self._serial] = item
+            queue = self._queues.get(length)
+            if queue is None:
+                queue = self._queues[length] = deque()
+                insort(self._lengths, length)
+            queue.append((self._serial, item))
             self._arrivals.append((length, self._serial, now))
-            insort(self._by_length, (length, self._serial))
+            self._count += 1
             self._tokens += length
 
     def due(self, now: float, *, idle: bool, draining: bool = False) -> FlushReason | None:
@@ -128,7 +136,7 @@ class Batcher:
         oldest = self._oldest()
         if oldest is None:
             return None
-        if len(self._waiting) >= self.budget.max_records or self._tokens >= self.budget.max_tokens:
+        if self._count >= self.budget.max_records or self._tokens >= self.budget.max_tokens:
             return "full"
         if draining:
             return "drain"
@@ -150,48 +158,59 @@ class Batcher:
         oldest = self._oldest()
         if oldest is None:
             raise LookupError("there is no document to take")
-        first, last = self._window(bisect_left(self._by_length, oldest[:2]))
-        chosen = self._by_length[first:last]
-        del self._by_length[first:last]
-        self._tokens -= sum(length for length, _ in chosen)
-        return MicroBatch(tuple(self._waiting.pop(serial) for _, serial in chosen), reason)
+        own = oldest[0]
+        at = bisect_left(self._lengths, own)
+        shorter, longer = self._lengths[:at][::-1], self._lengths[at:]  # both away from its own
+        longest, chosen = own, self._take(own, 1)
+        while True:
+            more = self._room(longest, len(chosen)) if shorter else 0
+            most = self._room(longer[0], len(chosen)) if longer else 0
+            if more and (not most or own - shorter[0] < longer[0] - own):
+                chosen += self._take(shorter.pop(0), more)
+            elif most:
+                longest = longer.pop(0)
+                chosen += self._take(longest, most)
+            else:
+                break
+        self._lengths = [length for length in self._lengths if length in self._queues]
+        return MicroBatch(tuple(chosen), reason)
 
     def discard(self, unwanted: Callable[[Encoded], bool]) -> int:
         """Forgets the documents for which `unwanted` is true; returns how many."""
-        gone = {serial for serial, item in self._waiting.items() if unwanted(item)}
-        for serial in gone:
-            self._tokens -= len(self._waiting.pop(serial).tokens)
-        if gone:
-            self._by_length = [entry for entry in self._by_length if entry[1] not in gone]
-        return len(gone)
+        before = self._count
+        for length, queue in list(self._queues.items()):
+            kept = deque(entry for entry in queue if not unwanted(entry[1]))
+            self._count -= len(queue) - len(kept)
+            self._tokens -= length * (len(queue) - len(kept))
+            if kept:
+                self._queues[length] = kept
+            else:
+                del self._queues[length]
+        self._lengths = [length for length in self._lengths if length in self._queues]
+        return before - self._count
 
     def _oldest(self) -> tuple[int, int, float] | None:
-        arrivals = self._arrivals
-        while arrivals and arrivals[0][1] not in self._waiting:
+        arrivals, queues = self._arrivals, self._queues
+        while arrivals:
+            length, serial, _ = arrivals[0]
+            queue = queues.get(length)
+            if queue is not None and queue[0][0] == serial:
+                return arrivals[0]
             arrivals.popleft()
-        return arrivals[0] if arrivals else None
+        return None
 
-    def _window(self, oldest: int) -> tuple[int, int]:
-        """The slice around index `oldest` that fits the budget, grown neighbour by neighbour."""
-        lengths = self._by_length
-        own = longest = lengths[oldest][0]
-        first, last = oldest, oldest + 1
-        while last - first < self.budget.max_records:
-            shorter = lengths[first - 1][0] if first else None
-            longer = lengths[last][0] if last < len(lengths) else None
-            rows = last - first + 1
-            take_longer = longer is not None and rows * longer <= self.budget.max_tokens
-            take_shorter = shorter is not None and rows * longest <= self.budget.max_tokens
-            if take_longer and take_shorter:
-                assert longer is not None  # noqa: S101 - for the type checker
-                assert shorter is not None  # noqa: S101
-                take_shorter = own - shorter < longer - own
-            if take_shorter:
-                first -= 1
-            elif take_longer:
-                assert longer is not None  # noqa: S101
-                longest = longer
-                last += 1
-            else:
-                break
-        return first, last
+    def _room(self, longest: int, rows: int) -> int:
+        """Rows that a batch of so many may still take, if this is its longest."""
+        return max(
+            0, min(self.budget.max_records, self.budget.max_tokens // max(1, longest)) - rows
+        )
+
+    def _take(self, length: int, most: int) -> list[Encoded]:
+        """The oldest documents of a length; none where there is none any more."""
+        queue = self._queues.get(length, deque())
+        taken = [queue.popleft()[1] for _ in range(min(most, len(queue)))]
+        self._count -= len(taken)
+        self._tokens -= length * len(taken)
+        if taken and not queue:
+            del self._queues[length]
+        return taken
