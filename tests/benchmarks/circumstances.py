@@ -10,11 +10,11 @@ from typing import Any
 
 import psutil
 
-from tests.benchmarks.contest.environment import REQUIREMENTS
 from tests.support.worker_process import ROOT
 
 PROJECT = ("torch", "transformers", "tokenizers", "kafka-python", "confluent-kafka", "numpy")
-CONTEST = ("onnxruntime", "onnx", "quixstreams", "faststream", "confluent-kafka", "pydantic")
+SHOWN = ("torch", "transformers", "kafka-python")
+"""Of these, what a line for people names."""
 
 
 def told() -> dict[str, Any]:
@@ -29,25 +29,17 @@ def told() -> dict[str, Any]:
         "nice": os.nice(0),
         "python": platform.python_version(),
         "versions": {name: importlib.metadata.version(name) for name in PROJECT},
-        "versions_of_the_baselines": pinned(REQUIREMENTS.read_text(encoding="utf-8"), CONTEST),
     }
 
 
-def line(found: dict[str, Any]) -> str:
-    """For people, above a table."""
-    versions = {**found["versions_of_the_baselines"], **found["versions"]}
-    names = ("torch", "transformers", "onnxruntime", "quixstreams", "faststream")
-    told = ", ".join(f"{name} {versions[name]}" for name in names)
+def line(found: dict[str, Any], **others: str) -> str:
+    """For people, above a table; with the versions of other packages."""
+    versions = {**{name: found["versions"][name] for name in SHOWN}, **others}
+    told = ", ".join(f"{name} {version}" for name, version in versions.items())
     return (
         f"{found['date'][:10]}, {found['cores']} cores of {found['processor']}, load before "
         f"{found['load']}, commit {found['commit']}; Python {found['python']}, {told}"
     )
-
-
-def pinned(requirements: str, names: tuple[str, ...]) -> dict[str, str]:
-    """Versions by name, from a file of pinned requirements."""
-    pairs = (line.split("==") for line in requirements.splitlines() if "==" in line)
-    return {name: version.strip() for name, version in pairs if name in names}
 
 
 def commit() -> str:

@@ -26,7 +26,7 @@ import torch
 
 from tests.benchmarks import circumstances
 from tests.benchmarks.__main__ import trained
-from tests.benchmarks.contest import figures, kills, reference, rounds
+from tests.benchmarks.contest import environment, figures, kills, reference, rounds
 from tests.benchmarks.contest.contestants import Contestant, chosen
 from tests.benchmarks.contest.place import Place, exported, interpreter
 from tests.support.models import train_minilm
@@ -60,6 +60,7 @@ def main() -> None:
     if dtype == "auto":
         dtype = str(choose_dtype("auto", torch.device("cpu"))).removeprefix("torch.")
     start = circumstances.told()
+    versions = environment.pinned(environment.REQUIREMENTS.read_text("utf-8"), environment.SHOWN)
     with EmbeddedKafka(start_timeout=300) as kafka, tempfile.TemporaryDirectory() as folder:
         directory = Path(folder)
         checkpoint = given.checkpoint or fine_tuned(directory)
@@ -80,7 +81,7 @@ def main() -> None:
         titles = {each.name: title(each, place) for each in contestants}
         results, table = measure(place, contestants, titles, given)
     everything = {
-        "circumstances": start,
+        "circumstances": {**start, "versions_of_the_baselines": versions},
         "dtype": dtype,
         "texts": texts.parent.name + "/" + texts.name,
         "onnx": {name: value for name, value in choice.items() if name != "model"},
@@ -89,7 +90,8 @@ def main() -> None:
     }
     given.json.parent.mkdir(parents=True, exist_ok=True)
     given.json.write_text(json.dumps(everything, indent=1) + "\n", encoding="utf-8")
-    print(f"{circumstances.line(start)}\n\n{table}")
+    shown = {name: versions[name] for name in ("onnxruntime", "quixstreams", "faststream")}
+    print(f"{circumstances.line(start, **shown)}\n\n{table}")
 
 
 def measure(

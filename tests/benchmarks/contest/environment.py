@@ -14,6 +14,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
+SHOWN = ("onnxruntime", "onnx", "quixstreams", "faststream", "confluent-kafka", "pydantic")
+"""What a figure names of it."""
 _BEHIND = "behind.pth"
 """Written last: where it is, the environment is complete."""
 
@@ -25,6 +27,12 @@ def interpreter(requirements: Path = REQUIREMENTS, tools: Path = ROOT / ".tools"
     if not any(folder.glob(f"lib/*/site-packages/{_BEHIND}")):
         make(folder, python, requirements)
     return python
+
+
+def pinned(requirements: str, names: tuple[str, ...]) -> dict[str, str]:
+    """Versions by name, from a file of pinned requirements."""
+    pairs = (line.split("==") for line in requirements.splitlines() if "==" in line)
+    return {name: version.strip() for name, version in pairs if name in names}
 
 
 def fingerprint(requirements: Path) -> str:

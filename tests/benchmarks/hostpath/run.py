@@ -117,24 +117,19 @@ def run(
         instant: What the model does.
         flame: Gets a picture of where the interpreter's lock is held.
     """
-    for role in ("output", "dlq"):
-        create_topic(bootstrap, f"{role}-{name}", PARTITIONS)
     threads = directory / f"threads-{name}.json"
-    process = WorkerProcess(
-        bootstrap=bootstrap, directory=directory, group=name, input_topic=topic,
-        output_topic=f"output-{name}", dlq_topic=f"dlq-{name}", delivery__guarantee=guarantee,
-        kafka__replica_id="r", log__level="warning", root=root,
+    process = worker(
+        bootstrap, topic, name=name, threads=threads, directory=directory, guarantee=guarantee,
+        root=root, instant=instant,
     )  # fmt: skip
-    process.command = [sys.executable, str(PROGRAM)]
-    process.environment |= {"INSTANT": json.dumps(instant or {}), "THREADS": str(threads)}
     watch = Consumer({"bootstrap.servers": bootstrap, "group.id": name})
     try:
         with process:
             process.start()
-            first = _reached(watch, topic, messages // WARM, process)
+            first = reached(watch, topic, messages // WARM, process)
             begin, before = time.perf_counter(), _spent(process.process.pid)
             recorder = _record(process.process.pid, flame)
-            last = _reached(watch, topic, messages, process)
+            last = reached(watch, topic, messages, process)
             took, after = time.perf_counter() - begin, _spent(process.process.pid)
             resident = process.resident_bytes()
             names = json.loads(threads.read_text())
@@ -146,7 +141,32 @@ def run(
     return _figures(names, before, after, records=last - first, took=took, resident=resident)
 
 
-def _reached(watch: Consumer, topic: str, messages: int, process: WorkerProcess) -> int:
+def worker(
+    bootstrap: str,
+    topic: str,
+    *,
+    name: str,
+    threads: Path,
+    directory: Path,
+    guarantee: str,
+    replica: str = "r",
+    root: Path = ROOT,
+    instant: Mapping[str, Any] | None = None,
+) -> WorkerProcess:
+    """A worker that is not started yet; `name` is its group's."""
+    for role in ("output", "dlq"):
+        create_topic(bootstrap, f"{role}-{name}", PARTITIONS)
+    process = WorkerProcess(
+        bootstrap=bootstrap, directory=directory, group=name, input_topic=topic,
+        output_topic=f"output-{name}", dlq_topic=f"dlq-{name}", delivery__guarantee=guarantee,
+        kafka__replica_id=replica, log__level="warning", root=root,
+    )  # fmt: skip
+    process.command = [sys.executable, str(PROGRAM)]
+    process.environment |= {"INSTANT": json.dumps(instant or {}), "THREADS": str(threads)}
+    return process
+
+
+def reached(watch: Consumer, topic: str, messages: int, process: WorkerProcess) -> int:
     """Waits until so many are committed; returns how many are."""
     partitions = [TopicPartition(topic, number) for number in range(PARTITIONS)]
     seen, moved = 0, time.monotonic()

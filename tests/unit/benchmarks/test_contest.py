@@ -6,10 +6,9 @@ import sys
 
 import pytest
 
-from tests.benchmarks.circumstances import CONTEST, pinned
 from tests.benchmarks.contest import figures
 from tests.benchmarks.contest.contestants import CONTESTANTS, Baseline, chosen, process
-from tests.benchmarks.contest.environment import REQUIREMENTS, fingerprint
+from tests.benchmarks.contest.environment import REQUIREMENTS, SHOWN, fingerprint, pinned
 from tests.benchmarks.contest.job import Job, answer
 from tests.benchmarks.contest.outputs import Outputs
 from tests.support.audit import Verdict, audit
@@ -195,7 +194,7 @@ def test_what_the_baselines_need_is_pinned():
     lines = REQUIREMENTS.read_text(encoding="utf-8").splitlines()
     packages = [line for line in lines if not line.startswith("#")]
     assert all(re.fullmatch(r"[a-z0-9-]+==[0-9][0-9a-z.]*", line) for line in packages), packages
-    assert set(pinned("\n".join(lines), CONTEST)) == set(CONTEST)
+    assert set(pinned("\n".join(lines), SHOWN)) == set(SHOWN)
 
 
 def test_other_requirements_are_another_environment(tmp_path):
