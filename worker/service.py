@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import structlog
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
-from worker import awake
+from worker import awake, garbage
 from worker.aside import Aside
 from worker.classifier import batching
 from worker.connect import checked, connection, identity
@@ -184,6 +184,7 @@ def _started(
             health=health,
         )
     )
+    garbage.rarely()
     return pipeline, {
         "input": topics.input.name,
         "output": topics.output.name,

@@ -78,6 +78,7 @@ class Producer:
             force_close=self.end, join=lambda _: None, wakeup=lambda: None
         )
         self._accumulator = SimpleNamespace(has_incomplete=False)
+        self._metadata = SimpleNamespace(_partitions={})  # so every output goes through send
         self._transaction_manager = SimpleNamespace(
             send_offsets_to_transaction=self.offsets, begin_commit=self.commit, last_error=None
         )

@@ -16,7 +16,7 @@ import kafka.errors
 import structlog
 
 from worker.kafka.produce.refusals import blame, partition_of, refusal_of
-from worker.kafka.produce.writer import require_hope, send
+from worker.kafka.produce.writer import require_hope
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -129,9 +129,9 @@ class Sink:
                 self._send_suspect()
                 continue
             try:
-                producer, unsent = self._writer.ready(), self._unsent
+                appender, unsent = self._writer.ready(), self._unsent
                 while unsent:
-                    self._unacknowledged.append((send(producer, unsent[0]), unsent[0]))
+                    self._unacknowledged.append((appender.send(unsent[0]), unsent[0]))
                     unsent.popleft()
             except (kafka.errors.KafkaError, ValueError) as error:
                 self._take_back(error)
@@ -202,7 +202,7 @@ class Sink:
         """Sends one output and waits; returns what the broker took in its place."""
         while True:
             try:
-                future = send(self._writer.ready(), output)
+                future = self._writer.ready().send(output)
                 while not future.is_done:
                     self._writer.outage.check()
                     time.sleep(0.001)

@@ -17,7 +17,7 @@ import kafka.errors
 from worker.errors import Fatal, Refused, Transient
 from worker.kafka.cluster import limits
 from worker.kafka.produce.refusals import blame, refusal_of
-from worker.kafka.produce.writer import Writer, send
+from worker.kafka.produce.writer import Writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from worker.errors import Refusal
     from worker.kafka.cluster.clients import Connection
     from worker.kafka.cluster.topics import Topic
+    from worker.kafka.produce.appender import Appender
     from worker.kafka.produce.outage import Outage
     from worker.kafka.produce.refusals import Blame
     from worker.kafka.produce.writer import Sendable
@@ -148,19 +149,20 @@ class Transaction:
     committed; otherwise it is unknown.
     """
 
-    def __init__(self, producer: KafkaProducer) -> None:
+    def __init__(self, appender: Appender) -> None:
         self.commit_asked = False
         self._futures: list[Any] = []
-        self._producer = producer
+        self._appender = appender
+        self._producer = producer = appender.producer
         self._manager = producer._transaction_manager  # noqa: SLF001 - its results can be waited for
         self._deadline = time.monotonic() + DEADLINE
-        producer.begin_transaction()
+        appender.begin_transaction()
 
     def send(self, outputs: Sequence[Sendable]) -> None:
         """Sends, and returns when every output is acknowledged."""
         try:
             for output in outputs:
-                self._futures.append(send(self._producer, output))
+                self._futures.append(self._appender.send(output))
         except kafka.errors.KafkaError:
             # After a refusal the client takes no more, and its error here does not say why.
             self._flush(min(ANSWERS_SECONDS, self._left()))

@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import kafka.errors
 import structlog
-from kafka.serializer import Serializer
 
 from worker.errors import Fatal, Transient
+from worker.kafka.produce.appender import Appender, KeyHashes, NullableKey
 from worker.kafka.produce.forecast import Forecast
-from worker.kafka.produce.partitioner import KeyPartitioner
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +37,6 @@ MAX_REQUEST_BYTES = 134_217_728
 """The client refuses larger records, before compression, while the broker limits the compressed
 batch: so it must be far above what a topic takes, or a dead letter cannot be written."""
 
-_NULL_KEY = b"\x00null"
 _HOPELESS = (
     kafka.errors.AuthorizationError,
     kafka.errors.SaslAuthenticationFailedError,
@@ -64,13 +62,6 @@ class Sendable(Protocol):
     def headers(self) -> list[tuple[str, bytes]]: ...
     @property
     def timestamp(self) -> int | None: ...
-
-
-class _NullableKey(Serializer):  # type: ignore[misc]
-    """Lets a null key with a null value through, which `send` refuses otherwise."""
-
-    def serialize(self, topic: str, headers: object, data: bytes | None) -> bytes | None:  # noqa: ARG002
-        return None if data is _NULL_KEY else data
 
 
 class Writer:
@@ -115,14 +106,19 @@ class Writer:
             "request_timeout_ms": min(10_000, int(delivery_timeout * 500)),
             "max_block_ms": 10_000,
             "retry_backoff_ms": 20,
-            "key_serializer": _NullableKey(),
-            "partitioner": KeyPartitioner(),
+            "key_serializer": NullableKey(),
             "metrics_enabled": False,
             **(options or {}),
         }
-        self.producer: KafkaProducer | None = None
+        self._hashes = KeyHashes()
+        self._appender: Appender | None = None
         outage.succeeded()
         self._open()
+
+    @property
+    def producer(self) -> KafkaProducer | None:
+        """The present one."""
+        return self._appender.producer if self._appender is not None else None
 
     @property
     def last_error(self) -> BaseException | None:
@@ -130,24 +126,24 @@ class Writer:
         manager = getattr(self.producer, "_transaction_manager", None)
         return getattr(manager, "last_error", None)
 
-    def ready(self) -> KafkaProducer:
-        """A producer that is fit for use. Blocks while the broker is away.
+    def ready(self) -> Appender:
+        """The way to a producer that is fit for use. Blocks while the broker is away.
 
         Raises:
             Fatal: The outage limit has passed, or there cannot be a producer.
             Transient: The process is to stop.
         """
-        while self.producer is None:
+        while self._appender is None:
             try:
                 self._open()
             except Transient as error:
                 self.outage.check(error)
                 time.sleep(0.1)  # a broker that answers and refuses does so at once
-        return self.producer
+        return self._appender
 
     def discard(self, *, timeout: float, force: bool = False) -> None:
         """Ends the producer; what is not acknowledged by then is not waited for."""
-        producer, self.producer = self.producer, None
+        producer, self._appender = self.producer, None
         if producer is not None:
             end(producer, timeout=timeout, force=force)
 
@@ -160,22 +156,7 @@ class Writer:
         except BaseException:
             end(producer, timeout=1.0, force=True)
             raise
-        self.producer = producer
-
-
-def send(producer: KafkaProducer, output: Sendable) -> Any:
-    """Hands an output to a producer; returns its future."""
-    key = output.key
-    if key is None and output.value is None:
-        key = _NULL_KEY
-    return producer.send(
-        output.topic,
-        value=output.value,
-        key=key,
-        headers=output.headers,
-        partition=output.partition,
-        timestamp_ms=output.timestamp,
-    )
+        self._appender = Appender(producer, self._hashes)
 
 
 def require_hope(error: Exception) -> None:
