@@ -21,6 +21,8 @@ from worker.spelled import compact, cut_out
 _ABSENT = object()
 _NO_JSON = ("invalid_utf8", "invalid_json")
 _FIELD = re.compile(r"\\([.\\])|(\.)|(.)", re.DOTALL)
+_SPELLED = (float, dict, list)
+"""Kinds of an id that have numbers whose spelling is kept."""
 _MOST_DIGITS = 1_000
 """Of an integer that Python parses; it refuses more than 4,300, and takes quadratic time."""
 
@@ -81,12 +83,13 @@ class Decoder:
         if not text.isascii() and _has_surrogate(text):
             raise Rejected("invalid_unicode", "the text has a lone surrogate")
         identity = _find(data, self._id_path)
-        if isinstance(identity, float | dict | list) or _is_odd(identity):
+        if identity is _ABSENT:
+            return text, None
+        if isinstance(identity, str):
+            if not identity.isascii() and _has_surrogate(identity):
+                raise Rejected("invalid_unicode", "the id has a lone surrogate")
+        elif isinstance(identity, _SPELLED) or _is_odd(identity):
             identity = self._exact(value, identity)
-        elif identity is _ABSENT:
-            identity = None
-        elif isinstance(identity, str) and _has_surrogate(identity):
-            raise Rejected("invalid_unicode", "the id has a lone surrogate")
         return text, identity
 
     def _exact(self, value: bytes, identity: Any) -> orjson.Fragment:
@@ -114,9 +117,9 @@ def path_of(field: str) -> list[str]:
 
 def _find(data: Any, path: list[str]) -> Any:
     for name in path:
-        if not isinstance(data, dict) or name not in data:
+        if not isinstance(data, dict):
             return _ABSENT
-        data = data[name]
+        data = data.get(name, _ABSENT)
     return data
 
 

@@ -255,20 +255,20 @@ class Metrics:
 
     def tokenized(self, items: Iterable[Encoded]) -> None:
         """Texts were tokenized."""
-        cut = sum(item.truncated for item in items)
+        cut = sum([item.truncated for item in items])
         if cut:
             self._truncated.inc(cut)
 
     def batch_taken(self, batch: MicroBatch, *, now: float) -> None:
         """A micro-batch was formed, at `now` in seconds of `awake.now`."""
-        rows, longest = len(batch.items), batch.padded_length
-        real = sum(len(item.tokens) for item in batch.items)
+        lengths = [len(item.tokens) for item in batch.items]
+        rows, longest, real = len(lengths), max(lengths), sum(lengths)
         self._flushes.labels(batch.flushed).inc()
         self._batch_records.observe(rows)
         self._batch_tokens.observe(rows * longest)
         self._tokens.labels("real").inc(real)
         self._tokens.labels("padding").inc(rows * longest - real)
-        oldest = min(item.document.record.fetched for item in batch.items)
+        oldest = min([item.document.record.fetched for item in batch.items])
         self._batch_wait.observe(max(0.0, now - oldest))
 
     def model_ran(self, seconds: float) -> None:

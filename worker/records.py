@@ -112,7 +112,7 @@ class MicroBatch:
     @property
     def padded_length(self) -> int:
         """Tokens of the longest document: every row is padded to it."""
-        return max(len(item.tokens) for item in self.items)
+        return max([len(item.tokens) for item in self.items])
 
 
 class Prediction(NamedTuple):

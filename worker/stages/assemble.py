@@ -192,7 +192,7 @@ class Assembler:
         """Rejects texts of which the tokenizer leaves nothing: they would all get one score."""
         message = "the tokenizer leaves no token of the text"
         most = max(map(len, self._wordless))
-        if all(len(item.tokens) > most for item in items):
+        if min([len(item.tokens) for item in items], default=most + 1) > most:
             return items
         kept: list[Encoded] = []
         rejected: list[Rejection] = []
