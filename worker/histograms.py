@@ -42,7 +42,7 @@ class BulkHistogram(Collector):
         label: str | None = None,
     ) -> None:
         self._name, self._text = name, text
-        self._labels = [] if label is None else [label]
+        self.labelnames = () if label is None else (label,)
         self._bounds = np.array(buckets)
         self._names = [*map(floatToGoString, buckets), "+Inf"]
         self._lock = threading.Lock()
@@ -78,14 +78,21 @@ class BulkHistogram(Collector):
             else:
                 self._sums += np.bincount(series, weights=values, minlength=len(self._sums))
 
+    def describe(self) -> Iterator[Metric]:
+        """The metric without its series."""
+        yield self._family()
+
     def collect(self) -> Iterator[Metric]:
         """The metric as it is now."""
-        family = HistogramMetricFamily(self._name, self._text, labels=self._labels)
+        family = self._family()
         with self._lock:
             counts, sums = self._counts.cumsum(axis=1).tolist(), self._sums.tolist()
             series = list(self._series)
         for value, row, total in zip(series, counts, sums, strict=True):
             family.add_metric(
-                [value] if self._labels else [], list(zip(self._names, row, strict=True)), total
+                [value] if self.labelnames else [], list(zip(self._names, row, strict=True)), total
             )
         yield family
+
+    def _family(self) -> HistogramMetricFamily:
+        return HistogramMetricFamily(self._name, self._text, labels=self.labelnames)

@@ -9,7 +9,6 @@ are real. Each worker has a device of its own; all share this machine's cores wi
 
 import argparse
 import contextlib
-import json
 import statistics
 import tempfile
 import time
@@ -20,8 +19,8 @@ from confluent_kafka import Consumer
 from tests.benchmarks.circumstances import line, told
 from tests.benchmarks.hostpath.__main__ import instant, texts
 from tests.benchmarks.hostpath.run import WARM, fill, reached, worker
+from tests.benchmarks.results import add_argument, save, table
 from tests.support.kafka_helpers import wait_until
-from tests.support.worker_process import ROOT
 from worker.demo.broker import EmbeddedKafka
 
 LAUNCH_SECONDS = 0.002
@@ -71,7 +70,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--messages", type=int, default=20_000)
-    parser.add_argument("--json", type=Path, default=ROOT / "build" / "simulated.json")
+    add_argument(parser)
     given = parser.parse_args()
     start, found = told(), {}
     with EmbeddedKafka() as kafka, tempfile.TemporaryDirectory() as folder:
@@ -87,20 +86,31 @@ def main():
                             messages=given.messages * workers, directory=Path(folder),
                         )
                     )  # fmt: skip
-    given.json.parent.mkdir(parents=True, exist_ok=True)
     rows = [{"seconds_per_token": p, "workers": w, "runs": r} for (p, w), r in found.items()]
-    given.json.write_text(json.dumps({"circumstances": start, "rows": rows}, indent=1) + "\n")
-    print(f"{line(start)}; {given.rounds} rounds\n")
-    print(
-        "| us a token | workers | messages/s | ratio to one, median of rounds | least busy share |"
-    )
-    print("|---|---|---|---|---|")
-    for (per_token, workers), runs in found.items():
-        ones = found[per_token, 1]
-        ratio = statistics.median(a[0] / b[0] for a, b in zip(runs, ones, strict=True))
-        rate = statistics.median(rate for rate, _ in runs)
-        share = statistics.median(share for _, share in runs)
-        print(f"| {per_token * 1e6:.0f} | {workers} | {rate:,.0f} | {ratio:.2f} | {share:.1%} |")
+    results = {"circumstances": start, "rounds": given.rounds, "rows": rows}
+    save("simulated", results, keep=given.keep)
+    print(f"{line(start)}; {given.rounds} rounds\n\n{report(results)}")
+
+
+def report(found):
+    """The table, from what was written as JSON."""
+    ones = {row["seconds_per_token"]: row["runs"] for row in found["rows"] if row["workers"] == 1}
+    lines = []
+    for row in found["rows"]:
+        pairs = zip(row["runs"], ones[row["seconds_per_token"]], strict=True)
+        ratio = statistics.median(run[0] / one[0] for run, one in pairs)
+        rate = statistics.median(rate for rate, _ in row["runs"])
+        share = statistics.median(share for _, share in row["runs"])
+        lines.append(
+            [
+                f"{row['seconds_per_token'] * 1e6:.0f}",
+                f"{row['workers']}",
+                f"{rate:,.0f}",
+                f"{ratio:.2f}",
+                f"{share:.1%}",
+            ]
+        )
+    return table(["µs a token", "workers", "messages/s", "ratio to one", "least busy share"], lines)
 
 
 if __name__ == "__main__":

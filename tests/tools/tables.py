@@ -136,12 +136,11 @@ def metric_families():
     )
     found = []
     for instrument in vars(metrics).values():
-        if hasattr(instrument, "_labelnames"):
+        labels = getattr(instrument, "_labelnames", getattr(instrument, "labelnames", None))
+        if labels is not None:
             (family,) = instrument.describe()
             suffix = {"counter": "_total", "info": "_info"}.get(family.type, "")
-            found.append(
-                (family.name + suffix, family.type, instrument._labelnames, family.documentation)
-            )
+            found.append((family.name + suffix, family.type, labels, family.documentation))
     (build,) = (family for family in registry.collect() if family.name == "worker_build")
     found.append(("worker_build_info", "info", tuple(build.samples[0].labels), build.documentation))
     return sorted(found)

@@ -24,13 +24,12 @@ from typing import Any
 
 import torch
 
-from tests.benchmarks import circumstances
+from tests.benchmarks import circumstances, results
 from tests.benchmarks.__main__ import trained
 from tests.benchmarks.contest import environment, figures, kills, reference, rounds
 from tests.benchmarks.contest.contestants import Contestant, chosen
 from tests.benchmarks.contest.place import Place, exported, interpreter
 from tests.support.models import train_minilm
-from tests.support.worker_process import ROOT
 from worker.demo.broker import EmbeddedKafka
 from worker.model.device import choose_dtype
 
@@ -47,7 +46,7 @@ def asked() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="2 rounds of 800; 1,200 with --kill")
     parser.add_argument("--dtype", default="auto", help="of the torch models; auto: the worker's")
     parser.add_argument("--checkpoint", type=Path, help="default: trained first")
-    parser.add_argument("--json", type=Path, default=ROOT / "build" / "contest.json")
+    results.add_argument(parser)
     return parser.parse_args()
 
 
@@ -79,17 +78,16 @@ def main() -> None:
             choice=choice,
         )
         titles = {each.name: title(each, place) for each in contestants}
-        results, table = measure(place, contestants, titles, given)
+        found, table = measure(place, contestants, titles, given)
     everything = {
         "circumstances": {**start, "versions_of_the_baselines": versions},
         "dtype": dtype,
         "texts": texts.parent.name + "/" + texts.name,
         "onnx": {name: value for name, value in choice.items() if name != "model"},
         "titles": titles,
-        **results,
+        **found,
     }
-    given.json.parent.mkdir(parents=True, exist_ok=True)
-    given.json.write_text(json.dumps(everything, indent=1) + "\n", encoding="utf-8")
+    results.save("kills" if given.kill else "contest", everything, keep=given.keep)
     shown = {name: versions[name] for name in ("onnxruntime", "quixstreams", "faststream")}
     print(f"{circumstances.line(start, **shown)}\n\n{table}")
 
@@ -102,19 +100,19 @@ def measure(
         messages = given.messages or (1_200 if given.quick else 4_000)
         schedule = kills.Schedule(messages=messages, per_second=given.rate)
         damage = kills.contest(place, contestants, schedule)
-        results = {
+        told = {
             "schedule": asdict(schedule),
             "damage": {name: asdict(each) for name, each in damage.items()},
         }
-        return results, figures.kill_table(titles, damage)
+        return told, figures.kill_table(titles, damage)
     messages = given.messages or (800 if given.quick else 5_000)
     number = 2 if given.quick else given.rounds
     found = rounds.contest(place, contestants, rounds=number, messages=messages)
-    results = {"messages": messages, "rounds": number, **asdict(found)}
+    told = {"messages": messages, "rounds": number, **asdict(found)}
     if BASE in found.rates:
         relative = figures.ratios(found.rates, BASE)
-        results["ratios"] = {name: asdict(each) for name, each in relative.items()}
-    return results, figures.speed_table(titles, found.rates, found.agreement, base=BASE)
+        told["ratios"] = {name: asdict(each) for name, each in relative.items()}
+    return told, figures.speed_table(titles, found.rates, found.agreement, base=BASE)
 
 
 def title(contestant: Contestant, place: Place) -> str:

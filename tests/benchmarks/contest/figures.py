@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from tests.benchmarks.results import table
 from tests.support.audit import Verdict
 
 
@@ -88,12 +89,6 @@ def damage(verdict: Verdict) -> Damage:
         doubled=verdict.doubled,
         disordered=len(places),
     )
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def speed_table(

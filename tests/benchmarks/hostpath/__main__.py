@@ -10,7 +10,6 @@ guarantees with a made-up tokenizer, and again with the packaged encoder's own (
 
 import argparse
 import json
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -18,7 +17,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from tests.benchmarks.circumstances import line, told
-from tests.benchmarks.hostpath.run import Figures, fill, median, run
+from tests.benchmarks.hostpath import report
+from tests.benchmarks.hostpath.run import fill, run
+from tests.benchmarks.results import add_argument, save
 from tests.support.kafka_helpers import create_topic
 from tests.support.worker_process import ROOT, clean_environment
 from worker.demo.broker import EmbeddedKafka
@@ -36,7 +37,7 @@ def main() -> None:
     given = asked()
     chosen = [name for name in given.rows.split(",") if name]
     roots = {"this": ROOT} | ({"other": given.other.resolve()} if given.other else {})
-    found: dict[tuple[str, str], list[Figures]] = {}
+    found: dict[tuple[str, str], list[report.Figures]] = {}
     loops: list[float] = []
     start = told()
     with EmbeddedKafka() as kafka, tempfile.TemporaryDirectory() as folder:
@@ -66,26 +67,19 @@ def main() -> None:
                     name=f"flame-{row}".replace("+", "-"), directory=Path(folder),
                     instant=instant(tokenizer=tokenizer), flame=given.flame / f"{row}.svg",
                 )  # fmt: skip
-    given.json.parent.mkdir(parents=True, exist_ok=True)
-    given.json.write_text(
-        json.dumps(
-            {
-                "circumstances": start,
-                "messages": given.messages,
-                "loop": loops,
-                "runs": {
-                    f"{name} {row}": [asdict(one) for one in runs]
-                    for (name, row), runs in found.items()
-                },
-            },
-            indent=1,
-        )
-        + "\n"
-    )
+    results = {
+        "circumstances": start,
+        "rounds": given.rounds,
+        "messages": given.messages,
+        "rows": chosen,
+        "loop": loops,
+        "runs": {
+            f"{name} {row}": [asdict(one) for one in runs] for (name, row), runs in found.items()
+        },
+    }
+    save("hostpath", results, keep=given.keep)
     print(f"{line(start)}; {given.rounds} rounds of {given.messages:,} messages\n")
-    print(rates(found, chosen, loops))
-    for row in chosen:
-        print(f"\n{row}, user microseconds a record:\n\n{stages(found, row)}")
+    print(f"{report.rates(results)}\n\nuser µs a record:\n\n{report.stages(results)}")
 
 
 def asked() -> argparse.Namespace:
@@ -96,7 +90,7 @@ def asked() -> argparse.Namespace:
     parser.add_argument("--rows", default=",".join(ROWS))
     parser.add_argument("--flame", type=Path, help="a folder for pictures of one more run each")
     parser.add_argument("--quick", action="store_true", help="2 rounds of 20,000")
-    parser.add_argument("--json", type=Path, default=ROOT / "build" / "hostpath.json")
+    add_argument(parser)
     given = parser.parse_args()
     if given.quick:
         given.rounds, given.messages = 2, 20_000
@@ -127,44 +121,6 @@ def loop(bootstrap: str, messages: int, name: str) -> float:
         env=clean_environment(), cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
     return float(done.stdout.split()[-1])
-
-
-def rates(found: dict[tuple[str, str], list[Figures]], rows: list[str], loops: list[float]) -> str:
-    """Messages/s, ratios and microseconds."""
-    compared = any(name == "other" for name, _ in found)
-    head = ["row", *(["other/s", "ratio, median of rounds", "its range"] if compared else [])]
-    head += ["messages/s", "of the plain loop", "interpreter, us a record", "MB"]
-    lines = [head, ["---"] * len(head)]
-    for row in rows:
-        this = found["this", row]
-        cells = [row]
-        interpreter = f"{median(this).interpreter:.1f}"
-        if compared:
-            other = found["other", row]
-            ratios = [one.rate / base.rate for one, base in zip(this, other, strict=True)]
-            cells.append(f"{median(other).rate:,.0f}")
-            cells.append(f"{statistics.median(ratios):.2f}")
-            cells.append(f"{min(ratios):.2f} to {max(ratios):.2f}")
-            interpreter = f"{median(other).interpreter:.1f} to {interpreter}"
-        share = statistics.median(one.rate / loop for one, loop in zip(this, loops, strict=True))
-        cells += [f"{median(this).rate:,.0f}", f"{share:.2f}", interpreter]
-        cells.append(f"{median(this).megabytes:.0f}")
-        lines.append(cells)
-    lines.append(["plain loop", *([""] * 3 if compared else []),
-                  f"{statistics.median(loops):,.0f}", "1", "", ""])  # fmt: skip
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-
-
-def stages(found: dict[tuple[str, str], list[Figures]], row: str) -> str:
-    """User microseconds by stage, of one or both."""
-    names = [name for name in ("other", "this") if (name, row) in found]
-    medians = {name: median(found[name, row]) for name in names}
-    keys = sorted({stage for one in medians.values() for stage in one.python})
-    lines = [["stage", *names], ["---"] * (len(names) + 1)]
-    lines += [[key, *(f"{medians[n].python.get(key, 0.0):.1f}" for n in names)] for key in keys]
-    lines.append(["threads without Python", *(f"{medians[n].native:.1f}" for n in names)])
-    lines.append(["kernel", *(f"{medians[n].system:.1f}" for n in names)])
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
 if __name__ == "__main__":

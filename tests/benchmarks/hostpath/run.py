@@ -3,18 +3,17 @@
 import json
 import os
 import re
-import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 from confluent_kafka import Consumer, TopicPartition
 
+from tests.benchmarks.hostpath.report import Figures
 from tests.support.kafka_helpers import Message, create_topic, produce
 from tests.support.worker_process import ROOT, WorkerProcess
 
@@ -37,42 +36,6 @@ STAGES = {
     "kafka-client": "client: consumer",
 }
 """What a thread belongs to, by the beginning of its name."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Figures:
-    """Of one run, between a tenth and all of its messages."""
-
-    rate: float
-    """Messages/s."""
-    python: Mapping[str, float]
-    """User microseconds of processor time a record, by stage: of threads that run Python."""
-    native: float
-    """The same of all other threads: they never hold the interpreter's lock."""
-    system: float
-    """Microseconds a record within the kernel, of all threads."""
-    megabytes: float
-    """Resident, at the end."""
-
-    @property
-    def interpreter(self) -> float:
-        """User microseconds a record of all threads that run Python: the lock is held for less,
-        since compression, checksums and the tokenizer's first thread are among them."""
-        return sum(self.python.values())
-
-
-def median(runs: list[Figures]) -> Figures:
-    """Of each figure."""
-    stages = sorted({stage for run in runs for stage in run.python})
-    return Figures(
-        rate=statistics.median(run.rate for run in runs),
-        python={
-            stage: statistics.median(run.python.get(stage, 0.0) for run in runs) for stage in stages
-        },
-        native=statistics.median(run.native for run in runs),
-        system=statistics.median(run.system for run in runs),
-        megabytes=statistics.median(run.megabytes for run in runs),
-    )
 
 
 def fill(bootstrap: str, topic: str, texts: list[str], messages: int, *, headers: int = 0) -> None:
