@@ -3,8 +3,8 @@
 What it does beside the model is the product's own: tokenizer, padding, the reading of scores.
 It imports nothing of the tests, so that it runs from a checkout whose tests are older.
 
-The variable INSTANT is a JSON object of `Instant`'s arguments; THREADS names a file that gets the
-names of the threads by their native ids, again and again.
+The variable INSTANT is a JSON object of `Instant`'s arguments; STATE names a file that gets the
+names of the threads by their native ids, and for how long the model ran by when, again and again.
 """
 
 import json
@@ -28,7 +28,7 @@ EMOTIONS = ("sadness", "joy", "love", "anger", "fear", "surprise")
 MOST_TOKENS = 512
 CHARACTERS_PER_TOKEN = 5
 """Without a tokenizer a text has a token for so many characters, and two more."""
-SECONDS_BETWEEN_NAMES = 0.2
+SECONDS_BETWEEN = 0.2
 
 
 class Instant:
@@ -37,7 +37,8 @@ class Instant:
     Args:
         tokenizer: A directory with a tokenizer; without it, lengths alone are made up.
         labels: How many.
-        seconds: What a batch takes, without the interpreter's lock: a simulated GPU.
+        seconds: What a batch takes, without the interpreter's lock: a simulated GPU, which runs one
+            batch after the other, in the order in which they were launched.
         seconds_per_token: What each of its tokens takes, padding included.
         depth: Batches under way at once.
         max_records, max_tokens: The limits of a batch.
@@ -54,6 +55,8 @@ class Instant:
         self.labels = EMOTIONS if labels == len(EMOTIONS) else tuple(f"l{n}" for n in range(labels))
         self.limits = BatchLimits(max_records=max_records, max_tokens=max_tokens)
         self.depth = depth
+        self.free_at = 0.0
+        self.busy = 0.0
         self.seconds, self.seconds_per_token = seconds, seconds_per_token
         made = np.random.default_rng(0).dirichlet(np.ones(labels), size=max_records)
         self.table = made.astype(np.float32)
@@ -79,13 +82,17 @@ class Instant:
         return self.rows.padded(rows, max(len(row) for row in rows))
 
     def launch(self, staged):
-        return staged[0].shape, time.perf_counter()
+        rows, longest = staged[0].shape
+        took = self.seconds + self.seconds_per_token * rows * longest
+        self.free_at = max(time.monotonic(), self.free_at) + took
+        return rows, took, self.free_at
 
     def scores(self, launched):
-        (rows, longest), begun = launched
-        if self.seconds or self.seconds_per_token:
-            took = self.seconds + self.seconds_per_token * rows * longest
-            time.sleep(max(0.0, begun + took - time.perf_counter()))
+        rows, took, ends = launched
+        left = ends - time.monotonic()
+        if left > 0:
+            time.sleep(left)
+        self.busy += took
         return self.table[:rows]
 
     def warm_up(self, *, max_records, max_tokens):
@@ -95,13 +102,14 @@ class Instant:
         return {}
 
 
-def tell_names(path):
-    """Writes the threads' names for ever."""
+def tell(path, model):
+    """Writes the state for ever."""
     while True:
         names = {thread.native_id: thread.name for thread in threading.enumerate()}
-        path.with_suffix(".new").write_text(json.dumps(names))
+        state = {"threads": names, "busy": model.busy, "at": time.monotonic()}
+        path.with_suffix(".new").write_text(json.dumps(state))
         path.with_suffix(".new").rename(path)
-        time.sleep(SECONDS_BETWEEN_NAMES)
+        time.sleep(SECONDS_BETWEEN)
 
 
 def main():
@@ -109,9 +117,10 @@ def main():
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     chosen = settings.load(sys.argv[1:])
     logs.configure(format=chosen.log.format, level=chosen.log.level)
-    path = Path(os.environ["THREADS"])
-    threading.Thread(target=tell_names, args=(path,), name="names", daemon=True).start()
-    return serve(chosen, load=lambda: Instant(**arguments))
+    model = Instant(**arguments)
+    path = Path(os.environ["STATE"])
+    threading.Thread(target=tell, args=(path, model), name="state", daemon=True).start()
+    return serve(chosen, load=lambda: model)
 
 
 if __name__ == "__main__":

@@ -80,9 +80,9 @@ def run(
         instant: What the model does.
         flame: Gets a picture of where the interpreter's lock is held.
     """
-    threads = directory / f"threads-{name}.json"
+    state = directory / f"state-{name}.json"
     process = worker(
-        bootstrap, topic, name=name, threads=threads, directory=directory, guarantee=guarantee,
+        bootstrap, topic, name=name, state=state, directory=directory, guarantee=guarantee,
         root=root, instant=instant,
     )  # fmt: skip
     watch = Consumer({"bootstrap.servers": bootstrap, "group.id": name})
@@ -95,7 +95,7 @@ def run(
             last = reached(watch, topic, messages, process)
             took, after = time.perf_counter() - begin, _spent(process.process.pid)
             resident = process.resident_bytes()
-            names = json.loads(threads.read_text())
+            names = json.loads(state.read_text())["threads"]
             if recorder is not None:
                 recorder.wait(60)
             assert process.stop() == 0, process.log()
@@ -109,7 +109,7 @@ def worker(
     topic: str,
     *,
     name: str,
-    threads: Path,
+    state: Path,
     directory: Path,
     guarantee: str,
     replica: str = "r",
@@ -125,7 +125,7 @@ def worker(
         kafka__replica_id=replica, log__level="warning", root=root,
     )  # fmt: skip
     process.command = [sys.executable, str(PROGRAM)]
-    process.environment |= {"INSTANT": json.dumps(instant or {}), "THREADS": str(threads)}
+    process.environment |= {"INSTANT": json.dumps(instant or {}), "STATE": str(state)}
     return process
 
 
