@@ -1,5 +1,5 @@
 # Every target sets up what it needs, and does not repeat what is done.
-#   make setup | demo | test | test-quick | check | bench | chaos | tools | readme | dashboard | chart | clean
+#   make setup | demo | test | test-quick | check | bench | bench-guard | chaos | tools | readme | dashboard | chart | clean
 #
 # PYTHON=python3.12    another interpreter (3.11 to 3.13)
 # UV_TORCH_BACKEND=cpu the CPU build of torch: about 0.5 GB to download in place of 3.3
@@ -27,7 +27,7 @@ SPLIT_LOCK = /^[^ ]/ { out = rest } /^(torch==|nvidia-|cuda-)/ { out = torch } \
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-quick tools check format bench chaos readme dashboard chart constraints clean
+.PHONY: help setup demo test test-quick tools check format bench bench-guard chaos readme dashboard chart constraints clean
 
 help:
 	@sed -n '2,7s/^# \{0,1\}//p' Makefile
@@ -76,6 +76,10 @@ format: setup
 
 bench: setup
 	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+# Fails if the host path or the model stage has become slower than a commit before (HEAD~1), in every round.
+bench-guard: setup
+	$(BIN)/python -m tests.benchmarks.guard $(ARGS)
 
 chaos: setup
 	CHAOS=long $(PYTEST) tests/chaos -s $(ARGS)

@@ -10,6 +10,8 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 from pydantic import BaseModel
 
+from tests.benchmarks import documents as results
+
 ROOT = Path(__file__).resolve().parents[2]
 _FOLDERS = (".", ".github", "worker", "train", "train/data", "deploy", "tests")
 
@@ -19,6 +21,7 @@ def tables():
         "worker settings": _worker_settings(),
         "train settings": _train_settings(),
         "metrics": _metrics(),
+        **results.tables(),
     }
 
 

@@ -1,0 +1,37 @@
+"""The documents' tables of what the benchmarks found, from `tests/benchmarks/results`."""
+
+from tests.benchmarks import load, simulated
+from tests.benchmarks.circumstances import line
+from tests.benchmarks.contest import figures
+from tests.benchmarks.contest.figures import Damage
+from tests.benchmarks.hostpath import report as hostpath
+from tests.benchmarks.results import KEPT, kept
+
+_REPORTS = {
+    "contest": lambda found: figures.speed_table(
+        found["titles"], found["rates"], found["agreement"], base="worker"
+    ),
+    "kills": lambda found: figures.kill_table(
+        found["titles"], {name: Damage(**each) for name, each in found["damage"].items()}
+    ),
+    "hostpath": lambda found: f"{hostpath.rates(found)}\n\n{hostpath.stages(found)}",
+    "simulated": simulated.report,
+    "load-simulated": load.report,
+    "load-real": load.report,
+}
+
+
+def tables() -> dict[str, str]:
+    """By name: when and where it was measured, and the table."""
+    return {
+        f"results {name}": _table(name) for name in _REPORTS if (KEPT / f"{name}.json").exists()
+    }
+
+
+def _table(name: str) -> str:
+    found = kept(name)
+    told = found["circumstances"]
+    baselines = told.get("versions_of_the_baselines", {})
+    names = ("onnxruntime", "quixstreams", "faststream")
+    others = {each: baselines[each] for each in names if each in baselines}
+    return f"{line(told, **others)}.\n\n{_REPORTS[name](found)}"

@@ -1,0 +1,137 @@
+"""`make bench-guard`: has the host path, or the model stage, become slower than a commit before?
+
+    python -m tests.benchmarks.guard [--before REVISION] [--rounds 5] [--keep]
+
+Both checkouts run in turns. Processor time for a record is compared, which other programs disturb
+least. It fails (1) only if even the best round is below 0.9 of the speed before: this machine's
+noise must not fail a good change.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.benchmarks.circumstances import line, told
+from tests.benchmarks.hostpath.__main__ import instant, texts
+from tests.benchmarks.hostpath.run import fill, run
+from tests.benchmarks.results import add_argument, save, table
+from tests.support.worker_process import ROOT, clean_environment
+from worker.demo.broker import EmbeddedKafka
+
+LEAST = 0.9
+MESSAGES = 40_000
+TOPIC = "backlog"
+MODEL_TEXTS = 1_500
+MODEL = """
+import json, sys, time
+from pathlib import Path
+from worker.model.classifier import load
+
+texts = json.load(sys.stdin)
+model = load(path=Path(sys.argv[1]), device="cpu", dtype="float32")
+for again in range(2):  # the first warms up
+    begin = time.process_time()
+    for at in range(0, len(texts), 64):
+        rows = [ids for ids, _ in model.tokenize(texts[at : at + 64])]
+        model.scores(model.launch(model.stage(sorted(rows, key=len))))
+print((time.process_time() - begin) / len(texts) * 1e6)
+"""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--before", default="HEAD~1", help="a revision (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=5)
+    add_argument(parser)
+    given = parser.parse_args()
+    start = told()
+    found: dict[str, dict[str, list[float]]] = {}
+    with EmbeddedKafka() as kafka, tempfile.TemporaryDirectory() as folder:
+        directory = Path(folder)
+        roots = {"before": checkout(given.before, directory / "before"), "this": ROOT}
+        checkpoint = untrained(directory / "checkpoint")
+        lines = texts()
+        fill(kafka.bootstrap_servers, TOPIC, lines, MESSAGES)
+        for turn in range(given.rounds):
+            for name in list(roots) if turn % 2 else list(reversed(roots)):
+                figures = run(
+                    kafka.bootstrap_servers, TOPIC, messages=MESSAGES, name=f"{name}-{turn}",
+                    directory=directory, root=roots[name], instant=instant(tokenizer=True),
+                )  # fmt: skip
+                spent = figures.interpreter + figures.native + figures.system
+                found.setdefault("host path", {}).setdefault(name, []).append(spent)
+                spent = model_stage(roots[name], checkpoint, lines[:MODEL_TEXTS])
+                found.setdefault("model stage", {}).setdefault(name, []).append(spent)
+        subprocess.run(
+            ["git", "worktree", "remove", "--force", str(roots["before"])], cwd=ROOT, check=True
+        )
+    results = {"circumstances": start, "before": given.before, "microseconds": found}
+    save("guard", results, keep=given.keep)
+    print(f"{line(start)}; {given.rounds} rounds, before: {given.before}\n\n{report(results)}")
+    slower = [name for name, runs in found.items() if max(ratios(runs)) < LEAST]
+    for name in slower:
+        print(f"\n{name}: slower than {LEAST} of {given.before} in every round", file=sys.stderr)
+    return 1 if slower else 0
+
+
+def checkout(revision: str, folder: Path) -> Path:
+    """A revision's files."""
+    command = ["git", "worktree", "add", "--quiet", "--detach", str(folder), revision]
+    subprocess.run(command, cwd=ROOT, check=True)
+    return folder
+
+
+def untrained(folder: Path) -> Path:
+    """The packaged encoder with a head of random weights: as fast as a trained one."""
+    program = (
+        "import sys, transformers as t; from train.encoder import packaged; t.set_seed(0); "
+        "c = t.AutoConfig.from_pretrained(packaged(), num_labels=6); "
+        "t.AutoModelForSequenceClassification.from_pretrained(packaged(), config=c)"
+        ".save_pretrained(sys.argv[1]); "
+        "t.AutoTokenizer.from_pretrained(packaged()).save_pretrained(sys.argv[1])"
+    )
+    subprocess.run(
+        [sys.executable, "-c", program, str(folder)],
+        env=clean_environment(HF_HUB_OFFLINE="1"), cwd=ROOT, check=True, capture_output=True,
+    )  # fmt: skip
+    return folder
+
+
+def model_stage(root: Path, checkpoint: Path, lines: list[str]) -> float:
+    """Microseconds of processor time a text, of a checkout's tokenizer, padding and model."""
+    done = subprocess.run(
+        [sys.executable, "-c", MODEL, str(checkpoint)], input=json.dumps(lines), text=True,
+        env=clean_environment(PYTHONPATH=str(root)), cwd=root, check=True, capture_output=True,
+    )  # fmt: skip
+    return float(done.stdout.split()[-1])
+
+
+def ratios(runs: dict[str, list[float]]) -> list[float]:
+    """How fast this is, in parts of the speed before, by round."""
+    return [was / now for was, now in zip(runs["before"], runs["this"], strict=True)]
+
+
+def report(found: dict[str, dict[str, dict[str, list[float]]]]) -> str:
+    """The table, from what was written as JSON."""
+    lines = []
+    for name, runs in found["microseconds"].items():
+        found_ratios = ratios(runs)
+        lines.append(
+            [
+                name,
+                *(f"{statistics.median(runs[side]):.0f}" for side in ("before", "this")),
+                (
+                    f"{statistics.median(found_ratios):.2f} "
+                    f"({min(found_ratios):.2f} to {max(found_ratios):.2f})"
+                ),
+            ]
+        )
+    return table(["stage", "µs a record before", "this", "ratio (range)"], lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
