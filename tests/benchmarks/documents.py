@@ -1,6 +1,6 @@
 """The documents' tables of what the benchmarks found, from `tests/benchmarks/results`."""
 
-from tests.benchmarks import load, simulated
+from tests.benchmarks import growth, load, simulated
 from tests.benchmarks.circumstances import line
 from tests.benchmarks.contest import figures
 from tests.benchmarks.contest.figures import Damage
@@ -16,6 +16,7 @@ _REPORTS = {
     ),
     "hostpath": lambda found: f"{hostpath.rates(found)}\n\n{hostpath.stages(found)}",
     "simulated": simulated.report,
+    "growth": growth.report,
     "load-simulated": load.report,
     "load-real": load.report,
 }

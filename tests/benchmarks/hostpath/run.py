@@ -5,7 +5,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,17 +30,32 @@ STAGES = ("poll", "assemble", "classify", "publish")
 """Threads of the worker that have a row of their own; the rest are mostly the client's."""
 
 
-def fill(bootstrap: str, topic: str, texts: list[str], messages: int, *, headers: int = 0) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Input:
+    """What the messages of a backlog are like."""
+
+    partitions: int = PARTITIONS
+    key_bytes: int = 0
+    """At least; 0: `user-N` as it is."""
+    headers: int = 0
+    header_bytes: int = 10
+    """Of each header's value."""
+
+
+def fill(
+    bootstrap: str, topic: str, texts: list[str], messages: int, like: Input = Input()
+) -> None:
     """Makes a topic with a backlog."""
-    create_topic(bootstrap, topic, PARTITIONS)
+    create_topic(bootstrap, topic, like.partitions)
+    headers = tuple((f"header-{at}", b"v" * like.header_bytes) for at in range(like.headers))
     produce(
         bootstrap,
         topic,
         (
             Message(
                 value=json.dumps({"text": texts[n % len(texts)], "id": n}).encode(),
-                key=b"user-%d" % (n % KEYS),
-                headers=tuple((f"header-{at}", b"some value") for at in range(headers)),
+                key=(b"user-%d" % (n % KEYS)).ljust(like.key_bytes, b"."),
+                headers=headers,
             )
             for n in range(messages)
         ),
@@ -57,6 +73,8 @@ def run(
     root: Path = ROOT,
     instant: Mapping[str, Any] | None = None,
     flame: Path | None = None,
+    partitions: int = PARTITIONS,
+    watched: Callable[[int, WorkerProcess], None] = lambda *_: None,
 ) -> Figures:
     """A worker of a checkout on a backlog that is there already.
 
@@ -70,20 +88,22 @@ def run(
         root: The checkout.
         instant: What the model does.
         flame: Gets a picture of where the interpreter's lock is held.
+        partitions: Of the topic.
+        watched: Called with how many are committed, again and again.
     """
     state = directory / f"state-{name}.json"
     process = worker(
         bootstrap, topic, name=name, state=state, directory=directory, guarantee=guarantee,
-        root=root, instant=instant,
+        root=root, instant=instant, partitions=partitions,
     )  # fmt: skip
     watch = Consumer({"bootstrap.servers": bootstrap, "group.id": name})
     try:
         with process:
             process.start()
-            first = reached(watch, topic, messages // WARM, process)
+            first = reached(watch, topic, messages // WARM, process, partitions=partitions)
             begin, before = time.perf_counter(), _spent(process.process.pid)
             recorder = _record(process.process.pid, flame)
-            last = reached(watch, topic, messages, process)
+            last = reached(watch, topic, messages, process, partitions=partitions, watched=watched)
             took, after = time.perf_counter() - begin, _spent(process.process.pid)
             resident = process.resident_bytes()
             names = json.loads(state.read_text())["threads"]
@@ -106,10 +126,11 @@ def worker(
     replica: str = "r",
     root: Path = ROOT,
     instant: Mapping[str, Any] | None = None,
+    partitions: int = PARTITIONS,
 ) -> WorkerProcess:
     """A worker that is not started yet; `name` is its group's."""
     for role in ("output", "dlq"):
-        create_topic(bootstrap, f"{role}-{name}", PARTITIONS)
+        create_topic(bootstrap, f"{role}-{name}", partitions)
     process = WorkerProcess(
         bootstrap=bootstrap, directory=directory, group=name, input_topic=topic,
         output_topic=f"output-{name}", dlq_topic=f"dlq-{name}", delivery__guarantee=guarantee,
@@ -120,13 +141,21 @@ def worker(
     return process
 
 
-def reached(watch: Consumer, topic: str, messages: int, process: WorkerProcess) -> int:
+def reached(
+    watch: Consumer,
+    topic: str,
+    messages: int,
+    process: WorkerProcess,
+    *,
+    partitions: int = PARTITIONS,
+    watched: Callable[[int, WorkerProcess], None] = lambda *_: None,
+) -> int:
     """Waits until so many are committed; returns how many are."""
-    partitions = [TopicPartition(topic, number) for number in range(PARTITIONS)]
+    places = [TopicPartition(topic, number) for number in range(partitions)]
     seen, moved = 0, time.monotonic()
     while True:
-        found = watch.committed(partitions, timeout=30)
-        count = sum(max(0, one.offset) for one in found)
+        count = sum(max(0, one.offset) for one in watch.committed(places, timeout=30))
+        watched(count, process)
         if count >= messages:
             return count
         if count > seen:
