@@ -3,8 +3,8 @@
 Pure: no clock, no lock, no queue; the time is an argument. Owned by the assemble thread.
 
 A batch begins with the oldest document; its nearest neighbours in length join it until the budget
-is full. So a batch needs little padding, and no document waits for more batches than there were
-documents before it.
+is full, or the next one would need too much padding and is better off in a batch of its own. So no
+document waits for more batches than there were documents before it.
 """
 
 from __future__ import annotations
@@ -89,6 +89,13 @@ class ElasticBudget:
         return rows == 1 or fits
 
 
+PADDED = 1.25
+"""Most tokens of a batch, padding included, for each token of a text."""
+ANYHOW = 32
+"""A batch of at most this part of the token budget may need any padding: a device takes about as
+long for less."""
+
+
 class Batcher:
     """Gathers encoded documents and hands out micro-batches.
 
@@ -160,18 +167,21 @@ class Batcher:
             raise LookupError("there is no document to take")
         own = oldest[0]
         at = bisect_left(self._lengths, own)
-        shorter, longer = self._lengths[:at][::-1], self._lengths[at:]  # both away from its own
-        longest, chosen = own, self._take(own, 1)
+        longest, real, chosen = own, own, self._take(own, 1)
+        shorter = self._lengths[:at][::-1]  # both away from its own
+        longer = self._lengths[at if own in self._queues else at + 1 :]
         while True:
-            more = self._room(longest, len(chosen)) if shorter else 0
-            most = self._room(longer[0], len(chosen)) if longer else 0
-            if more and (not most or own - shorter[0] < longer[0] - own):
-                chosen += self._take(shorter.pop(0), more)
-            elif most:
-                longest = longer.pop(0)
-                chosen += self._take(longest, most)
+            below = self._fitting(shorter[0], longest, real, len(chosen)) if shorter else 0
+            above = self._fitting(longer[0], longer[0], real, len(chosen)) if longer else 0
+            if below and (not above or own - shorter[0] < longer[0] - own):
+                length, count = shorter.pop(0), below
+            elif above:
+                length, count = longer.pop(0), above
+                longest = length
             else:
                 break
+            chosen += self._take(length, count)
+            real += length * count
         self._lengths = [length for length in self._lengths if length in self._queues]
         return MicroBatch(tuple(chosen), reason)
 
@@ -199,11 +209,25 @@ class Batcher:
             arrivals.popleft()
         return None
 
-    def _room(self, longest: int, rows: int) -> int:
-        """Rows that a batch of so many may still take, if this is its longest."""
-        return max(
-            0, min(self.budget.max_records, self.budget.max_tokens // max(1, longest)) - rows
-        )
+    def _fitting(self, length: int, longest: int, real: int, rows: int) -> int:
+        """How many documents of a length may join a batch.
+
+        Args:
+            length: Their tokens.
+            longest: Tokens of the batch's longest document, these included.
+            real: Tokens of the batch without padding.
+            rows: Documents of the batch.
+        """
+        budget, longest = self.budget, max(1, longest)
+        room = min(budget.max_records, budget.max_tokens // longest) - rows
+        most = min(room, len(self._queues.get(length, ())))
+        if most <= 0 or (rows + most) * longest <= PADDED * (real + most * length):
+            return max(0, most)
+        # So many would need too much; of the longest ones fewer would need more still.
+        anyhow = budget.max_tokens // ANYHOW // longest - rows
+        spare = PADDED * real - rows * longest
+        dense = int(spare / (longest - PADDED * length)) if longest > PADDED * length else 0
+        return max(0, min(most, max(anyhow, dense)))
 
     def _take(self, length: int, most: int) -> list[Encoded]:
         """The oldest documents of a length; none where there is none any more."""

@@ -165,9 +165,13 @@ def _behind(value: bytes) -> tuple[bytes, dict[str, Any]]:
         except Rejected as rejected:
             if prefix is None:
                 raise
-            if rejected.reason not in _NO_JSON:
-                refusal = refusal or rejected
-    raise refusal or Rejected(
+            if rejected.reason not in _NO_JSON and refusal is None:
+                # Not the exception itself: with its traceback it would be a cycle, which holds the
+                # record until Python looks for cycles.
+                refusal = rejected.reason, rejected.message
+    if refusal is not None:
+        raise Rejected(*refusal)
+    raise Rejected(
         "invalid_json",
         f"the value has a schema registry's prefix, {prefix}, and no JSON behind it: Avro or "
         "Protobuf, perhaps, which the worker does not read",

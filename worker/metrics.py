@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import platform
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -71,6 +72,7 @@ class Metrics:
         self._shares: Mapping[str, float] = {}
         self._labels: dict[str, int] = {}
         self._recent = np.zeros(0, dtype=np.int64)
+        self._lock = threading.Lock()  # for these two
 
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(f"worker_{name}", text, labels, registry=registry)
@@ -304,7 +306,8 @@ class Metrics:
         self._observe_latency(wall, np.array([output.record.timestamp for output in outputs]))
         labelled = [(o.label, o.score) for o in outputs if o.label is not None]
         if labelled:
-            self._labelled(labelled)
+            with self._lock:
+                self._labelled(labelled)
 
     def committed(self, outcome: str) -> None:
         """A commit ended `ok` or `failed`."""

@@ -5,7 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.fakes import encoded
-from worker.batch import RECOVERY_SECONDS, RECOVERY_STEPS, Batcher, Budget, ElasticBudget
+from worker.batch import (
+    ANYHOW,
+    PADDED,
+    RECOVERY_SECONDS,
+    RECOVERY_STEPS,
+    Batcher,
+    Budget,
+    ElasticBudget,
+)
 from worker.records import MicroBatch
 
 BUDGET = Budget(max_records=4, max_tokens=40, max_wait=0.5)
@@ -122,22 +130,34 @@ def test_of_one_length_the_oldest_go_first(token_counts):
             seen[len(item.tokens)] = offset
 
 
-@given(lengths, st.integers(1, 8), st.integers(1, 200))
+@given(lengths, st.integers(1, 8), st.integers(1, 2_000))
 def test_neighbours_in_length_join_the_oldest(token_counts, most_records, most_tokens):
-    """None that is left would have fitted and is nearer to the oldest on its side."""
+    """None that is left beside them would have fitted and needed little padding."""
     batcher = batcher_with(*token_counts, budget=Budget(most_records, most_tokens, 0.5))
     while len(batcher):
         waiting = sorted(length for length, queue in batcher._queues.items() for _ in queue)
-        batch = batcher.take("full")
-        took = sorted(len(item.tokens) for item in batch.items)
+        took = sorted(len(item.tokens) for item in batcher.take("full").items)
         # A run of the sorted lengths, and at its ends perhaps not all of a length.
         assert all(took.count(n) == waiting.count(n) for n in set(took) - {took[0], took[-1]})
-        rows = len(took) + 1
-        if rows <= most_records:  # the count left room: the tokens did not
-            beside = [n for n in waiting if n < took[0]][-1:] + [
-                n for n in waiting if n > took[-1]
-            ][:1]
-            assert all(rows * max(n, took[-1]) > most_tokens for n in beside)
+        rows, real, longest = len(took), sum(took), took[-1]
+        assert rows == 1 or rows * longest <= max(PADDED * real, most_tokens / ANYHOW)
+        below = [n for n in waiting if n < took[0]][-1:]
+        above = [n for n in waiting if n > longest][:1]
+        for length in below + above:
+            padded = (rows + 1) * max(length, longest)
+            fits = rows < most_records and padded <= most_tokens
+            assert not (fits and padded <= max(PADDED * (real + length), most_tokens // ANYHOW))
+
+
+def test_a_text_that_would_pad_all_others_runs_by_itself():
+    budget = Budget(max_records=256, max_tokens=2_048, max_wait=0.5)
+    batches = drain(batcher_with(*[20] * 30, 120, *[20] * 30, budget=budget))
+    assert [len(batch.items) for batch in batches] == [60, 1]
+
+
+def test_a_few_short_texts_run_together_whatever_their_lengths():
+    budget = Budget(max_records=256, max_tokens=2_048, max_wait=0.5)
+    assert len(drain(batcher_with(3, 12, 7, budget=budget))) == 1
 
 
 @given(lengths)

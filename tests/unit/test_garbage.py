@@ -4,7 +4,10 @@ import gc
 
 import pytest
 
+from tests.support.fakes import record
 from worker import garbage
+from worker.decode import Decoder
+from worker.records import Document
 
 
 @pytest.fixture
@@ -39,3 +42,27 @@ def test_cycles_that_are_made_later_end():
         most = max(most, made + 1 - (Node.ended - begin))
     assert most <= 2 * garbage.YOUNGEST
     assert gc.isenabled()
+
+
+FRAMED = b"\0\0\0\0\1"
+REFUSED = [
+    b"", b"{", b"\xff", b"[1]", b'"a"', b"1e999", b"{}", b'{"text": 1}', b'{"text": " "}',
+    b'{"text": "\\ud800"}', b'{"text": "a", "id": "\\ud800"}', b"[" * 5_000, b"9" * 5_000,
+    b'{"text": "a", "id": ' + b"[" * 600 + b"1.0" + b"]" * 600 + b"}", b'{"text": NaN}',
+    b"x" * 2_000,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", [*REFUSED, *(FRAMED + value for value in REFUSED)])
+def test_no_record_becomes_part_of_a_cycle(value):
+    """It would be held until Python looks for cycles: a hundred of 100 kB are nothing to it."""
+    decoder = Decoder(format="json", text_field="text", id_field="id", max_bytes=1_000)
+    decoder.decode(record(value=value))
+    gc.collect()
+    gc.disable()
+    try:
+        decoded = decoder.decode(record(value=value))
+        assert not isinstance(decoded, Document) or b'"id"' in value
+        assert gc.collect() == 0
+    finally:
+        gc.enable()

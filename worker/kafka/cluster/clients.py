@@ -9,6 +9,7 @@ import kafka.errors
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka.protocol.admin import DescribeGroupsRequest
 
+from worker import garbage
 from worker.errors import Transient
 from worker.kafka.cluster import features
 from worker.kafka.cluster.examine import Found, examine
@@ -180,6 +181,7 @@ def _reach(kind: Any, connection: Connection, *, examine: bool = True, **options
         # A constructor that fails leaves its thread and its descriptors behind.
         for client in made:
             client.close()
+        garbage.now()
         if not isinstance(
             error, kafka.errors.KafkaTimeoutError | kafka.errors.KafkaConnectionError
         ):

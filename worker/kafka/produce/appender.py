@@ -5,8 +5,8 @@ by byte, and formats a line for its log even where nobody reads it: two thirds o
 costs. Here an ordinary output goes straight to the client's accumulator. All others go through
 `send`, which waits, refuses and chooses as it always did.
 
-This file is the only one that relies on these parts of kafka-python 3.0.12; `test_appender.py` pins
-them and compares both ways.
+This file alone relies on how kafka-python 3.0.12 keeps partitions and appends records;
+`tests/integration/test_appender.py` pins that, and compares both ways.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from kafka import TopicPartition
 from kafka.partitioner import murmur2
 from kafka.serializer import Serializer
 
+from worker.kafka.produce.refusals import size_of
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -25,11 +27,11 @@ if TYPE_CHECKING:
     from worker.kafka.produce.writer import Sendable
 
 MOST_KEYS = 65_536
-"""Keys whose hashes are remembered: 6 to 10 MB. Then all are forgotten."""
+"""Keys whose hashes are remembered: 7 to 11 MB. Then all are forgotten."""
 LONGEST_KEY = 64
 """Bytes of a key that is remembered."""
-LONGEST_VALUE = 1_048_576
-"""Bytes of a value beyond which the client checks its own limit of a record."""
+LARGEST = 1_048_576
+"""Bytes of an output; of a larger one the client checks its own limit."""
 
 _NULL_KEY = b"\x00null"
 
@@ -115,7 +117,7 @@ class Appender:
     def _place(self, output: Sendable) -> TopicPartition | None:
         """Where an ordinary output belongs; None for any other."""
         key, value = output.key, output.value
-        if value is None or len(value) > LONGEST_VALUE:
+        if value is None or size_of(output) > LARGEST:
             return None
         partitions = self.producer._metadata._partitions.get(output.topic)  # noqa: SLF001
         if not partitions:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import kafka.errors
 import structlog
 
+from worker import garbage
 from worker.errors import Fatal, Transient
 from worker.kafka.produce.appender import Appender, KeyHashes, NullableKey
 from worker.kafka.produce.forecast import Forecast
@@ -183,3 +184,4 @@ def end(producer: KafkaProducer, *, timeout: float, force: bool = False) -> None
     except kafka.errors.KafkaError as error:
         producer._closed = True  # noqa: SLF001 - nothing is left for __del__ to do
         log.debug("producer_close_failed", error=type(error).__name__)
+    garbage.now()

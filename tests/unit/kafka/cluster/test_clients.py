@@ -12,6 +12,7 @@ from kafka.protocol.metadata import ApiVersionsResponse, MetadataResponse
 from kafka.protocol.sasl import SaslAuthenticateResponse, SaslHandshakeResponse
 
 from tests.support.kafka_helpers import wait_until
+from worker import garbage
 from worker.errors import Refused, Transient
 from worker.kafka.cluster import examine, talk
 from worker.kafka.cluster.clients import Connection
@@ -208,3 +209,26 @@ def test_a_controller_is_refused_since_no_client_is_served_there(serve):
     link = Connection(bootstrap_servers=address, client_id="x")
     with pytest.raises(Refused, match=f"{address} is no broker for clients .*bootstrap_servers"):
         link.admin()
+
+
+def test_descriptors_of_clients_that_cannot_be_made_do_not_wait_for_the_rare_search(
+    monkeypatch, caplog
+):
+    """Those of a hundred attempts would, and an outage has many."""
+    caplog.set_level("CRITICAL", "kafka")  # else pytest keeps the errors that it logs, and sockets
+    monkeypatch.setattr(Connection, "examine", lambda _: Found([], []))
+    connection = Connection(
+        bootstrap_servers=closed_port(), client_id="test", patience=0.01, security=Security()
+    )
+    thresholds = gc.get_threshold()
+    garbage.rarely()
+    try:
+        counts = []
+        for _ in range(30):
+            with pytest.raises(Transient):
+                connection.producer()
+            counts.append(len(list(Path("/proc/self/fd").iterdir())))
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*thresholds)
+    assert max(counts) - counts[0] < FAILURES

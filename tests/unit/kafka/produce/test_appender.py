@@ -9,7 +9,7 @@ from kafka.errors import KafkaError
 from kafka.partitioner import DefaultPartitioner
 
 from worker.kafka.produce import appender as module
-from worker.kafka.produce.appender import LONGEST_KEY, LONGEST_VALUE, Appender, KeyHashes
+from worker.kafka.produce.appender import LARGEST, LONGEST_KEY, Appender, KeyHashes
 
 
 def output(key=b"k", value=b"v", *, partition=None, topic="out"):
@@ -82,9 +82,10 @@ def test_more_partitions_than_before_are_all_used():
         output(partition=9),
         output(key=None),
         output(value=None),
-        output(value=b"v" * (LONGEST_VALUE + 1)),
+        output(value=b"v" * (LARGEST + 1)),
+        output(key=b"k" * (LARGEST + 1)),
     ],
-    ids=["topic not known", "no such partition", "no key", "no value", "large"],
+    ids=["topic not known", "no such partition", "no key", "no value", "large", "large key"],
 )
 def test_what_is_not_ordinary_is_left_to_the_client(unusual):
     producer = Producer(0, 1)
