@@ -25,7 +25,7 @@ from typing import Any
 import torch
 
 from tests.benchmarks import circumstances, results
-from tests.benchmarks.__main__ import trained
+from tests.benchmarks.checkpoint import trained
 from tests.benchmarks.contest import environment, figures, kills, reference, rounds
 from tests.benchmarks.contest.contestants import Contestant, chosen
 from tests.benchmarks.contest.place import Place, exported, interpreter
@@ -127,7 +127,7 @@ def fine_tuned(directory: Path) -> Path:
     """A checkpoint of the real tweets where they are, else of the demo's sentences."""
     tweets = circumstances.tweets()
     if tweets is None:
-        return Path(trained(directory))
+        return trained(directory)
     path = directory / "emotion-minilm"
     train_minilm(path, tweets)
     return path
