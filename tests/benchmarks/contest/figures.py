@@ -98,12 +98,16 @@ def speed_table(
     *,
     base: str,
 ) -> str:
-    """Rows by name: rate, spread, ratio to the base, labels in common with float32."""
-    relative = ratios(rates, base) if base in rates else {}
+    """Rows by name: rate, spread, the base's rate in parts of it, labels in common with float32."""
+    relative = {
+        name: statistics.median([mine / its for mine, its in zip(rates[base], values, strict=True)])
+        for name, values in rates.items()
+        if base in rates
+    }
     rows = []
     for name, values in rates.items():
         found = spread(values)
-        ratio = f"{relative[name].median:.2f}" if relative else ""
+        ratio = f"{relative[name]:.2f}" if relative else ""
         rows.append(
             [
                 titles[name],
@@ -112,7 +116,9 @@ def speed_table(
                 f"{agreement[name]:.3f}",
             ]
         )
-    return table(["way", "messages/s (median)", "ratio", "labels as float32"], rows)
+    return table(
+        ["way", "messages/s (median)", "the worker's rate to it", "labels as float32"], rows
+    )
 
 
 def kill_table(titles: Mapping[str, str], found: Mapping[str, Damage]) -> str:

@@ -85,10 +85,10 @@ def test_the_table_of_speed():
         base="worker",
     )
     assert table.splitlines() == [
-        "| way | messages/s (median) | ratio | labels as float32 |",
+        "| way | messages/s (median) | the worker's rate to it | labels as float32 |",
         "| --- | --- | --- | --- |",
         "| the worker | 1,000 (900-1,200) | 1.00 | 0.999 |",
-        "| one by one | 99 (90-100) | 0.10 | 1.000 |",
+        "| one by one | 99 (90-100) | 10.00 | 1.000 |",
     ]
 
 
