@@ -9,12 +9,18 @@ are full of cycles: whoever ends one that failed calls `now`.
 from __future__ import annotations
 
 import gc
+import time
 
 YOUNGEST = 50_000
 """Values made, beyond those that ended, before the youngest are looked at."""
 OLDER = 20
 """Looks at the youngest before one at the older ones. The oldest are left to Python's rule, which
 waits until there are a quarter more of them."""
+
+PAUSE = 1.0
+"""Seconds between searches that are asked for: one takes some ms while many records are in flight,
+and a topic may refuse outputs, and cost a producer each, again and again."""
+_looked = 0.0
 
 
 def rarely() -> None:
@@ -28,5 +34,12 @@ def rarely() -> None:
 
 
 def now() -> None:
-    """Looks for cycles: what a client left behind has descriptors and buffers in them."""
-    gc.collect()
+    """Looks for cycles among all that was made since the start, but at most once in `PAUSE`.
+
+    For clients that failed: descriptors and buffers are in their cycles. Any thread.
+    """
+    global _looked  # noqa: PLW0603 - a race looks once more
+    at = time.monotonic()
+    if at - _looked >= PAUSE:
+        _looked = at
+        gc.collect()

@@ -66,3 +66,14 @@ def test_no_record_becomes_part_of_a_cycle(value):
         assert gc.collect() == 0
     finally:
         gc.enable()
+
+
+def test_searches_that_are_asked_for_have_a_pause_between_them(monkeypatch):
+    clock, searches = [100.0], []
+    monkeypatch.setattr(garbage.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(garbage.gc, "collect", lambda: searches.append(clock[0]))
+    monkeypatch.setattr(garbage, "_looked", 0.0)
+    for _ in range(50):
+        garbage.now()
+        clock[0] += garbage.PAUSE / 8
+    assert searches == [100.0 + number * garbage.PAUSE for number in range(7)]

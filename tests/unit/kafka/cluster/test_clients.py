@@ -217,6 +217,7 @@ def test_descriptors_of_clients_that_cannot_be_made_do_not_wait_for_the_rare_sea
     """Those of a hundred attempts would, and an outage has many."""
     caplog.set_level("CRITICAL", "kafka")  # else pytest keeps the errors that it logs, and sockets
     monkeypatch.setattr(Connection, "examine", lambda _: Found([], []))
+    monkeypatch.setattr(garbage, "PAUSE", 0.0)
     connection = Connection(
         bootstrap_servers=closed_port(), client_id="test", patience=0.01, security=Security()
     )
