@@ -1,9 +1,10 @@
 """Python's search for reference cycles, set for a process with many values in flight.
 
 By default Python looks at the youngest values after every 700 that were made, and at all of them
-again and again while a backlog is worked off: half of what a record cost. No record becomes part of
-a cycle (`test_garbage.py`): its bytes would wait, and Python counts values and not bytes. Clients
-are full of cycles: whoever ends one that failed calls `now`.
+again and again while a backlog is worked off, code and model included. No record may become part of
+a cycle, not by an error's traceback either: its bytes would wait, and Python counts values and not
+bytes (`test_no_record_becomes_part_of_a_cycle`, `test_a_failed_transaction_…`, `test_a_batch_…`).
+Clients are full of cycles: whoever ends one that failed calls `now`.
 """
 
 from __future__ import annotations

@@ -106,16 +106,18 @@ class Inference:
         """
         self.ran_out = False
         items = launched.batch.items
-        error = launched.error
-        if error is None:
-            try:
-                with self._guard:
-                    scores = self._classifier.scores(launched.handle)
-                return self._read(items, scores)
-            except Fatal:
-                raise
-            except Exception as raised:  # noqa: BLE001 - around a model call
-                error = raised
+        if launched.error is not None:
+            return self._failed(items, launched.error)
+        try:
+            with self._guard:
+                scores = self._classifier.scores(launched.handle)
+            return self._read(items, scores)
+        except Fatal:
+            raise
+        except Exception as error:  # noqa: BLE001 - around a model call
+            return self._failed(items, error)
+
+    def _failed(self, items: tuple[Encoded, ...], error: Exception) -> list[Outcome]:
         self._count(error)
         return self._split(items, error)
 

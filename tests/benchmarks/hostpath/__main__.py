@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tests.benchmarks.circumstances import line, told
 from tests.benchmarks.hostpath import report
-from tests.benchmarks.hostpath.run import fill, run
+from tests.benchmarks.hostpath.run import PY_SPY, fill, run
 from tests.benchmarks.results import add_argument, save
 from tests.support.kafka_helpers import create_topic
 from tests.support.worker_process import ROOT, clean_environment
@@ -92,6 +92,8 @@ def asked() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="2 rounds of 20,000")
     add_argument(parser)
     given = parser.parse_args()
+    if given.flame and not PY_SPY.exists():
+        parser.error("--flame needs py-spy: .venv/bin/uv pip install py-spy")
     if given.quick:
         given.rounds, given.messages = 2, 20_000
     return given

@@ -17,6 +17,7 @@ from tests.benchmarks.hostpath.report import Figures
 from tests.support.kafka_helpers import Message, create_topic, produce
 from tests.support.worker_process import ROOT, WorkerProcess
 
+PY_SPY = Path(sys.executable).with_name("py-spy")
 PROGRAM = Path(__file__).with_name("program.py")
 PARTITIONS = 4
 KEYS = 500
@@ -173,9 +174,8 @@ def _spent(pid: int) -> dict[int, tuple[float, float]]:
 def _record(pid: int, flame: Path | None) -> subprocess.Popen[bytes] | None:
     if flame is None:
         return None
-    command = ["py-spy", "record", "--pid", str(pid), "--gil", "--threads", "--rate", "200"]
+    command = [str(PY_SPY), "record", "--pid", str(pid), "--gil", "--threads", "--rate", "200"]
     command += ["--duration", "4", "--format", "flamegraph", "--output", str(flame)]
-    command[0] = str(Path(sys.executable).with_name("py-spy"))
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 

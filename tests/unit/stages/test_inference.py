@@ -1,5 +1,6 @@
 """Micro-batches to outcomes: who is to blame for a failed batch, and when nobody is."""
 
+import gc
 import math
 import random
 from itertools import pairwise
@@ -400,6 +401,20 @@ def test_two_batches_may_be_under_way_at_once():
     first, second = (inference.finish(one) for one in launched)
     assert_all_in_order(first, ["first"])
     assert rejected(second) == [0]
+
+
+@pytest.mark.parametrize("mark", [BREAKS, NOT_FINITE])
+def test_a_batch_that_failed_is_held_by_no_cycle(mark):
+    """Its error would hold it, and all its records, until Python looks for cycles."""
+    texts = texts_with({3: mark}, count=8)
+    classify(StubClassifier(), texts)
+    gc.collect()
+    gc.disable()
+    try:
+        classify(StubClassifier(), texts)
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
 
 
 def test_scores_are_rounded_as_their_decimals_are():

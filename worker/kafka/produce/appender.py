@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from worker.kafka.produce.writer import Sendable
 
-MOST_KEYS = 65_536
-"""Keys whose hashes are remembered: 7 to 11 MB. Then all are forgotten."""
+MOST_KEYS = 16_384
+"""Keys whose hashes are remembered: 2 to 3 MB. Then all are forgotten."""
 LONGEST_KEY = 64
 """Bytes of a key that is remembered."""
 LARGEST = 1_048_576

@@ -149,7 +149,13 @@ class Spans:
                     raise NoProof("a rebalance came between")
                 transaction.commit(self._structs(offsets), proof)
         except (kafka.errors.KafkaError, ValueError) as error:
-            return self._failed(error, transaction, outputs, owner, time.monotonic() - began)
+            try:
+                return self._failed(error, transaction, outputs, owner, time.monotonic() - began)
+            finally:
+                # By its traceback the error would hold the outputs, in a cycle.
+                error.__traceback__ = None
+                if transaction is not None:
+                    transaction.forget()
         self.failing = False
         self._writer.outage.succeeded()
         ended = time.monotonic()

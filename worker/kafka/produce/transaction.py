@@ -172,12 +172,17 @@ class Transaction:
             left = self._left()
             with contextlib.suppress(kafka.errors.KafkaError):
                 future.get(timeout=left)
-        failures = [f.exception for f in self._futures if f.exception is not None]
         if not all(future.is_done for future in self._futures):
             raise Late("outputs are not acknowledged in time")
-        if failures:
-            # Other records of a refused record's batch fail with another error than its own.
-            raise next(filter(refusal_of, failures), failures[0])
+        if any(future.exception is not None for future in self._futures):
+            raise self._failure()
+
+    def forget(self) -> None:
+        """Forgets the outputs' futures, after a failure.
+
+        They hold errors whose tracebacks hold this, and the outputs: a cycle of up to 8 MB.
+        """
+        self._futures = []
 
     def blame(self, error: Exception) -> tuple[Blame, Refusal | None]:
         """Which outputs were refused, and why the first was, after `send` raised `error`."""
@@ -191,6 +196,13 @@ class Transaction:
         ending = self._manager.begin_commit()
         self.commit_asked = True
         self._wait(ending)
+
+    def _failure(self) -> BaseException:
+        """Why outputs failed; `send` keeps it in no variable, where it would hold itself."""
+        failures = [f.exception for f in self._futures if f.exception is not None]
+        # Other records of a refused record's batch fail with another error than its own.
+        found: BaseException = next(filter(refusal_of, failures), failures[0])
+        return found
 
     def _flush(self, seconds: float) -> None:
         # Of a batch that was split the client says that it failed; of others the futures say more.

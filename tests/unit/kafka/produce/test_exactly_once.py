@@ -1,5 +1,6 @@
 """Exactly once under failures: what is retried, what is read again, and what ends the process."""
 
+import gc
 import time
 from collections import deque
 from types import SimpleNamespace
@@ -578,3 +579,27 @@ def test_every_producer_of_a_transactional_writer_is_such(desk):
     assert desk.taken(2) == [1]
     managers = [producer._transaction_manager for producer in desk.broker.producers]
     assert [manager._supports_epoch_bump() for manager in managers] == [False, False]
+
+
+@pytest.mark.parametrize("failure", ["refused", "aborted", "late"])
+def test_a_failed_transaction_is_held_by_no_cycle(desk, failure):
+    """A span of 8 MB would be held by its errors until Python looks for cycles."""
+    gc.collect()
+    before = alive()
+    gc.disable()
+    try:
+        if failure == "refused":
+            desk.refuse(2)
+        else:
+            verdict = KafkaTimeoutError() if failure == "aborted" else HANGS
+            desk.broker.fails = {"send": deque([None, verdict])}
+        desk.send(1, 2, 3)
+        assert desk.taken(times=6) == [1, 2, 3]
+        assert "failed" in desk.commits
+        assert alive() == before
+    finally:
+        gc.enable()
+
+
+def alive():
+    return sum(type(one) is Output for one in gc.get_objects())
