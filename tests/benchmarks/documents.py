@@ -3,6 +3,7 @@
 from tests.benchmarks import growth, load, simulated
 from tests.benchmarks.circumstances import line
 from tests.benchmarks.contest import figures
+from tests.benchmarks.contest.environment import NAMED
 from tests.benchmarks.contest.figures import Damage
 from tests.benchmarks.hostpath import report as hostpath
 from tests.benchmarks.results import KEPT, kept
@@ -33,6 +34,5 @@ def _table(name: str) -> str:
     found = kept(name)
     told = found["circumstances"]
     baselines = told.get("versions_of_the_baselines", {})
-    names = ("onnxruntime", "quixstreams", "faststream")
-    others = {each: baselines[each] for each in names if each in baselines}
+    others = {each: baselines[each] for each in NAMED if each in baselines}
     return f"{line(told, **others)}.\n\n{_REPORTS[name](found)}"

@@ -28,7 +28,7 @@ from tests.benchmarks import circumstances, results
 from tests.benchmarks.checkpoint import trained
 from tests.benchmarks.contest import environment, figures, kills, reference, rounds
 from tests.benchmarks.contest.contestants import Contestant, chosen
-from tests.benchmarks.contest.place import Place, exported, interpreter
+from tests.benchmarks.contest.place import Place, exported, interpreters
 from tests.support.models import train_minilm
 from worker.demo.broker import EmbeddedKafka
 from worker.model.device import choose_dtype
@@ -59,14 +59,14 @@ def main() -> None:
     if dtype == "auto":
         dtype = str(choose_dtype("auto", torch.device("cpu"))).removeprefix("torch.")
     start = circumstances.told()
-    versions = environment.pinned(environment.REQUIREMENTS.read_text("utf-8"), environment.SHOWN)
+    versions = environment.versions()
     with EmbeddedKafka(start_timeout=300) as kafka, tempfile.TemporaryDirectory() as folder:
         directory = Path(folder)
         checkpoint = given.checkpoint or fine_tuned(directory)
-        python = interpreter(contestants)
+        pythons = interpreters(contestants)
         choice = {}
-        if python is not None and any(each.name == "onnx" for each in contestants):
-            choice = exported(checkpoint, texts, python)
+        if any(each.module == "onnx_sorted" for each in contestants):
+            choice = exported(checkpoint, texts, pythons[environment.STREAMS])
             print(json.dumps(choice, indent=1), file=sys.stderr, flush=True)
         place = Place(
             bootstrap=kafka.bootstrap_servers,
@@ -74,7 +74,7 @@ def main() -> None:
             texts=reference.read_texts(texts),
             dtype=dtype,
             directory=directory,
-            python=python,
+            pythons=pythons,
             choice=choice,
         )
         titles = {each.name: title(each, place) for each in contestants}
@@ -88,7 +88,7 @@ def main() -> None:
         **found,
     }
     results.save("kills" if given.kill else "contest", everything, keep=given.keep)
-    shown = {name: versions[name] for name in ("onnxruntime", "quixstreams", "faststream")}
+    shown = {name: versions[name] for name in environment.NAMED}
     print(f"{circumstances.line(start, **shown)}\n\n{table}")
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from tests.benchmarks.contest.environment import INFINITY, STREAMS
 from tests.benchmarks.contest.job import Job
 from tests.support.worker_process import ROOT, WorkerProcess, clean_environment
 
@@ -33,8 +34,8 @@ class Contestant:
     title: str
     module: str = ""
     """The baseline's module; empty: the worker."""
-    own_environment: bool = False
-    """Whether it runs in the contest's environment in place of the project's."""
+    requirements: str = ""
+    """File with the packages of its own environment; empty: it runs in the project's."""
     torch: bool = True
     """Whether its model runs in torch, in the precision that is asked for."""
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -61,12 +62,18 @@ CONTESTANTS = (
         name="onnx",
         title="kafka-python and ONNX Runtime, sorted by length",
         module="onnx_sorted",
-        own_environment=True,
+        requirements=STREAMS,
         torch=False,
     ),
-    Contestant(name="quix", title="Quix Streams", module="quix", own_environment=True),
+    Contestant(name="quix", title="Quix Streams", module="quix", requirements=STREAMS),
     Contestant(
-        name="faststream", title="FastStream", module="faststream_batches", own_environment=True
+        name="faststream", title="FastStream", module="faststream_batches", requirements=STREAMS
+    ),
+    Contestant(
+        name="infinity",
+        title="kafka-python and Infinity's engine",
+        module="infinity_engine",
+        requirements=INFINITY,
     ),
 )
 
@@ -146,13 +153,15 @@ class Worker(WorkerProcess):
             super().kill()
 
 
-def process(contestant: Contestant, job: Job, *, python: Path | None, directory: Path) -> Running:
+def process(
+    contestant: Contestant, job: Job, *, pythons: Mapping[str, Path], directory: Path
+) -> Running:
     """The contestant's process for a job, not started yet.
 
     Args:
         contestant: Who.
         job: Its topics, group and checkpoint; its precision where the contestant has none.
-        python: Interpreter of the contest's environment.
+        pythons: Interpreters of the environments, by their requirements.
         directory: For its log.
     """
     dtype = contestant.dtype or job.dtype
@@ -172,7 +181,9 @@ def process(contestant: Contestant, job: Job, *, python: Path | None, directory:
             kafka__heartbeat_interval=job.heartbeat_interval_ms / 1000,
             **contestant.settings,
         )
-    interpreter = str(python) if contestant.own_environment else sys.executable
+    interpreter = (
+        str(pythons[contestant.requirements]) if contestant.requirements else sys.executable
+    )
     return Baseline(
         [interpreter, "-m", f"tests.benchmarks.contest.{contestant.module}"],
         {

@@ -1,8 +1,8 @@
-"""The environment of the baselines that need more than the project has.
+"""The environments of the baselines that need other packages than the project has.
 
-Its packages clash with the project's (Quix Streams wants an older pydantic), so they have a virtual
-environment of their own. It is made once, and sees the project's packages behind its own: torch,
-transformers and kafka-python are the same for every contestant.
+Their packages clash with the project's (Quix Streams wants an older pydantic, Infinity an older
+transformers), so they have virtual environments of their own. Each is made once, and sees packages
+of the project behind its own: torch and kafka-python are the same for every contestant.
 """
 
 import hashlib
@@ -13,14 +13,26 @@ import sysconfig
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
-REQUIREMENTS = Path(__file__).with_name("requirements.txt")
-SHOWN = ("onnxruntime", "onnx", "quixstreams", "faststream", "confluent-kafka", "pydantic")
-"""What a figure names of it."""
+STREAMS = "requirements.txt"
+"""Of ONNX Runtime, Quix Streams and FastStream."""
+INFINITY = "requirements-infinity.txt"
+SEEN = {INFINITY: ("torch*", "functorch", "nvidia", "triton", "kafka*")}
+"""Of the project's packages, those that an environment sees behind its own; all, where it is not
+named here. Infinity's numpy is too old for the project's datasets, which it would load."""
+NAMED = ("onnxruntime", "quixstreams", "faststream", "infinity-emb")
+"""Packages that a table names."""
+KEPT = (*NAMED, "onnx", "confluent-kafka", "pydantic")
+"""Packages that the results name."""
 _BEHIND = "behind.pth"
 """Written last: where it is, the environment is complete."""
 
 
-def interpreter(requirements: Path = REQUIREMENTS, tools: Path = ROOT / ".tools") -> Path:
+def path(requirements: str) -> Path:
+    """The file of that name."""
+    return Path(__file__).with_name(requirements)
+
+
+def interpreter(requirements: Path, tools: Path = ROOT / ".tools") -> Path:
     """The environment's Python; makes the environment if there is none of these requirements."""
     folder = tools / f"contest-{fingerprint(requirements)}"
     python = folder / "bin" / "python"
@@ -29,15 +41,22 @@ def interpreter(requirements: Path = REQUIREMENTS, tools: Path = ROOT / ".tools"
     return python
 
 
+def versions() -> dict[str, str]:
+    """Of what the results name."""
+    both = "\n".join(path(name).read_text("utf-8") for name in (STREAMS, INFINITY))
+    return pinned(both, KEPT)
+
+
 def pinned(requirements: str, names: tuple[str, ...]) -> dict[str, str]:
-    """Versions by name, from a file of pinned requirements."""
+    """Versions by name, from pinned requirements."""
     pairs = (line.split("==") for line in requirements.splitlines() if "==" in line)
     return {name: version.strip() for name, version in pairs if name in names}
 
 
 def fingerprint(requirements: Path) -> str:
     """Of what is in the environment."""
-    given = requirements.read_bytes() + sys.version.encode() + sys.prefix.encode()
+    seen = SEEN.get(requirements.name, ())
+    given = requirements.read_bytes() + f"{sys.version}{sys.prefix}{seen}".encode()
     return hashlib.sha256(given).hexdigest()[:12]
 
 
@@ -52,4 +71,16 @@ def make(folder: Path, python: Path, requirements: Path) -> None:
     run = [uv, "pip", "install", "--quiet", "--no-deps", "--python", str(python)]
     subprocess.run([*run, "--requirement", str(requirements)], check=True)
     (packages,) = folder.glob("lib/*/site-packages")
-    (packages / _BEHIND).write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
+    behind = Path(sysconfig.get_path("purelib"))
+    if requirements.name in SEEN:
+        behind = linked(behind, folder / "behind", SEEN[requirements.name])
+    (packages / _BEHIND).write_text(f"{behind}\n", encoding="utf-8")
+
+
+def linked(packages: Path, folder: Path, patterns: tuple[str, ...]) -> Path:
+    """A folder with links to some of the packages."""
+    folder.mkdir()
+    for pattern in patterns:
+        for found in packages.glob(pattern):
+            (folder / found.name).symlink_to(found)
+    return folder

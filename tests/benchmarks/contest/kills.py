@@ -43,7 +43,7 @@ def run(place: Place, contestant: Contestant, schedule: Schedule) -> Damage:
     """The stream through one contestant; every kill is followed by a start."""
     job = place.job(contestant, append_time=False)
     feeder = Feeder(place.bootstrap, job.input_topic, schedule.messages, keys=KEYS, text=place.text)
-    running = process(contestant, job, python=place.python, directory=place.directory)
+    running = process(contestant, job, pythons=place.pythons, directory=place.directory)
     outputs = Outputs(place.bootstrap, job.output_topic, PARTITIONS)
     progress = Progress(place.bootstrap, job.input_topic, PARTITIONS)
     try:

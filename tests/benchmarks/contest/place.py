@@ -11,6 +11,7 @@ from typing import Any
 
 from tests.benchmarks.contest import environment, reference
 from tests.benchmarks.contest.contestants import Contestant
+from tests.benchmarks.contest.environment import STREAMS
 from tests.benchmarks.contest.job import Job
 from tests.support.kafka_helpers import create_topic
 from tests.support.worker_process import ROOT, clean_environment
@@ -28,8 +29,8 @@ class Place:
     texts: list[str]
     dtype: str
     directory: Path
-    python: Path | None = None
-    """Interpreter of the contest's environment."""
+    pythons: dict[str, Path] = field(default_factory=dict)
+    """Interpreters of the contestants' own environments, by their requirements."""
     choice: dict[str, Any] = field(default_factory=dict)
     """Of `export`: the ONNX model and its precision."""
     numbers: Iterator[int] = field(default_factory=itertools.count)
@@ -91,11 +92,12 @@ def fingerprint(checkpoint: Path) -> str:
     """Of the weights, and of how they are exported."""
     found = hashlib.sha256()
     recipe = Path(__file__).with_name("export.py")
-    for path in (checkpoint / "model.safetensors", environment.REQUIREMENTS, recipe):
+    for path in (checkpoint / "model.safetensors", environment.path(STREAMS), recipe):
         found.update(path.read_bytes())
     return found.hexdigest()[:12]
 
 
-def interpreter(contestants: list[Contestant]) -> Path | None:
-    """Of the contest's environment, where one of the contestants needs it."""
-    return environment.interpreter() if any(c.own_environment for c in contestants) else None
+def interpreters(contestants: list[Contestant]) -> dict[str, Path]:
+    """Of the environments that contestants need, by their requirements."""
+    needed = {each.requirements for each in contestants if each.requirements}
+    return {name: environment.interpreter(environment.path(name)) for name in sorted(needed)}

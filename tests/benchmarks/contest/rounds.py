@@ -52,7 +52,7 @@ def run(place: Place, contestant: Contestant, messages: int) -> tuple[float, dic
     warm = messages // WARM
     job = place.job(contestant, append_time=True)
     feeder = Feeder(place.bootstrap, job.input_topic, warm + messages, keys=KEYS, text=place.text)
-    running = process(contestant, job, python=place.python, directory=place.directory)
+    running = process(contestant, job, pythons=place.pythons, directory=place.directory)
     outputs = Outputs(place.bootstrap, job.output_topic, PARTITIONS)
     try:
         running.start()

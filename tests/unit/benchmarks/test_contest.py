@@ -8,7 +8,14 @@ import pytest
 
 from tests.benchmarks.contest import figures
 from tests.benchmarks.contest.contestants import CONTESTANTS, Baseline, chosen, process
-from tests.benchmarks.contest.environment import REQUIREMENTS, SHOWN, fingerprint, pinned
+from tests.benchmarks.contest.environment import (
+    INFINITY,
+    KEPT,
+    STREAMS,
+    fingerprint,
+    path,
+    versions,
+)
 from tests.benchmarks.contest.job import Job, answer
 from tests.benchmarks.contest.outputs import Outputs
 from tests.support.audit import Verdict, audit
@@ -136,13 +143,14 @@ def test_contestants_are_chosen_by_name_and_precision():
 
 @pytest.mark.parametrize("contestant", CONTESTANTS, ids=lambda each: each.name)
 def test_a_contestant_is_told_the_same_job(contestant, tmp_path):
-    found = process(contestant, JOB, python=tmp_path / "python", directory=tmp_path)
+    pythons = {name: tmp_path / name for name in (STREAMS, INFINITY)}
+    found = process(contestant, JOB, pythons=pythons, directory=tmp_path)
     if contestant.module:
         assert isinstance(found, Baseline)
         assert (ROOT / "tests" / "benchmarks" / "contest" / f"{contestant.module}.py").is_file()
         assert found._variables.items() >= JOB.environment().items()
-        own = str(tmp_path / "python")
-        assert found._command[0] == (own if contestant.own_environment else sys.executable)
+        own = contestant.requirements
+        assert found._command[0] == (str(tmp_path / own) if own else sys.executable)
     else:
         given = found.environment
         assert given["WORKER_KAFKA__SESSION_TIMEOUT"] == "6.0"
@@ -190,17 +198,21 @@ def test_the_first_output_of_an_input_counts():
     assert outputs.labels == {0: "joy", 1: "fear"}
 
 
-def test_what_the_baselines_need_is_pinned():
-    lines = REQUIREMENTS.read_text(encoding="utf-8").splitlines()
+@pytest.mark.parametrize("requirements", [STREAMS, INFINITY])
+def test_what_the_baselines_need_is_pinned(requirements):
+    lines = path(requirements).read_text(encoding="utf-8").splitlines()
     packages = [line for line in lines if not line.startswith("#")]
     assert all(re.fullmatch(r"[a-z0-9-]+==[0-9][0-9a-z.]*", line) for line in packages), packages
-    assert set(pinned("\n".join(lines), SHOWN)) == set(SHOWN)
+
+
+def test_the_results_name_the_baselines_versions():
+    assert set(versions()) == set(KEPT)
 
 
 def test_other_requirements_are_another_environment(tmp_path):
     other = tmp_path / "requirements.txt"
     other.write_text("onnx==1.0\n", encoding="utf-8")
-    assert fingerprint(other) != fingerprint(REQUIREMENTS)
+    assert fingerprint(other) != fingerprint(path(STREAMS))
 
 
 def test_the_parts_load_no_framework_of_the_baselines():
@@ -208,7 +220,8 @@ def test_the_parts_load_no_framework_of_the_baselines():
     program = (
         "import sys; from tests.benchmarks.contest import contestants, environment, figures, job, "
         "kills, outputs, place, rounds; "
-        "print(*{'quixstreams', 'faststream', 'onnx', 'onnxruntime'} & set(sys.modules))"
+        "print(*{'quixstreams', 'faststream', 'onnx', 'onnxruntime', 'infinity_emb'} "
+        "& set(sys.modules))"
     )
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
