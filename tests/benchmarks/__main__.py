@@ -19,6 +19,7 @@ WHOLE = (
     "hostpath",
     "simulated",
     "load",
+    "latency",
     "growth",
     "delivery",
     "refusals",
@@ -33,7 +34,7 @@ QUICK = (
     "load --seconds 4 --guarantees at_least_once",
     "growth --rounds 1 --messages 3000 --backlog 30000",
 )
-KEEPING = ("contest", "hostpath", "simulated", "load", "growth")
+KEEPING = ("contest", "hostpath", "simulated", "load", "latency", "growth")
 """Those that write results to the repository."""
 
 

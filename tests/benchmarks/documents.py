@@ -1,6 +1,6 @@
 """The documents' tables of what the benchmarks found, from `tests/benchmarks/results`."""
 
-from tests.benchmarks import growth, load, simulated
+from tests.benchmarks import growth, latency, load, simulated
 from tests.benchmarks.circumstances import line
 from tests.benchmarks.contest import figures
 from tests.benchmarks.contest.environment import NAMED
@@ -20,6 +20,7 @@ _REPORTS = {
     "growth": growth.report,
     "load-simulated": load.report,
     "load-real": load.report,
+    "latency": latency.report,
 }
 
 

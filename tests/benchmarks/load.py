@@ -8,135 +8,27 @@ reader has it. Without `--checkpoint` the model is simulated: 2 ms and 10 us a t
 """
 
 import argparse
-import itertools
-import statistics
 import tempfile
-import time
 from pathlib import Path
 
-import psutil
-from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
-
 from tests.benchmarks import circumstances
-from tests.benchmarks.contest.outputs import Outputs
+from tests.benchmarks.contest.reference import read_texts
 from tests.benchmarks.hostpath.__main__ import instant
-from tests.benchmarks.hostpath.run import PARTITIONS, worker
 from tests.benchmarks.results import add_argument, save, table
 from tests.benchmarks.simulated import LAUNCH_SECONDS, LIMITS
-from tests.support.feeder import Feeder
-from tests.support.kafka_helpers import create_topic
-from tests.support.worker_process import WorkerProcess
+from tests.benchmarks.steady import BACKLOG_SECONDS, GUARANTEES, SETTLE_SECONDS, Stream, cuts
 from worker.demo.broker import EmbeddedKafka
 
 SHARES = (0.1, 0.25, 0.5, 0.75, 0.9)
-GUARANTEES = ("at_least_once", "exactly_once")
-BACKLOG_SECONDS = 6.0
-SETTLE_SECONDS = 2.0
-"""Of each load, at its begin: not counted."""
-
-
-class Stream:
-    """One worker, its input and its outputs."""
-
-    def __init__(self, bootstrap, guarantee, *, checkpoint, directory, texts):
-        name = f"load-{guarantee}"
-        self.bootstrap, self.topic = bootstrap, f"input-{name}"
-        create_topic(bootstrap, self.topic, PARTITIONS)
-        create_topic(bootstrap, f"output-{name}", PARTITIONS,
-                     config={"message.timestamp.type": "LogAppendTime"})  # fmt: skip
-        self.process = worker(
-            bootstrap, self.topic, name=name, state=directory / f"state-{name}",
-            directory=directory, guarantee=guarantee,
-            instant=instant(tokenizer=True)
-            | {"seconds": LAUNCH_SECONDS, "seconds_per_token": 10e-6, **LIMITS},
-        )  # fmt: skip
-        if checkpoint is not None:  # the topics are there
-            self.process = WorkerProcess(
-                bootstrap=bootstrap, directory=directory, group=name, input_topic=self.topic,
-                output_topic=f"output-{name}", dlq_topic=f"dlq-{name}",
-                delivery__guarantee=guarantee, kafka__replica_id="r", log__level="warning",
-                checkpoint=checkpoint, model__device="cpu",
-            )  # fmt: skip
-        self.feeder = Feeder(
-            bootstrap, self.topic, 10_000_000, text=lambda n: texts[n % len(texts)]
-        )
-        self.outputs = Outputs(bootstrap, f"output-{name}", PARTITIONS)
-        self.seen: dict[tuple[int, int], float] = {}
-        self.guarantee = guarantee
-
-    def look(self):
-        before = len(self.outputs.appended)
-        if self.outputs.read(timeout=0.005) > before:
-            now = time.time() * 1_000
-            fresh = len(self.outputs.appended) - before
-            for source in itertools.islice(reversed(self.outputs.appended), fresh):
-                self.seen[source] = now
-
-    def settle(self):
-        self.feeder.finish()
-        while len(self.outputs.appended) < self.feeder.sent:
-            self.process.alive()
-            self.look()
-
-    def maximum(self, seconds):
-        """Messages/s of a backlog that takes about so long."""
-        self.feed(500)
-        self.settle()  # everything is warm
-        begin = time.perf_counter()
-        self.feed(1_000)
-        self.settle()
-        many = int(1_000 / (time.perf_counter() - begin) * seconds)
-        begin = time.perf_counter()
-        self.feed(many)
-        self.settle()
-        return many / (time.perf_counter() - begin)
-
-    def feed(self, more):
-        up_to = self.feeder.sent + more
-        while self.feeder.sent < up_to:
-            self.feeder.feed(up_to)
-
-    def steady(self, rate, seconds):
-        """Sources and figures of a steady load."""
-        watched = psutil.Process(self.process.process.pid)
-        first, begin = self.feeder.sent, time.perf_counter()
-        spent, peak = watched.cpu_times(), 0
-        while (at := time.perf_counter() - begin) < seconds:
-            self.feeder.feed(first + int(rate * at))
-            self.look()
-            peak = max(peak, watched.memory_info().rss)
-        self.settle()
-        now = watched.cpu_times()
-        count = self.feeder.sent - first
-        cpu = now.user + now.system - spent.user - spent.system
-        return {
-            "asked": rate,
-            "messages": count,
-            "cpu_seconds_per_1000": cpu / count * 1_000,
-            "megabytes": peak / 1e6,
-            "sent": [first, self.feeder.sent],
-        }
-
-    def latencies(self):
-        """Milliseconds by the number of the message."""
-        reader = Consumer({"bootstrap.servers": self.bootstrap, "group.id": "inputs",
-                           "enable.auto.commit": False})  # fmt: skip
-        reader.assign([TopicPartition(self.topic, p, OFFSET_BEGINNING) for p in range(PARTITIONS)])
-        ends = self.seen if self.guarantee == "exactly_once" else self.outputs.appended
-        found = {}
-        while len(found) < len(ends):
-            for message in reader.consume(5_000, timeout=1.0):
-                number = int(message.value().rpartition(b'"id": ')[2].rstrip(b"}"))
-                source = message.partition(), message.offset()
-                found[number] = ends[source] - message.timestamp()[1]
-        reader.close()
-        return found
+SECONDS_PER_TOKEN = 10e-6
 
 
 def measured(bootstrap, guarantee, given, directory, texts):
+    simulated = {"seconds": LAUNCH_SECONDS, "seconds_per_token": SECONDS_PER_TOKEN, **LIMITS}
     stream = Stream(
-        bootstrap, guarantee, checkpoint=given.checkpoint, directory=directory, texts=texts
-    )
+        bootstrap, guarantee, name=f"load-{guarantee}", checkpoint=given.checkpoint,
+        model=instant(tokenizer=True) | simulated, directory=directory, texts=texts,
+    )  # fmt: skip
     with stream.process:
         stream.process.start()
         most = stream.maximum(BACKLOG_SECONDS)
@@ -146,9 +38,7 @@ def measured(bootstrap, guarantee, given, directory, texts):
     for load in loads:
         first, last = load.pop("sent")
         first += int(load["asked"] * SETTLE_SECONDS)
-        values = sorted(latencies[number] for number in range(first, last))
-        cuts = statistics.quantiles(values, n=100)
-        load |= {"p50": cuts[49], "p95": cuts[94], "p99": cuts[98]}
+        load.update(cuts(latencies[number] for number in range(first, last)))
     return {"maximum": most, "loads": loads}
 
 
@@ -174,8 +64,6 @@ def main():
     add_argument(parser)
     given = parser.parse_args()
     start = circumstances.told()
-    from tests.benchmarks.contest.reference import read_texts
-
     texts = read_texts(circumstances.texts())
     with EmbeddedKafka() as kafka, tempfile.TemporaryDirectory() as folder:
         guarantees = {

@@ -1,0 +1,153 @@
+"""A worker under steady loads: how much it does, and how long a record takes.
+
+Latency runs from a record's timestamp to the moment when the broker appended its output: exactly
+once, a `read_committed` reader sees it at the end of its transaction, so there it runs until the
+reader has it.
+"""
+
+import itertools
+import statistics
+import time
+
+import psutil
+from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
+
+from tests.benchmarks.contest.outputs import Outputs
+from tests.benchmarks.hostpath.run import PARTITIONS, worker
+from tests.support.feeder import Feeder
+from tests.support.kafka_helpers import create_topic
+from tests.support.worker_process import WorkerProcess
+
+GUARANTEES = ("at_least_once", "exactly_once")
+BACKLOG_SECONDS = 6.0
+SETTLE_SECONDS = 2.0
+"""Of each load, at its begin: not counted."""
+WAITS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, "+Inf")
+"""Bounds of the worker's histogram."""
+
+
+class Stream:
+    """One worker, its input and its outputs.
+
+    Args:
+        bootstrap: The broker.
+        guarantee: The setting.
+        name: Of topics and group.
+        model: Arguments of `Instant`; not used with a checkpoint.
+        checkpoint: Of a real model.
+        directory: For logs.
+        texts: Sent again and again.
+    """
+
+    def __init__(
+        self, bootstrap, guarantee, *, name, directory, texts, model=None, checkpoint=None
+    ):  # fmt: skip
+        self.bootstrap, self.topic = bootstrap, f"input-{name}"
+        create_topic(bootstrap, self.topic, PARTITIONS)
+        create_topic(bootstrap, f"output-{name}", PARTITIONS,
+                     config={"message.timestamp.type": "LogAppendTime"})  # fmt: skip
+        self.process = worker(
+            bootstrap, self.topic, name=name, state=directory / f"state-{name}",
+            directory=directory, guarantee=guarantee, instant=model,
+        )  # fmt: skip
+        if checkpoint is not None:  # the topics are there
+            self.process = WorkerProcess(
+                bootstrap=bootstrap, directory=directory, group=name, input_topic=self.topic,
+                output_topic=f"output-{name}", dlq_topic=f"dlq-{name}",
+                delivery__guarantee=guarantee, kafka__replica_id="r", log__level="warning",
+                checkpoint=checkpoint, model__device="cpu",
+            )  # fmt: skip
+        self.feeder = Feeder(
+            bootstrap, self.topic, 10_000_000, text=lambda n: texts[n % len(texts)]
+        )
+        self.outputs = Outputs(bootstrap, f"output-{name}", PARTITIONS)
+        self.seen: dict[tuple[int, int], float] = {}
+        self.guarantee = guarantee
+
+    def look(self):
+        before = len(self.outputs.appended)
+        if self.outputs.read(timeout=0.005) > before:
+            now = time.time() * 1_000
+            fresh = len(self.outputs.appended) - before
+            for source in itertools.islice(reversed(self.outputs.appended), fresh):
+                self.seen[source] = now
+
+    def settle(self):
+        self.feeder.finish()
+        while len(self.outputs.appended) < self.feeder.sent:
+            self.process.alive()
+            self.look()
+
+    def maximum(self, seconds):
+        """Messages/s of a backlog that takes about so long."""
+        self.feed(500)
+        self.settle()  # everything is warm
+        begin = time.perf_counter()
+        self.feed(1_000)
+        self.settle()
+        many = int(1_000 / (time.perf_counter() - begin) * seconds)
+        begin = time.perf_counter()
+        self.feed(many)
+        self.settle()
+        return many / (time.perf_counter() - begin)
+
+    def feed(self, more):
+        up_to = self.feeder.sent + more
+        while self.feeder.sent < up_to:
+            self.feeder.feed(up_to)
+
+    def steady(self, rate, seconds):
+        """Figures of a steady load, and the numbers of its messages."""
+        watched = psutil.Process(self.process.process.pid)
+        first, begin = self.feeder.sent, time.perf_counter()
+        spent, peak, passes = watched.cpu_times(), 0, self.passes()
+        while (at := time.perf_counter() - begin) < seconds:
+            self.feeder.feed(first + int(rate * at))
+            self.look()
+            peak = max(peak, watched.memory_info().rss)
+        self.settle()
+        ended = watched.cpu_times()
+        count = self.feeder.sent - first
+        cpu = ended.user + ended.system - spent.user - spent.system
+        took, many = (now - was for now, was in zip(self.passes(), passes, strict=True))
+        return {
+            "asked": rate,
+            "pass_ms": took / many * 1_000,
+            "messages": count,
+            "cpu_seconds_per_1000": cpu / count * 1_000,
+            "megabytes": peak / 1e6,
+            "sent": [first, self.feeder.sent],
+        }
+
+    def passes(self):
+        """Seconds of the model's calls so far, and their number."""
+        name = "worker_stage_duration_seconds"
+        return tuple(
+            self.process.metric(f"{name}_{part}", stage="model") for part in ("sum", "count")
+        )
+
+    def waits(self):
+        """How many batches had an oldest record that had waited so many seconds, or less."""
+        name = "worker_batch_wait_seconds_bucket"
+        return {bound: self.process.metric(name, le=f"{bound}") for bound in WAITS}
+
+    def latencies(self):
+        """Milliseconds by the number of the message."""
+        reader = Consumer({"bootstrap.servers": self.bootstrap, "group.id": "inputs",
+                           "enable.auto.commit": False})  # fmt: skip
+        reader.assign([TopicPartition(self.topic, p, OFFSET_BEGINNING) for p in range(PARTITIONS)])
+        ends = self.seen if self.guarantee == "exactly_once" else self.outputs.appended
+        found = {}
+        while len(found) < len(ends):
+            for message in reader.consume(5_000, timeout=1.0):
+                number = int(message.value().rpartition(b'"id": ')[2].rstrip(b"}"))
+                source = message.partition(), message.offset()
+                found[number] = ends[source] - message.timestamp()[1]
+        reader.close()
+        return found
+
+
+def cuts(values):
+    """The 50th, 95th and 99th percentile."""
+    found = statistics.quantiles(sorted(values), n=100)
+    return {"p50": found[49], "p95": found[94], "p99": found[98]}
