@@ -77,7 +77,7 @@ format: setup
 bench: setup
 	$(BIN)/python -m tests.benchmarks $(ARGS)
 
-# Fails if the host path or the model stage has become slower than a commit before (HEAD~1), in every round.
+# Fails if the worker's last change made the host path or the model stage slower, in every round.
 bench-guard: setup
 	$(BIN)/python -m tests.benchmarks.guard $(ARGS)
 
