@@ -63,7 +63,10 @@ def main() -> int:
         checkpoint = untrained(directory / "checkpoint")
         lines = texts()
         fill(kafka.bootstrap_servers, TOPIC, lines, MESSAGES)
-        measure = partial(measured, kafka.bootstrap_servers, directory, checkpoint, lines)
+        measure = partial(
+            measured, bootstrap=kafka.bootstrap_servers, directory=directory,
+            checkpoint=checkpoint, lines=lines,
+        )  # fmt: skip
         for turn in range(given.rounds):
             for name in list(roots) if turn % 2 else list(reversed(roots)):
                 try:
@@ -85,7 +88,7 @@ def main() -> int:
 
 
 def measured(
-    bootstrap: str, directory: Path, checkpoint: Path, lines: list[str], name: str, root: Path
+    name: str, root: Path, *, bootstrap: str, directory: Path, checkpoint: Path, lines: list[str]
 ) -> dict[str, float]:
     """Microseconds of processor time a record, of each stage of a checkout."""
     figures = run(
