@@ -49,7 +49,8 @@ def commit() -> str:
         )
         return done.stdout.strip()
 
-    changed = "+changes" if git("status", "--porcelain") else ""
+    code = "--", ".", ":(exclude)tests/benchmarks/results"
+    changed = "+changes" if git("status", "--porcelain", *code) else ""
     return f"{git('rev-parse', '--short', 'HEAD') or 'unknown'}{changed}"
 
 

@@ -8,10 +8,14 @@ from tests.benchmarks.contest.figures import Damage
 from tests.benchmarks.hostpath import report as hostpath
 from tests.benchmarks.results import KEPT, kept
 
+
+def _contest(found):
+    return figures.speed_table(found["titles"], found["rates"], found["agreement"], base="worker")
+
+
 _REPORTS = {
-    "contest": lambda found: figures.speed_table(
-        found["titles"], found["rates"], found["agreement"], base="worker"
-    ),
+    "contest-bfloat16": _contest,
+    "contest-float32": _contest,
     "kills": lambda found: figures.kill_table(
         found["titles"], {name: Damage(**each) for name, each in found["damage"].items()}
     ),

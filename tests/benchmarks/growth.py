@@ -1,10 +1,11 @@
 """How the host path grows with partitions, text lengths, labels, keys, headers and the backlog.
 
-    python -m tests.benchmarks.growth [--rounds 3] [--messages 30000] [--backlog 1000000] [--keep]
+    python -m tests.benchmarks.growth [--rounds 5] [--messages 20000] [--backlog 1000000]
+                                      [--series NAME] [--keep]
 
 A model that takes no time. Of each series all sizes run in turns; the ratio is to the series' first
-size. Texts have the packaged encoder's own tokenizer. Then one long backlog: rate and memory by
-tenths.
+size. Texts of so many tokens have the packaged encoder's own tokenizer, the other series the one
+that is made up. Then one long backlog: rate and memory by tenths.
 """
 
 import argparse
@@ -16,8 +17,8 @@ from pathlib import Path
 
 from tests.benchmarks import circumstances
 from tests.benchmarks.hostpath.__main__ import instant, texts
-from tests.benchmarks.hostpath.run import Input, fill, run
-from tests.benchmarks.results import add_argument, save, table
+from tests.benchmarks.hostpath.run import Input, and_more, fill, run
+from tests.benchmarks.results import add_argument, parsed, save, table
 from worker.demo.broker import EmbeddedKafka
 
 WORDS = "i feel so happy and a little sad about how this day went for all of us here"
@@ -51,9 +52,9 @@ def series(bootstrap, name, given, directory):
     plain, found = texts(), {}
     for size in SERIES[name]:
         like, own, _ = MEANING[name](size)
-        fill(bootstrap, topic_of(name, size), own or plain, given.messages, like)
+        fill(bootstrap, topic_of(name, size), own or plain, and_more(given.messages), like)
     for turn in range(given.rounds):
-        for size in SERIES[name]:
+        for size in SERIES[name][:: -1 if turn % 2 else 1]:
             like, _, model = MEANING[name](size)
             figures = run(
                 bootstrap, topic_of(name, size), messages=given.messages, directory=directory,
@@ -71,7 +72,7 @@ def topic_of(name, size):
 
 def long_backlog(bootstrap, messages, directory):
     """Messages/s and megabytes of each tenth."""
-    fill(bootstrap, "long", texts(), messages)
+    fill(bootstrap, "long", texts(), and_more(messages))
     marks = []
 
     def watched(count, process):
@@ -79,6 +80,7 @@ def long_backlog(bootstrap, messages, directory):
             marks.append((time.perf_counter(), count, process.resident_bytes() / 1e6))
 
     run(bootstrap, "long", messages=messages, name="long", directory=directory, watched=watched)
+    assert len(marks) == 10, f"{messages} are too few: some commits were more than a tenth"
     return [
         {"rate": (count - before) / (at - since), "megabytes": resident}
         for (since, before, _), (at, count, resident) in pairwise(marks)
@@ -111,15 +113,17 @@ def report(found):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--messages", type=int, default=30_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--messages", type=int, default=20_000)
     parser.add_argument("--backlog", type=int, default=1_000_000)
+    parser.add_argument("--series", help="part of a name; default: all")
     add_argument(parser)
-    given = parser.parse_args()
+    given = parsed(parser, "--series")
+    chosen = [name for name in SERIES if given.series is None or given.series in name]
     start = circumstances.told()
     with EmbeddedKafka() as kafka, tempfile.TemporaryDirectory() as folder:
         bootstrap, directory = kafka.bootstrap_servers, Path(folder)
-        found = {name: series(bootstrap, name, given, directory) for name in SERIES}
+        found = {name: series(bootstrap, name, given, directory) for name in chosen}
         tenths = long_backlog(bootstrap, given.backlog, directory)
     backlog = {"messages": given.backlog, "tenths": tenths}
     results = {"circumstances": start, "rounds": given.rounds, "series": found, "backlog": backlog}

@@ -18,9 +18,10 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
+from tests.benchmarks.checkpoint import untrained
 from tests.benchmarks.circumstances import line, told
 from tests.benchmarks.hostpath.__main__ import instant, texts
-from tests.benchmarks.hostpath.run import fill, run
+from tests.benchmarks.hostpath.run import and_more, fill, run
 from tests.benchmarks.results import add_argument, save, table
 from tests.support.worker_process import ROOT, clean_environment
 from worker.demo.broker import EmbeddedKafka
@@ -62,7 +63,7 @@ def main() -> int:
         roots = {"before": checkout(before, directory / "before"), "this": ROOT}
         checkpoint = untrained(directory / "checkpoint")
         lines = texts()
-        fill(kafka.bootstrap_servers, TOPIC, lines, MESSAGES)
+        fill(kafka.bootstrap_servers, TOPIC, lines, and_more(MESSAGES))
         measure = partial(
             measured, bootstrap=kafka.bootstrap_servers, directory=directory,
             checkpoint=checkpoint, lines=lines,
@@ -103,7 +104,10 @@ def measured(
 
 def before_last_change() -> str | None:
     """The commit before the last one that changed the worker; None where it is not here."""
-    last = git("log", "-1", "--format=%h", "--", "worker").stdout.strip()
+    code = "--", ":(glob)worker/**/*.py"
+    if git("status", "--porcelain", *code).stdout:  # the change is not committed yet
+        return git("rev-parse", "--short", "HEAD").stdout.strip()
+    last = git("log", "-1", "--format=%h", *code).stdout.strip()
     found = git("rev-parse", "--quiet", "--verify", "--short", f"{last}~1").stdout.strip()
     return found if last and found else None
 
@@ -120,22 +124,6 @@ def checkout(revision: str, folder: Path) -> Path:
 
 def git(*command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["git", *command], cwd=ROOT, capture_output=True, text=True, check=False)
-
-
-def untrained(folder: Path) -> Path:
-    """The packaged encoder with a head of random weights: as fast as a trained one."""
-    program = (
-        "import sys, transformers as t; from train.encoder import packaged; t.set_seed(0); "
-        "c = t.AutoConfig.from_pretrained(packaged(), num_labels=6); "
-        "t.AutoModelForSequenceClassification.from_pretrained(packaged(), config=c)"
-        ".save_pretrained(sys.argv[1]); "
-        "t.AutoTokenizer.from_pretrained(packaged()).save_pretrained(sys.argv[1])"
-    )
-    subprocess.run(
-        [sys.executable, "-c", program, str(folder)],
-        env=clean_environment(HF_HUB_OFFLINE="1"), cwd=ROOT, check=True, capture_output=True,
-    )  # fmt: skip
-    return folder
 
 
 def model_stage(root: Path, checkpoint: Path, lines: list[str]) -> float:

@@ -4,8 +4,8 @@
 
 The model is simulated: 2 ms and 20 us a token, so that it is the limit and not this machine's
 cores. Two workers, one with it and one without, get the same load in turns. The table compares
-what the model adds at the median and at 99 % with the pass of one lone message, and how long a
-record waits for its batch with a backlog.
+what the model adds at the median and at 99 % with the pass of one lone message; and with a backlog,
+how long a batch's oldest record has waited in the worker.
 """
 
 import argparse
@@ -17,9 +17,9 @@ from pathlib import Path
 from tests.benchmarks import circumstances
 from tests.benchmarks.contest.reference import read_texts
 from tests.benchmarks.hostpath.__main__ import instant
-from tests.benchmarks.results import add_argument, save, table
+from tests.benchmarks.results import add_argument, parsed, save, table
 from tests.benchmarks.simulated import LAUNCH_SECONDS, LIMITS
-from tests.benchmarks.steady import BACKLOG_SECONDS, GUARANTEES, SETTLE_SECONDS, Stream, cuts
+from tests.benchmarks.steady import BACKLOG_SECONDS, GUARANTEES, SETTLE_SECONDS, Stream, cuts, mean
 from worker.demo.broker import EmbeddedKafka
 
 SECONDS_PER_TOKEN = 20e-6
@@ -42,10 +42,10 @@ def measured(bootstrap, guarantee, given, directory, texts):
     with streams["model"].process, streams["none"].process:
         for stream in streams.values():
             stream.process.start()
-            stream.feed(500)
-            stream.settle()
+            reached = stream.warm()
+            if stream is streams["model"]:
+                most, backlog = under_backlog(stream, int(reached * BACKLOG_SECONDS))
         lone = lone_pass(streams["model"])
-        most, backlog = under_backlog(streams["model"])
         rounds = []
         for turn in range(given.rounds):
             order = list(streams) if turn % 2 else list(reversed(streams))
@@ -64,26 +64,21 @@ def measured(bootstrap, guarantee, given, directory, texts):
 
 def lone_pass(stream):
     """Milliseconds of the model for one message that comes alone."""
-    seconds, count = stream.passes()
+    before = stream.passes()
     for _ in range(LONE):
         stream.feed(1)
         stream.settle()
         time.sleep(LONE_PAUSE)
-    now, many = stream.passes()
-    return (now - seconds) / (many - count) * 1_000
+    return mean(stream.passes(), before) * 1_000
 
 
-def under_backlog(stream):
+def under_backlog(stream, messages):
     """Messages/s; and what a batch's oldest record waited, and the model took, in milliseconds."""
-    seconds, count = stream.passes()
-    before = stream.waits()
-    most = stream.maximum(BACKLOG_SECONDS)
-    now, many = stream.passes()
-    waited = {bound: so_far - before[bound] for bound, so_far in stream.waits().items()}
-    longest = next(bound for bound in waited if waited[bound] == waited["+Inf"])
+    passes, waits = stream.passes(), stream.waits()
+    most = stream.backlog(messages)
     return most, {
-        "pass_ms": (now - seconds) / (many - count) * 1_000,
-        "longest_wait_ms": None if longest == "+Inf" else longest * 1_000,
+        "pass_ms": mean(stream.passes(), passes) * 1_000,
+        "wait_ms": mean(stream.waits(), waits) * 1_000,
     }
 
 
@@ -103,17 +98,18 @@ def report(found):
                 f"{lone:.1f}", f"{statistics.median(added) / lone:.1f}",
                 f"{statistics.median(load['model']['pass_ms'] for load in one['rounds']):.1f}",
             ])  # fmt: skip
-        backlog = one["backlog"]
-        longest = backlog["longest_wait_ms"]
+        took, wait = (one["backlog"][what] for what in ("pass_ms", "wait_ms"))
         backlogs.append([
-            title, f"{one['maximum']:,.0f}", f"{backlog['pass_ms']:.0f}",
-            "more than 1,000" if longest is None else f"at most {longest:,.0f}",
+            title, f"{one['maximum']:,.0f}", f"{took:.0f}", f"{wait:,.0f}", f"{wait / took:.1f}",
         ])  # fmt: skip
     head = [
         "", "messages/s", "no model, ms", "with it", "what it adds (range)", "a lone pass, ms",
         "added, in lone passes", "a pass at this load, ms",
     ]  # fmt: skip
-    second = ["with a backlog", "messages/s", "a pass, ms", "a batch's oldest record waits, ms"]
+    second = [
+        "with a backlog", "messages/s", "a pass, ms", "a batch's oldest record has waited, ms",
+        "in passes",
+    ]  # fmt: skip
     return f"{table(head, lines)}\n\n{table(second, backlogs)}"
 
 
@@ -123,7 +119,9 @@ def main():
     parser.add_argument("--seconds", type=float, default=8.0, help="of each load")
     parser.add_argument("--guarantees", default=",".join(GUARANTEES))
     add_argument(parser)
-    given = parser.parse_args()
+    given = parsed(parser, "--guarantees")
+    if given.seconds <= SETTLE_SECONDS:
+        parser.error(f"--seconds: the first {SETTLE_SECONDS:.0f} are not counted")
     start = circumstances.told()
     texts = read_texts(circumstances.texts())
     with EmbeddedKafka() as kafka, tempfile.TemporaryDirectory() as folder:
@@ -131,7 +129,12 @@ def main():
             name: measured(kafka.bootstrap_servers, name, given, Path(folder), texts)
             for name in given.guarantees.split(",")
         }
-    results = {"circumstances": start, "rounds": given.rounds, "guarantees": guarantees}
+    results = {
+        "circumstances": start,
+        "texts": circumstances.texts().name,
+        "rounds": given.rounds,
+        "guarantees": guarantees,
+    }
     save("latency", results, keep=given.keep)
     print(f"{circumstances.line(start)}; {given.rounds} rounds\n\n{report(results)}")
 

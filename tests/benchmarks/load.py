@@ -2,19 +2,18 @@
 
     python -m tests.benchmarks.load [--checkpoint DIR] [--seconds 15] [--guarantees a,b] [--keep]
 
-Latency runs from a record's timestamp to the moment when the broker appended its output: exactly
-once, a `read_committed` reader sees it at the end of its transaction, so there it runs until the
-reader has it. Without `--checkpoint` the model is simulated: 2 ms and 10 us a token.
+Without `--checkpoint` the model is simulated: 2 ms and 10 us a token.
 """
 
 import argparse
+import contextlib
 import tempfile
 from pathlib import Path
 
 from tests.benchmarks import circumstances
 from tests.benchmarks.contest.reference import read_texts
 from tests.benchmarks.hostpath.__main__ import instant
-from tests.benchmarks.results import add_argument, save, table
+from tests.benchmarks.results import add_argument, parsed, save, table
 from tests.benchmarks.simulated import LAUNCH_SECONDS, LIMITS
 from tests.benchmarks.steady import BACKLOG_SECONDS, GUARANTEES, SETTLE_SECONDS, Stream, cuts
 from worker.demo.broker import EmbeddedKafka
@@ -23,23 +22,38 @@ SHARES = (0.1, 0.25, 0.5, 0.75, 0.9)
 SECONDS_PER_TOKEN = 10e-6
 
 
-def measured(bootstrap, guarantee, given, directory, texts):
+def measured(bootstrap, given, directory, texts):
+    """By guarantee. Both have the same loads, of parts of what the slower one can do, in turns."""
     simulated = {"seconds": LAUNCH_SECONDS, "seconds_per_token": SECONDS_PER_TOKEN, **LIMITS}
-    stream = Stream(
-        bootstrap, guarantee, name=f"load-{guarantee}", checkpoint=given.checkpoint,
-        model=instant(tokenizer=True) | simulated, directory=directory, texts=texts,
-    )  # fmt: skip
-    with stream.process:
-        stream.process.start()
-        most = stream.maximum(BACKLOG_SECONDS)
-        loads = [stream.steady(most * share, given.seconds) for share in SHARES]
-        latencies = stream.latencies()
-    stream.outputs.close()
-    for load in loads:
-        first, last = load.pop("sent")
-        first += int(load["asked"] * SETTLE_SECONDS)
-        load.update(cuts(latencies[number] for number in range(first, last)))
-    return {"maximum": most, "loads": loads}
+    streams = {
+        guarantee: Stream(
+            bootstrap, guarantee, name=f"load-{guarantee}", checkpoint=given.checkpoint,
+            model=instant(tokenizer=True) | simulated, directory=directory, texts=texts,
+        )
+        for guarantee in given.guarantees.split(",")
+    }  # fmt: skip
+    with contextlib.ExitStack() as stack:
+        found = {}
+        for guarantee, stream in streams.items():
+            stack.enter_context(stream.process)
+            stream.process.start()
+            reached = stream.warm()
+            found[guarantee] = {
+                "maximum": stream.backlog(int(reached * BACKLOG_SECONDS)),
+                "loads": [],
+            }
+        most = min(one["maximum"] for one in found.values())
+        for share in SHARES:
+            for guarantee, stream in streams.items():
+                found[guarantee]["loads"].append(stream.steady(most * share, given.seconds))
+        for guarantee, stream in streams.items():
+            latencies = stream.latencies()
+            for load in found[guarantee]["loads"]:
+                first, last = load.pop("sent")
+                first += int(load["asked"] * SETTLE_SECONDS)
+                load.update(cuts(latencies[number] for number in range(first, last)))
+            stream.outputs.close()
+    return found
 
 
 def report(found):
@@ -62,16 +76,20 @@ def main():
     parser.add_argument("--seconds", type=float, default=15.0, help="of each load")
     parser.add_argument("--guarantees", default=",".join(GUARANTEES))
     add_argument(parser)
-    given = parser.parse_args()
+    given = parsed(parser, "--guarantees")
+    if given.seconds <= SETTLE_SECONDS:
+        parser.error(f"--seconds: the first {SETTLE_SECONDS:.0f} are not counted")
     start = circumstances.told()
     texts = read_texts(circumstances.texts())
     with EmbeddedKafka() as kafka, tempfile.TemporaryDirectory() as folder:
-        guarantees = {
-            name: measured(kafka.bootstrap_servers, name, given, Path(folder), texts)
-            for name in given.guarantees.split(",")
-        }
+        guarantees = measured(kafka.bootstrap_servers, given, Path(folder), texts)
     model = "simulated" if given.checkpoint is None else "real"
-    results = {"circumstances": start, "model": model, "guarantees": guarantees}
+    results = {
+        "circumstances": start,
+        "texts": circumstances.texts().name,
+        "model": model,
+        "guarantees": guarantees,
+    }
     save(f"load-{model}", results, keep=given.keep)
     print(f"{circumstances.line(start)}; {model} model\n\n{report(results)}")
 

@@ -31,7 +31,7 @@ def contest(found, path):
     colours = ["#3b6fb6" if name.startswith("worker") else "#b8bfc9" for name in names]
     axes.barh(names, medians, xerr=spread, color=colours, error_kw={"elinewidth": 1, "capsize": 3})
     axes.set_xlabel("messages/s, median and range of the rounds")
-    axes.set_title("A backlog of tweets, MiniLM on two cores", loc="left")
+    axes.set_title(f"A backlog of tweets, MiniLM on two cores, {found['dtype']}", loc="left")
     save(figure, path)
 
 
@@ -87,7 +87,8 @@ def save(figure, path):
 
 
 DRAWN = {
-    "contest": contest,
+    "contest-bfloat16": contest,
+    "contest-float32": contest,
     "hostpath": stages,
     "load-simulated": latency,
     "load-real": latency,

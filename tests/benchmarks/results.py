@@ -19,6 +19,21 @@ def add_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--keep", action="store_true", help="write the results to the repository")
 
 
+def parsed(parser: argparse.ArgumentParser, *partial: str) -> argparse.Namespace:
+    """The options. What a document quotes is whole: not kept with an option that leaves parts out.
+
+    Args:
+        parser: With `--keep`.
+        partial: Options that leave parts out, as they are written.
+    """
+    given = parser.parse_args()
+    for option in partial:
+        name = option.removeprefix("--").replace("-", "_")
+        if given.keep and getattr(given, name) != parser.get_default(name):
+            parser.error(f"{option} leaves parts out: its results are not for --keep")
+    return given
+
+
 def save(name: str, found: dict[str, Any], *, keep: bool) -> Path:
     """Writes what a benchmark found; returns where."""
     folder = KEPT if keep else PASSING

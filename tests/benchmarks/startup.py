@@ -22,7 +22,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.benchmarks.__main__ import trained
+from tests.benchmarks.checkpoint import trained
 from tests.support.kafka_helpers import create_topic
 from tests.support.worker_process import ROOT, WorkerProcess
 from worker.demo.broker import EmbeddedKafka
@@ -142,7 +142,7 @@ def main():
         trees["against"] = args.against.resolve()
     results = {}
     with EmbeddedKafka() as kafka, tempfile.TemporaryDirectory() as directory:
-        checkpoint = (args.checkpoint or trained(directory)).resolve()
+        checkpoint = (args.checkpoint or trained(Path(directory) / "checkpoint")).resolve()
         for topic in TOPICS.values():
             create_topic(kafka.bootstrap_servers, topic, 4)
         for dtype in args.dtype:

@@ -22,8 +22,8 @@ GUARANTEES = ("at_least_once", "exactly_once")
 BACKLOG_SECONDS = 6.0
 SETTLE_SECONDS = 2.0
 """Of each load, at its begin: not counted."""
-WAITS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, "+Inf")
-"""Bounds of the worker's histogram."""
+SILENCE = 60.0
+"""Seconds without an output after which a run has failed."""
 
 
 class Stream:
@@ -73,23 +73,30 @@ class Stream:
                 self.seen[source] = now
 
     def settle(self):
+        """Waits for the outputs of all that was sent."""
         self.feeder.finish()
+        self.outputs.moved = time.monotonic()
         while len(self.outputs.appended) < self.feeder.sent:
             self.process.alive()
             self.look()
+            silent = time.monotonic() - self.outputs.moved
+            assert silent < SILENCE, f"{len(self.outputs.appended)} outputs, then nothing"
 
-    def maximum(self, seconds):
-        """Messages/s of a backlog that takes about so long."""
+    def warm(self):
+        """Returns how many messages/s a short backlog reaches."""
         self.feed(500)
-        self.settle()  # everything is warm
+        self.settle()
         begin = time.perf_counter()
         self.feed(1_000)
         self.settle()
-        many = int(1_000 / (time.perf_counter() - begin) * seconds)
+        return 1_000 / (time.perf_counter() - begin)
+
+    def backlog(self, messages):
+        """Messages/s of a backlog of so many."""
         begin = time.perf_counter()
-        self.feed(many)
+        self.feed(messages)
         self.settle()
-        return many / (time.perf_counter() - begin)
+        return messages / (time.perf_counter() - begin)
 
     def feed(self, more):
         up_to = self.feeder.sent + more
@@ -109,10 +116,9 @@ class Stream:
         ended = watched.cpu_times()
         count = self.feeder.sent - first
         cpu = ended.user + ended.system - spent.user - spent.system
-        took, many = (now - was for now, was in zip(self.passes(), passes, strict=True))
         return {
             "asked": rate,
-            "pass_ms": took / many * 1_000,
+            "pass_ms": mean(self.passes(), passes) * 1_000,
             "messages": count,
             "cpu_seconds_per_1000": cpu / count * 1_000,
             "megabytes": peak / 1e6,
@@ -121,15 +127,11 @@ class Stream:
 
     def passes(self):
         """Seconds of the model's calls so far, and their number."""
-        name = "worker_stage_duration_seconds"
-        return tuple(
-            self.process.metric(f"{name}_{part}", stage="model") for part in ("sum", "count")
-        )
+        return self._sum_and_count("worker_stage_duration_seconds", stage="model")
 
     def waits(self):
-        """How many batches had an oldest record that had waited so many seconds, or less."""
-        name = "worker_batch_wait_seconds_bucket"
-        return {bound: self.process.metric(name, le=f"{bound}") for bound in WAITS}
+        """Seconds that the oldest records of all batches have waited, and the number of batches."""
+        return self._sum_and_count("worker_batch_wait_seconds")
 
     def latencies(self):
         """Milliseconds by the number of the message."""
@@ -138,7 +140,9 @@ class Stream:
         reader.assign([TopicPartition(self.topic, p, OFFSET_BEGINNING) for p in range(PARTITIONS)])
         ends = self.seen if self.guarantee == "exactly_once" else self.outputs.appended
         found = {}
+        deadline = time.monotonic() + SILENCE
         while len(found) < len(ends):
+            assert time.monotonic() < deadline, f"{len(found)} of {len(ends)} inputs were read"
             for message in reader.consume(5_000, timeout=1.0):
                 number = int(message.value().rpartition(b'"id": ')[2].rstrip(b"}"))
                 source = message.partition(), message.offset()
@@ -146,8 +150,16 @@ class Stream:
         reader.close()
         return found
 
+    def _sum_and_count(self, name, **labels):
+        return tuple(self.process.metric(f"{name}_{part}", **labels) for part in ("sum", "count"))
+
+
+def mean(now, before):
+    """Seconds of each, between two looks at a sum and a count."""
+    return (now[0] - before[0]) / (now[1] - before[1])
+
 
 def cuts(values):
     """The 50th, 95th and 99th percentile."""
-    found = statistics.quantiles(sorted(values), n=100)
+    found = statistics.quantiles(values, n=100, method="inclusive")
     return {"p50": found[49], "p95": found[94], "p99": found[98]}

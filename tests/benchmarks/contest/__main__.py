@@ -4,8 +4,8 @@
     python -m tests.benchmarks.contest --kill [--messages N] [--rate N] [--only a,b] [--quick]
 
 The first form measures messages/s on a backlog. The clock runs from the moment when the backlog is
-sent, to a contestant that is up and has answered a tenth as many before, until the broker has
-appended the last output. So neither start nor cold caches count. The second form kills each
+sent, to a contestant that is up and has answered a tenth as many before, until a `read_committed`
+reader has the last output. So neither start nor cold caches count. The second form kills each
 contestant three times with -9 under a steady stream, and counts what a `read_committed` reader
 misses, has twice or has out of order.
 
@@ -25,11 +25,10 @@ from typing import Any
 import torch
 
 from tests.benchmarks import circumstances, results
-from tests.benchmarks.checkpoint import trained
+from tests.benchmarks.checkpoint import fine_tuned
 from tests.benchmarks.contest import environment, figures, kills, reference, rounds
 from tests.benchmarks.contest.contestants import Contestant, chosen
 from tests.benchmarks.contest.place import Place, exported, interpreters
-from tests.support.models import train_minilm
 from worker.demo.broker import EmbeddedKafka
 from worker.model.device import choose_dtype
 
@@ -47,7 +46,7 @@ def asked() -> argparse.Namespace:
     parser.add_argument("--dtype", default="auto", help="of the torch models; auto: the worker's")
     parser.add_argument("--checkpoint", type=Path, help="default: trained first")
     results.add_argument(parser)
-    return parser.parse_args()
+    return results.parsed(parser, "--quick", "--only")
 
 
 def main() -> None:
@@ -62,7 +61,7 @@ def main() -> None:
     versions = environment.versions()
     with EmbeddedKafka(start_timeout=300) as kafka, tempfile.TemporaryDirectory() as folder:
         directory = Path(folder)
-        checkpoint = given.checkpoint or fine_tuned(directory)
+        checkpoint = given.checkpoint or fine_tuned(directory / "checkpoint")
         pythons = interpreters(contestants)
         choice = {}
         if any(each.module == "onnx_sorted" for each in contestants):
@@ -87,7 +86,7 @@ def main() -> None:
         "titles": titles,
         **found,
     }
-    results.save("kills" if given.kill else "contest", everything, keep=given.keep)
+    results.save("kills" if given.kill else f"contest-{dtype}", everything, keep=given.keep)
     shown = {name: versions[name] for name in environment.NAMED}
     print(f"{circumstances.line(start, **shown)}\n\n{table}")
 
@@ -121,16 +120,6 @@ def title(contestant: Contestant, place: Place) -> str:
         return contestant.title
     precision = place.dtype if contestant.torch else place.choice.get("precision", "")
     return f"{contestant.title}, {precision}"
-
-
-def fine_tuned(directory: Path) -> Path:
-    """A checkpoint of the real tweets where they are, else of the demo's sentences."""
-    tweets = circumstances.tweets()
-    if tweets is None:
-        return trained(directory)
-    path = directory / "emotion-minilm"
-    train_minilm(path, tweets)
-    return path
 
 
 if __name__ == "__main__":

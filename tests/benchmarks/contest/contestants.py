@@ -95,6 +95,8 @@ def chosen(names: str) -> list[Contestant]:
         if name not in known:
             raise ValueError(f"no contestant {name!r}: there are {', '.join(known)}")
         found.append(known[name])
+        if dtype and not known[name].torch:
+            raise ValueError(f"{name} has no {dtype}: its export chooses the precision")
         if dtype:
             title = f"{known[name].title}, {dtype}"
             found[-1] = replace(known[name], name=asked, title=title, dtype=dtype)

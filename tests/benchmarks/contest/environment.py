@@ -19,10 +19,17 @@ INFINITY = "requirements-infinity.txt"
 SEEN = {INFINITY: ("torch*", "functorch", "nvidia", "triton", "kafka*")}
 """Of the project's packages, those that an environment sees behind its own; all, where it is not
 named here. Infinity's numpy is too old for the project's datasets, which it would load."""
-NAMED = ("onnxruntime", "quixstreams", "faststream", "infinity-emb")
+NAMED = ("onnxruntime", "quixstreams", "faststream", "infinity-emb", "transformers (infinity)")
 """Packages that a table names."""
-KEPT = (*NAMED, "onnx", "confluent-kafka", "pydantic")
-"""Packages that the results name."""
+KEPT = (
+    *NAMED,
+    "onnx",
+    "confluent-kafka",
+    "pydantic",
+    "transformers (infinity)",
+    "numpy (infinity)",
+)
+"""What the results name."""
 _BEHIND = "behind.pth"
 """Written last: where it is, the environment is complete."""
 
@@ -43,14 +50,16 @@ def interpreter(requirements: Path, tools: Path = ROOT / ".tools") -> Path:
 
 def versions() -> dict[str, str]:
     """Of what the results name."""
-    both = "\n".join(path(name).read_text("utf-8") for name in (STREAMS, INFINITY))
-    return pinned(both, KEPT)
+    streams, infinity = (pinned(path(name).read_text("utf-8")) for name in (STREAMS, INFINITY))
+    other = {f"{name} (infinity)": version for name, version in infinity.items()}
+    both = {**infinity, **other, **streams}
+    return {name: both[name] for name in KEPT}
 
 
-def pinned(requirements: str, names: tuple[str, ...]) -> dict[str, str]:
+def pinned(requirements: str) -> dict[str, str]:
     """Versions by name, from pinned requirements."""
     pairs = (line.split("==") for line in requirements.splitlines() if "==" in line)
-    return {name: version.strip() for name, version in pairs if name in names}
+    return {name: version.strip() for name, version in pairs}
 
 
 def fingerprint(requirements: Path) -> str:

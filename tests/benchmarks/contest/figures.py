@@ -9,18 +9,6 @@ from tests.benchmarks.results import table
 from tests.support.audit import Verdict
 
 
-def rate(began_ms: float, appended_ms: Sequence[int]) -> float:
-    """Messages/s of a backlog, from when it was there to the last of its outputs.
-
-    Not from the first output: one that answers a thousand at a time would be given the thousand.
-
-    Args:
-        began_ms: When the backlog's first message was sent.
-        appended_ms: When the broker appended each message's first output, in any order.
-    """
-    return len(appended_ms) * 1000 / (max(appended_ms) - began_ms)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spread:
     """Of some rounds."""

@@ -18,8 +18,8 @@ from pathlib import Path
 
 from tests.benchmarks.circumstances import line, told
 from tests.benchmarks.hostpath import report
-from tests.benchmarks.hostpath.run import PY_SPY, fill, run
-from tests.benchmarks.results import add_argument, save
+from tests.benchmarks.hostpath.run import PY_SPY, and_more, fill, run
+from tests.benchmarks.results import add_argument, parsed, save
 from tests.support.kafka_helpers import create_topic
 from tests.support.worker_process import ROOT, clean_environment
 from worker.demo.broker import EmbeddedKafka
@@ -42,7 +42,7 @@ def main() -> None:
     start = told()
     with EmbeddedKafka() as kafka, tempfile.TemporaryDirectory() as folder:
         bootstrap = kafka.bootstrap_servers
-        fill(bootstrap, TOPIC, texts(), given.messages)
+        fill(bootstrap, TOPIC, texts(), and_more(given.messages))
         for turn in range(given.rounds):
             order = list(roots) if turn % 2 else list(reversed(roots))
             loops.append(loop(bootstrap, given.messages, f"loop-{turn}"))
@@ -91,7 +91,9 @@ def asked() -> argparse.Namespace:
     parser.add_argument("--flame", type=Path, help="a folder for pictures of one more run each")
     parser.add_argument("--quick", action="store_true", help="2 rounds of 20,000")
     add_argument(parser)
-    given = parser.parse_args()
+    given = parsed(parser, "--quick", "--rows")
+    if given.keep and given.other is None:
+        parser.error("--keep needs --other: the documents compare two checkouts")
     if given.flame and not PY_SPY.exists():
         parser.error("--flame needs py-spy: .venv/bin/uv pip install py-spy")
     if given.quick:

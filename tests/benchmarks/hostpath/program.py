@@ -56,7 +56,7 @@ class Instant:
         self.limits = BatchLimits(max_records=max_records, max_tokens=max_tokens)
         self.depth = depth
         self.free_at = 0.0
-        self.busy = 0.0
+        self.given = 0.0  # seconds of all batches launched so far
         self.seconds, self.seconds_per_token = seconds, seconds_per_token
         made = np.random.default_rng(0).dirichlet(np.ones(labels), size=max_records)
         self.table = made.astype(np.float32)
@@ -85,14 +85,14 @@ class Instant:
         rows, longest = staged[0].shape
         took = self.seconds + self.seconds_per_token * rows * longest
         self.free_at = max(time.monotonic(), self.free_at) + took
-        return rows, took, self.free_at
+        self.given += took
+        return rows, self.free_at
 
     def scores(self, launched):
-        rows, took, ends = launched
+        rows, ends = launched
         left = ends - time.monotonic()
         if left > 0:
             time.sleep(left)
-        self.busy += took
         return self.table[:rows]
 
     def warm_up(self, *, max_records, max_tokens):
@@ -106,7 +106,9 @@ def tell(path, model):
     """Writes the state for ever."""
     while True:
         names = {thread.native_id: thread.name for thread in threading.enumerate()}
-        state = {"threads": names, "busy": model.busy, "at": time.monotonic()}
+        now = time.monotonic()
+        busy = model.given - max(0.0, model.free_at - now)  # less what it has still to do
+        state = {"threads": names, "busy": busy, "at": now}
         path.with_suffix(".new").write_text(json.dumps(state))
         path.with_suffix(".new").rename(path)
         time.sleep(SECONDS_BETWEEN)

@@ -63,6 +63,11 @@ def fill(
     )
 
 
+def and_more(messages: int) -> int:
+    """More than a run waits for, so that its last commit has work behind it, as all others have."""
+    return messages + messages // 5
+
+
 def run(
     bootstrap: str,
     topic: str,
@@ -82,7 +87,7 @@ def run(
     Args:
         bootstrap: The broker.
         topic: The filled input topic.
-        messages: How many it holds.
+        messages: How many to wait for; it holds more (`and_more`).
         name: Of this run: no other may have it.
         directory: For logs.
         guarantee: The setting.
@@ -106,6 +111,7 @@ def run(
             recorder = _record(process.process.pid, flame)
             last = reached(watch, topic, messages, process, partitions=partitions, watched=watched)
             took, after = time.perf_counter() - begin, _spent(process.process.pid)
+            assert last > first, f"{messages} messages are too few to measure: one commit had all"
             resident = process.resident_bytes()
             names = json.loads(state.read_text())["threads"]
             if recorder is not None:

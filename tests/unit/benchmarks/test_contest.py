@@ -34,15 +34,6 @@ JOB = Job(
 )
 
 
-def test_a_rate_counts_from_the_backlog_to_the_last_output():
-    assert figures.rate(10_000.0, [12_000, 11_000, 10_500, 11_500]) == pytest.approx(2.0)
-
-
-def test_a_burst_at_the_end_is_no_faster_than_a_steady_stream():
-    steady = [1_000 + number for number in range(1, 1_001)]
-    assert figures.rate(1_000.0, [2_000] * 1_000) == figures.rate(1_000.0, steady) == 1_000.0
-
-
 def test_a_ratio_is_of_the_same_round():
     rates = {"worker": [100.0, 50.0, 200.0], "other": [50.0, 50.0, 20.0]}
     found = figures.ratios(rates, "worker")
@@ -139,6 +130,8 @@ def test_contestants_are_chosen_by_name_and_precision():
     assert batches.title.endswith(", float32")
     with pytest.raises(ValueError, match="no contestant 'nobody': there are worker, "):
         chosen("worker,nobody")
+    with pytest.raises(ValueError, match="onnx has no float32: its export chooses"):
+        chosen("onnx@float32")
 
 
 @pytest.mark.parametrize("contestant", CONTESTANTS, ids=lambda each: each.name)
@@ -206,7 +199,9 @@ def test_what_the_baselines_need_is_pinned(requirements):
 
 
 def test_the_results_name_the_baselines_versions():
-    assert set(versions()) == set(KEPT)
+    found = versions()
+    assert list(found) == list(KEPT)
+    assert found["transformers (infinity)"].startswith("4.")
 
 
 def test_other_requirements_are_another_environment(tmp_path):
