@@ -57,17 +57,34 @@ def measured(bootstrap, given, directory, texts):
 
 
 def report(found):
-    """The table, from what was written as JSON."""
-    lines = []
-    for guarantee, one in found["guarantees"].items():
-        for share, load in zip(SHARES, one["loads"], strict=True):
-            lines.append([
-                guarantee.replace("_", " "), f"{share:.0%}", f"{load['asked']:,.0f}",
-                *(f"{load[cut]:,.0f}" for cut in ("p50", "p95", "p99")),
-                f"{load['cpu_seconds_per_1000']:.2f}", f"{load['megabytes']:.0f}",
-            ])  # fmt: skip
-    head = ["guarantee", "load", "messages/s", "p50, ms", "p95", "p99", "CPU s for 1,000", "MB"]
-    return table(head, lines)
+    """The tables, from what was written as JSON."""
+    loads = [
+        (f"{guarantee.replace('_', ' ')}, {share:.0%}", load)
+        for guarantee, one in found["guarantees"].items()
+        for share, load in zip(SHARES, one["loads"], strict=True)
+    ]
+    lines = [
+        [
+            name, f"{load['asked']:,.0f}",
+            *(f"{load[cut]:,.0f}" for cut in ("p50", "p95", "p99")), f"{load['megabytes']:.0f}",
+        ]
+        for name, load in loads
+    ]  # fmt: skip
+    stages = sorted({stage for _, load in loads for stage in load["cpu_seconds_per_1000"]})
+    spent = [
+        [
+            name, f"{sum(load['cpu_seconds_per_1000'].values()):.2f}",
+            *(f"{load['cpu_seconds_per_1000'].get(stage, 0.0):.2f}" for stage in stages),
+        ]
+        for name, load in loads
+    ]  # fmt: skip
+    backlog = ", ".join(
+        f"{guarantee.replace('_', ' ')} {one['maximum']:,.0f}"
+        for guarantee, one in found["guarantees"].items()
+    )
+    rates = table(["", "messages/s", "p50, ms", "p95", "p99", "MB"], lines)
+    seconds = table(["CPU seconds for 1,000 messages", "all", *stages], spent)
+    return f"A backlog, messages/s: {backlog}.\n\n{rates}\n\n{seconds}"
 
 
 def main():

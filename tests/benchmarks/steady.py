@@ -6,14 +6,16 @@ reader has it.
 """
 
 import itertools
+import json
 import statistics
+import sys
 import time
 
 import psutil
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
 from tests.benchmarks.contest.outputs import Outputs
-from tests.benchmarks.hostpath.run import PARTITIONS, worker
+from tests.benchmarks.hostpath.run import PARTITIONS, PROGRAM, spent, stage_of, worker
 from tests.support.feeder import Feeder
 from tests.support.kafka_helpers import create_topic
 from tests.support.worker_process import WorkerProcess
@@ -46,9 +48,10 @@ class Stream:
         create_topic(bootstrap, self.topic, PARTITIONS)
         create_topic(bootstrap, f"output-{name}", PARTITIONS,
                      config={"message.timestamp.type": "LogAppendTime"})  # fmt: skip
+        self.state = directory / f"state-{name}"
         self.process = worker(
-            bootstrap, self.topic, name=name, state=directory / f"state-{name}",
-            directory=directory, guarantee=guarantee, instant=model,
+            bootstrap, self.topic, name=name, state=self.state, directory=directory,
+            guarantee=guarantee, instant=model,
         )  # fmt: skip
         if checkpoint is not None:  # the topics are there
             self.process = WorkerProcess(
@@ -57,6 +60,8 @@ class Stream:
                 delivery__guarantee=guarantee, kafka__replica_id="r", log__level="warning",
                 checkpoint=checkpoint, model__device="cpu",
             )  # fmt: skip
+            self.process.command = [sys.executable, str(PROGRAM)]
+            self.process.environment["STATE"] = str(self.state)
         self.feeder = Feeder(
             bootstrap, self.topic, 10_000_000, text=lambda n: texts[n % len(texts)]
         )
@@ -107,23 +112,29 @@ class Stream:
         """Figures of a steady load, and the numbers of its messages."""
         watched = psutil.Process(self.process.process.pid)
         first, begin = self.feeder.sent, time.perf_counter()
-        spent, peak, passes = watched.cpu_times(), 0, self.passes()
+        before, peak, passes = spent(watched.pid), 0, self.passes()
         while (at := time.perf_counter() - begin) < seconds:
             self.feeder.feed(first + int(rate * at))
             self.look()
             peak = max(peak, watched.memory_info().rss)
         self.settle()
-        ended = watched.cpu_times()
         count = self.feeder.sent - first
-        cpu = ended.user + ended.system - spent.user - spent.system
+        cpu = {
+            stage: seconds / count * 1_000
+            for stage, seconds in by_stage(self.names(), before, spent(watched.pid)).items()
+        }
         return {
             "asked": rate,
             "pass_ms": mean(self.passes(), passes) * 1_000,
             "messages": count,
-            "cpu_seconds_per_1000": cpu / count * 1_000,
+            "cpu_seconds_per_1000": cpu,
             "megabytes": peak / 1e6,
             "sent": [first, self.feeder.sent],
         }
+
+    def names(self):
+        """Of the threads, by their native ids."""
+        return json.loads(self.state.read_text())["threads"]
 
     def passes(self):
         """Seconds of the model's calls so far, and their number."""
@@ -152,6 +163,17 @@ class Stream:
 
     def _sum_and_count(self, name, **labels):
         return tuple(self.process.metric(f"{name}_{part}", **labels) for part in ("sum", "count"))
+
+
+def by_stage(names, before, now):
+    """Seconds of processor time by stage, between two looks at a worker's threads."""
+    found = {}
+    for thread, times in now.items():
+        name = names.get(str(thread))
+        stage = "without Python" if name is None else stage_of(name)
+        seconds = sum(times) - sum(before.get(thread, (0.0, 0.0)))
+        found[stage] = found.get(stage, 0.0) + seconds
+    return found
 
 
 def mean(now, before):

@@ -3,8 +3,9 @@
 What it does beside the model is the product's own: tokenizer, padding, the reading of scores.
 It imports nothing of the tests, so that it runs from a checkout whose tests are older.
 
-The variable INSTANT is a JSON object of `Instant`'s arguments; STATE names a file that gets the
-names of the threads by their native ids, and for how long the model ran by when, again and again.
+The variable INSTANT is a JSON object of `Instant`'s arguments; without it the model is the one of
+the settings. STATE names a file that gets the names of the threads by their native ids, and for how
+long the model ran by when, again and again.
 """
 
 import json
@@ -17,6 +18,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
+import worker.__main__
 from worker import logs, settings
 from worker.classifier import BatchLimits
 from worker.model.prefix import PrefixTokenizer
@@ -102,12 +104,13 @@ class Instant:
         return {}
 
 
-def tell(path, model):
+def tell(path, model=None):
     """Writes the state for ever."""
     while True:
         names = {thread.native_id: thread.name for thread in threading.enumerate()}
         now = time.monotonic()
-        busy = model.given - max(0.0, model.free_at - now)  # less what it has still to do
+        # Less what it has still to do.
+        busy = model.given - max(0.0, model.free_at - now) if model else 0.0
         state = {"threads": names, "busy": busy, "at": now}
         path.with_suffix(".new").write_text(json.dumps(state))
         path.with_suffix(".new").rename(path)
@@ -115,12 +118,15 @@ def tell(path, model):
 
 
 def main():
-    arguments = json.loads(os.environ.get("INSTANT", "{}"))
+    path = Path(os.environ["STATE"])
+    if "INSTANT" not in os.environ:
+        threading.Thread(target=tell, args=(path,), name="state", daemon=True).start()
+        return worker.__main__.main(["run", *sys.argv[1:]])
+    arguments = json.loads(os.environ["INSTANT"])
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     chosen = settings.load(sys.argv[1:])
     logs.configure(format=chosen.log.format, level=chosen.log.level)
     model = Instant(**arguments)
-    path = Path(os.environ["STATE"])
     threading.Thread(target=tell, args=(path, model), name="state", daemon=True).start()
     return serve(chosen, load=lambda: model)
 

@@ -107,10 +107,10 @@ def run(
         with process:
             process.start()
             first = reached(watch, topic, messages // WARM, process, partitions=partitions)
-            begin, before = time.perf_counter(), _spent(process.process.pid)
+            begin, before = time.perf_counter(), spent(process.process.pid)
             recorder = _record(process.process.pid, flame)
             last = reached(watch, topic, messages, process, partitions=partitions, watched=watched)
-            took, after = time.perf_counter() - begin, _spent(process.process.pid)
+            took, after = time.perf_counter() - begin, spent(process.process.pid)
             assert last > first, f"{messages} messages are too few to measure: one commit had all"
             resident = process.resident_bytes()
             names = json.loads(state.read_text())["threads"]
@@ -172,7 +172,7 @@ def reached(
         time.sleep(LOOK_SECONDS)
 
 
-def _spent(pid: int) -> dict[int, tuple[float, float]]:
+def spent(pid: int) -> dict[int, tuple[float, float]]:
     """User and system seconds by thread."""
     return {one.id: (one.user_time, one.system_time) for one in psutil.Process(pid).threads()}
 
