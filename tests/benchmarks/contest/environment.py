@@ -21,14 +21,7 @@ SEEN = {INFINITY: ("torch*", "functorch", "nvidia", "triton", "kafka*")}
 named here. Infinity's numpy is too old for the project's datasets, which it would load."""
 NAMED = ("onnxruntime", "quixstreams", "faststream", "infinity-emb", "transformers (infinity)")
 """Packages that a table names."""
-KEPT = (
-    *NAMED,
-    "onnx",
-    "confluent-kafka",
-    "pydantic",
-    "transformers (infinity)",
-    "numpy (infinity)",
-)
+KEPT = (*NAMED, "onnx", "confluent-kafka", "pydantic", "numpy (infinity)")
 """What the results name."""
 _BEHIND = "behind.pth"
 """Written last: where it is, the environment is complete."""
