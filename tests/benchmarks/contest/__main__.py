@@ -46,7 +46,7 @@ def asked() -> argparse.Namespace:
     parser.add_argument("--dtype", default="auto", help="of the torch models; auto: the worker's")
     parser.add_argument("--checkpoint", type=Path, help="default: trained first")
     results.add_argument(parser)
-    return results.parsed(parser, "--quick", "--only")
+    return results.parsed(parser, "--quick")
 
 
 def main() -> None:
