@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 from tests.benchmarks.circumstances import tweets
-from tests.support.models import train_minilm
 from tests.support.worker_process import ROOT, clean_environment
 
 
@@ -14,6 +13,8 @@ def fine_tuned(path: Path) -> Path:
     found = tweets()
     if found is None:
         return trained(path)
+    from tests.support.models import train_minilm
+
     train_minilm(path, found)
     return path
 

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import importlib.metadata
+import json
 import os
 import platform
 import subprocess
@@ -78,3 +79,8 @@ def texts() -> Path:
     """The validation tweets where they are, else the demo's sentences."""
     folder = tweets()
     return folder / "validation.jsonl" if folder else ROOT / "train" / "data" / "train.jsonl"
+
+
+def read_texts(path: Path) -> list[str]:
+    """The texts of a JSON Lines file."""
+    return [json.loads(line)["text"] for line in path.read_text(encoding="utf-8").splitlines()]

@@ -15,7 +15,6 @@ import time
 from pathlib import Path
 
 from tests.benchmarks import circumstances
-from tests.benchmarks.contest.reference import read_texts
 from tests.benchmarks.hostpath.__main__ import instant
 from tests.benchmarks.results import add_argument, parsed, save, table
 from tests.benchmarks.simulated import LAUNCH_SECONDS, LIMITS
@@ -123,7 +122,7 @@ def main():
     if given.seconds <= SETTLE_SECONDS:
         parser.error(f"--seconds: the first {SETTLE_SECONDS:.0f} are not counted")
     start = circumstances.told()
-    texts = read_texts(circumstances.texts())
+    texts = circumstances.read_texts(circumstances.texts())
     with EmbeddedKafka() as kafka, tempfile.TemporaryDirectory() as folder:
         guarantees = {
             name: measured(kafka.bootstrap_servers, name, given, Path(folder), texts)

@@ -11,7 +11,6 @@ import tempfile
 from pathlib import Path
 
 from tests.benchmarks import circumstances
-from tests.benchmarks.contest.reference import read_texts
 from tests.benchmarks.hostpath.__main__ import instant
 from tests.benchmarks.results import add_argument, parsed, save, table
 from tests.benchmarks.simulated import LAUNCH_SECONDS, LIMITS
@@ -97,7 +96,7 @@ def main():
     if given.seconds <= SETTLE_SECONDS:
         parser.error(f"--seconds: the first {SETTLE_SECONDS:.0f} are not counted")
     start = circumstances.told()
-    texts = read_texts(circumstances.texts())
+    texts = circumstances.read_texts(circumstances.texts())
     with EmbeddedKafka() as kafka, tempfile.TemporaryDirectory() as folder:
         guarantees = measured(kafka.bootstrap_servers, given, Path(folder), texts)
     model = "simulated" if given.checkpoint is None else "real"

@@ -9,9 +9,13 @@ class Lazy:
     """Stands for a module: `torch = Lazy("torch")`. Patch by name: "torch.cuda.is_available"."""
 
     def __init__(self, name: str) -> None:
-        self._lazy_name = name
+        self.__dict__["_lazy_name"] = name
 
     def __getattr__(self, attribute: str) -> Any:
         if attribute.startswith("__") or "mock" in attribute or "pytest" in attribute:
             raise AttributeError(attribute)  # pytest asks all that it collects for such
         return getattr(importlib.import_module(self._lazy_name), attribute)
+
+    def __setattr__(self, attribute: str, value: object) -> None:
+        name = f"{self._lazy_name}.{attribute}"
+        raise AttributeError(f"the module would not be patched: monkeypatch.setattr({name!r}, …)")

@@ -26,7 +26,7 @@ import torch
 
 from tests.benchmarks import circumstances, results
 from tests.benchmarks.checkpoint import fine_tuned
-from tests.benchmarks.contest import environment, figures, kills, reference, rounds
+from tests.benchmarks.contest import environment, figures, kills, rounds
 from tests.benchmarks.contest.contestants import Contestant, chosen
 from tests.benchmarks.contest.place import Place, exported, interpreters
 from worker.demo.broker import EmbeddedKafka
@@ -70,7 +70,7 @@ def main() -> None:
         place = Place(
             bootstrap=kafka.bootstrap_servers,
             checkpoint=checkpoint.absolute(),
-            texts=reference.read_texts(texts),
+            texts=circumstances.read_texts(texts),
             dtype=dtype,
             directory=directory,
             pythons=pythons,

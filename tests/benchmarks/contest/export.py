@@ -19,6 +19,7 @@ import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from transformers import AutoModelForSequenceClassification
 
+from tests.benchmarks import circumstances
 from tests.benchmarks.contest import reference
 from tests.benchmarks.contest.onnx_sorted import Classifier
 
@@ -108,7 +109,7 @@ def main() -> None:
     parser.add_argument("texts", type=Path, help="JSON Lines with `text`")
     asked = parser.parse_args()
     asked.directory.mkdir(parents=True, exist_ok=True)
-    texts = reference.read_texts(asked.texts)
+    texts = circumstances.read_texts(asked.texts)
     expected = reference.labels(asked.checkpoint, texts)
     float32 = asked.directory / "float32.onnx"
     export(asked.checkpoint, float32)

@@ -1,6 +1,5 @@
 """The float32 labels that every contestant is measured against, and the score gate."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,8 +32,3 @@ def labels(checkpoint: Path, texts: Sequence[str]) -> list[str]:
             best = model(**tokens).logits.argmax(dim=-1).tolist()
             found += [model.config.id2label[number] for number in best]
     return found
-
-
-def read_texts(path: Path) -> list[str]:
-    """The texts of a JSON Lines file."""
-    return [json.loads(line)["text"] for line in path.read_text(encoding="utf-8").splitlines()]

@@ -384,8 +384,7 @@ def test_a_precision_that_was_asked_for_and_changes_the_scores_is_refused(delica
 def test_auto_falls_back_to_float32_with_a_warning(delicate, monkeypatch):
     expected = scores(load_cpu(delicate), TEXTS)
     monkeypatch.setattr(
-        classifiers,
-        "choose_dtype",
+        "worker.model.classifier.choose_dtype",
         lambda asked, _: torch.bfloat16 if asked == "auto" else getattr(torch, asked),
     )
     with capture_logs() as logs:
