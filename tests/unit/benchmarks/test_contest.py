@@ -210,6 +210,7 @@ def test_other_requirements_are_another_environment(tmp_path):
     assert fingerprint(other) != fingerprint(path(STREAMS))
 
 
+@pytest.mark.slow
 def test_the_parts_load_no_framework_of_the_baselines():
     """The project's environment has none of them."""
     program = (
