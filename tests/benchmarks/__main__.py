@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks [--quick] [--keep]
 
-About two hours. With `--quick` five minutes: fewer rounds, contestants and rows, enough to
-see that all of it works, and nothing that a document may quote.
+Some two hours, by the times of its steps. With `--quick` five minutes: fewer rounds, contestants
+and rows, enough to see that most of it works, and nothing that a document may quote.
 """
 
 import argparse

@@ -13,12 +13,16 @@ def _contest(found):
     return figures.speed_table(found["titles"], found["rates"], found["agreement"], base="worker")
 
 
+def _kills(found):
+    damage = {name: Damage(**each) for name, each in found["damage"].items()}
+    return figures.kill_table(found["titles"], damage)
+
+
 _REPORTS = {
     "contest-bfloat16": _contest,
     "contest-float32": _contest,
-    "kills": lambda found: figures.kill_table(
-        found["titles"], {name: Damage(**each) for name, each in found["damage"].items()}
-    ),
+    "kills-bfloat16": _kills,
+    "kills-float32": _kills,
     "hostpath": lambda found: f"{hostpath.rates(found)}\n\n{hostpath.stages(found)}",
     "simulated": simulated.report,
     "growth": growth.report,

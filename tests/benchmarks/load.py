@@ -12,9 +12,9 @@ from pathlib import Path
 
 from tests.benchmarks import circumstances
 from tests.benchmarks.hostpath.__main__ import instant
-from tests.benchmarks.results import add_argument, parsed, save, table
+from tests.benchmarks.results import save, table
 from tests.benchmarks.simulated import LAUNCH_SECONDS, LIMITS
-from tests.benchmarks.steady import BACKLOG_SECONDS, GUARANTEES, SETTLE_SECONDS, Stream, cuts
+from tests.benchmarks.steady import BACKLOG_SECONDS, SETTLE_SECONDS, Stream, asked, cuts
 from worker.demo.broker import EmbeddedKafka
 
 SHARES = (0.1, 0.25, 0.5, 0.75, 0.9)
@@ -89,12 +89,7 @@ def report(found):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--checkpoint", type=Path)
-    parser.add_argument("--seconds", type=float, default=15.0, help="of each load")
-    parser.add_argument("--guarantees", default=",".join(GUARANTEES))
-    add_argument(parser)
-    given = parsed(parser, "--guarantees")
-    if given.seconds <= SETTLE_SECONDS:
-        parser.error(f"--seconds: the first {SETTLE_SECONDS:.0f} are not counted")
+    given = asked(parser, seconds=15.0)
     start = circumstances.told()
     texts = circumstances.read_texts(circumstances.texts())
     with EmbeddedKafka() as kafka, tempfile.TemporaryDirectory() as folder:

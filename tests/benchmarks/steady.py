@@ -16,6 +16,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
 from tests.benchmarks.contest.outputs import Outputs
 from tests.benchmarks.hostpath.run import PARTITIONS, PROGRAM, spent, stage_of, worker
+from tests.benchmarks.results import add_argument, parsed
 from tests.support.feeder import Feeder
 from tests.support.kafka_helpers import create_topic
 from tests.support.worker_process import WorkerProcess
@@ -26,6 +27,17 @@ SETTLE_SECONDS = 2.0
 """Of each load, at its begin: not counted."""
 SILENCE = 60.0
 """Seconds without an output after which a run has failed."""
+
+
+def asked(parser, *, seconds):
+    """The options of a benchmark of steady loads; `seconds` is the default for each load."""
+    parser.add_argument("--seconds", type=float, default=seconds, help="of each load")
+    parser.add_argument("--guarantees", default=",".join(GUARANTEES))
+    add_argument(parser)
+    given = parsed(parser, "--guarantees")
+    if given.seconds <= SETTLE_SECONDS:
+        parser.error(f"--seconds: the first {SETTLE_SECONDS:.0f} are not counted")
+    return given
 
 
 class Stream:

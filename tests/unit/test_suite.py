@@ -3,6 +3,7 @@
 import functools
 import gc
 import itertools
+import json
 import re
 import socket
 import subprocess
@@ -15,6 +16,7 @@ from kafka.net.inet import create_connection
 from kafka.net.selector import NetworkSelector, Task
 
 from tests import conftest
+from tests.support.lazy import Lazy
 from tests.support.together import HEAVY, TOGETHER, Together
 from tests.support.worker_process import clean_environment
 from tests.tools import programs
@@ -111,6 +113,14 @@ def test_lone_tests_that_follow_each_other_leave_nobody_in_between_them():
         ran.append(end.value.value)
     assert ran == [0, 1, 2, 3, 4]
     assert room.seen == ["in", "out", "alone", "alone", "out", "in", "out", "alone", "out"]
+
+
+def test_the_stand_in_for_a_module_is_not_patched_in_its_place():
+    """It was: the test passed only where the module already was as it should have been made."""
+    stand_in = Lazy("json")
+    with pytest.raises(AttributeError, match=r"monkeypatch.setattr\('json.dumps'"):
+        stand_in.dumps = None
+    assert stand_in.dumps is json.dumps
 
 
 COLLECT = """

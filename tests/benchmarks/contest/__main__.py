@@ -58,7 +58,7 @@ def main() -> None:
     if dtype == "auto":
         dtype = str(choose_dtype("auto", torch.device("cpu"))).removeprefix("torch.")
     start = circumstances.told()
-    versions = environment.versions()
+    versions = environment.versions({each.requirements for each in contestants})
     with EmbeddedKafka(start_timeout=300) as kafka, tempfile.TemporaryDirectory() as folder:
         directory = Path(folder)
         checkpoint = given.checkpoint or fine_tuned(directory / "checkpoint")
@@ -86,8 +86,8 @@ def main() -> None:
         "titles": titles,
         **found,
     }
-    results.save("kills" if given.kill else f"contest-{dtype}", everything, keep=given.keep)
-    shown = {name: versions[name] for name in environment.NAMED}
+    results.save(f"{'kills' if given.kill else 'contest'}-{dtype}", everything, keep=given.keep)
+    shown = {name: versions[name] for name in environment.NAMED if name in versions}
     print(f"{circumstances.line(start, **shown)}\n\n{table}")
 
 

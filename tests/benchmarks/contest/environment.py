@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -41,12 +42,16 @@ def interpreter(requirements: Path, tools: Path = ROOT / ".tools") -> Path:
     return python
 
 
-def versions() -> dict[str, str]:
-    """Of what the results name."""
-    streams, infinity = (pinned(path(name).read_text("utf-8")) for name in (STREAMS, INFINITY))
-    other = {f"{name} (infinity)": version for name, version in infinity.items()}
-    both = {**infinity, **other, **streams}
-    return {name: both[name] for name in KEPT}
+def versions(requirements: Iterable[str] = (STREAMS, INFINITY)) -> dict[str, str]:
+    """Of what the results name, in the environments of these requirements."""
+    found = {}
+    if STREAMS in requirements:
+        found |= pinned(path(STREAMS).read_text("utf-8"))
+    if INFINITY in requirements:
+        infinity = pinned(path(INFINITY).read_text("utf-8"))
+        found |= {f"{name} (infinity)": version for name, version in infinity.items()}
+        found["infinity-emb"] = infinity["infinity-emb"]
+    return {name: found[name] for name in KEPT if name in found}
 
 
 def pinned(requirements: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Every benchmark loads, and says what it does; what leaves parts out is not kept."""
+"""Every benchmark loads; `make bench` names them; what leaves parts out is not kept."""
 
 import argparse
 import importlib
@@ -15,8 +15,8 @@ BENCHMARKS = ROOT / "tests" / "benchmarks"
 
 @pytest.mark.slow
 def test_every_module_loads():
-    """Some run for an hour before another one is asked for; those of an environment of their own
-    are not loaded here."""
+    """`make bench` runs for an hour before it comes to some. Those that need an environment of
+    their own are not loaded here."""
     elsewhere = {"onnx_sorted", "export", "quix", "faststream_batches", "infinity_engine"}
     names = sorted(
         path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".")

@@ -202,6 +202,8 @@ def test_the_results_name_the_baselines_versions():
     found = versions()
     assert list(found) == list(KEPT)
     assert found["transformers (infinity)"].startswith("4.")
+    assert "infinity-emb" not in versions({"", STREAMS})
+    assert not versions({""})
 
 
 def test_other_requirements_are_another_environment(tmp_path):

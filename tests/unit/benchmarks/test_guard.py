@@ -17,11 +17,11 @@ def git(folder, *command):
 
 @pytest.fixture
 def repository(tmp_path, monkeypatch):
-    """Three commits: the worker, a change of it, a change of a document."""
+    """The worker, a change of it, and changes of documents: four commits."""
     folder = tmp_path / "repository"
     (folder / "worker").mkdir(parents=True)
     git(folder, "init", "--quiet")
-    for path in ("worker/a.py", "worker/b.py", "README.md"):
+    for path in ("worker/a.py", "worker/b.py", "README.md", "worker/README.md"):
         (folder / path).write_text(path)
         git(folder, "add", ".")
         git(folder, "commit", "--quiet", "-m", path)
@@ -31,11 +31,16 @@ def repository(tmp_path, monkeypatch):
 
 def test_it_compares_with_what_was_before_the_workers_last_change(repository, tmp_path):
     before = guard.before_last_change()
-    assert before == git(repository, "rev-parse", "--short", "HEAD~2")
+    assert before == git(repository, "rev-parse", "--short", "HEAD~3")
     files = guard.checkout(before, tmp_path / "before")
     assert [path.name for path in (files / "worker").iterdir()] == ["a.py"]
     assert git(repository, "status", "--porcelain") == ""
     assert len(git(repository, "worktree", "list").splitlines()) == 1
+
+
+def test_a_change_that_is_not_committed_is_compared_with_the_last_commit(repository):
+    (repository / "worker" / "a.py").write_text("changed")
+    assert guard.before_last_change() == git(repository, "rev-parse", "--short", "HEAD")
 
 
 def test_a_shallow_clone_has_nothing_to_compare_with(repository, tmp_path, monkeypatch, capsys):
