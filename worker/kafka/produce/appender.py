@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 MOST_KEYS = 16_384
 """Keys whose hashes are remembered: 2 to 3 MB. Then all are forgotten."""
-LONGEST_KEY = 64
+MOST_BYTES = 1_048_576
+"""Bytes of all those keys."""
+LONGEST_KEY = 1_024
 """Bytes of a key that is remembered."""
 LARGEST = 1_048_576
 """Bytes of an output; of a larger one the client checks its own limit."""
@@ -48,6 +50,7 @@ class KeyHashes:
 
     def __init__(self) -> None:
         self._known: dict[bytes, int] = {}
+        self._bytes = 0
 
     def of(self, key: bytes) -> int:
         """The hash of a key, without its sign."""
@@ -56,9 +59,11 @@ class KeyHashes:
             return known
         found: int = murmur2(key) & 0x7FFF_FFFF
         if len(key) <= LONGEST_KEY:
-            if len(self._known) >= MOST_KEYS:
+            if len(self._known) >= MOST_KEYS or self._bytes >= MOST_BYTES:
                 self._known.clear()
+                self._bytes = 0
             self._known[key] = found
+            self._bytes += len(key)
         return found
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from kafka.errors import KafkaError
-from kafka.partitioner import DefaultPartitioner
+from kafka.partitioner import DefaultPartitioner, murmur2
 
 from worker.kafka.produce import appender as module
 from worker.kafka.produce.appender import LARGEST, LONGEST_KEY, Appender, KeyHashes
@@ -136,11 +136,23 @@ def test_a_transaction_that_has_failed_takes_no_more():
     assert producer.log == []
 
 
-def test_memory_is_bounded(monkeypatch):
-    monkeypatch.setattr(module, "MOST_KEYS", 100)
+def test_a_long_key_is_hashed_once(monkeypatch):
+    calls = []
+    monkeypatch.setattr(module, "murmur2", lambda key: calls.append(key) or murmur2(key))
+    hashes, key = KeyHashes(), b"k" * 200
+    assert hashes.of(key) == hashes.of(key) == murmur2(key) & 0x7FFF_FFFF
+    assert calls == [key]
+
+
+@pytest.mark.parametrize(("most_keys", "most_bytes"), [(100, 1_000_000), (1_000_000, 10_000)])
+def test_memory_is_bounded(monkeypatch, most_keys, most_bytes):
+    monkeypatch.setattr(module, "MOST_KEYS", most_keys)
+    monkeypatch.setattr(module, "MOST_BYTES", most_bytes)
     hashes = KeyHashes()
     for number in range(1_000):
         hashes.of(b"user-%d" % number)
         hashes.of(b"x" * (LONGEST_KEY + number + 1))
-    assert len(hashes._known) <= 100
+        hashes.of(b"%0900d" % number)
+        assert len(hashes._known) <= most_keys
+        assert sum(map(len, hashes._known)) < most_bytes + LONGEST_KEY
     assert max(map(len, hashes._known)) <= LONGEST_KEY
