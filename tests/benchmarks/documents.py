@@ -1,6 +1,6 @@
 """The documents' tables of what the benchmarks found, from `tests/benchmarks/results`."""
 
-from tests.benchmarks import growth, latency, load, simulated
+from tests.benchmarks import growth, latency, load, simulated, steps
 from tests.benchmarks.circumstances import line
 from tests.benchmarks.contest import figures
 from tests.benchmarks.contest.environment import NAMED
@@ -23,6 +23,7 @@ _REPORTS = {
     "contest-float32": _contest,
     "kills-bfloat16": _kills,
     "kills-float32": _kills,
+    "steps": steps.report,
     "hostpath": lambda found: f"{hostpath.rates(found)}\n\n{hostpath.stages(found)}",
     "simulated": simulated.report,
     "growth": growth.report,
