@@ -166,7 +166,8 @@ class KafkaSettings(Group):
     """Most bytes of one fetch from one broker: bounds what waits in the client's memory, where
     batches that a producer has compressed are still compressed."""
     commit_interval: Annotated[float, Ge(0.01), Le(60), SECONDS] = 0.1
-    """Time between commits. A crash repeats records in flight or settled since the last commit."""
+    """Shortest time between two commits; what settles after a pause is committed at once. A crash
+    repeats records in flight or settled since the last commit."""
     delivery_timeout: Annotated[float, Ge(5), Le(600), SECONDS] = 120.0
     """Longest wait for an output's acknowledgement; then a new producer sends the output again."""
     outage_limit: Annotated[float, Ge(1), SECONDS] = 600.0
@@ -321,7 +322,8 @@ class DeliverySettings(Group):
     """`at_least_once`: a crash may repeat a few labels. `exactly_once`: outputs and offsets are
     committed in transactions; readers of the outputs must use `read_committed`."""
     transaction_interval: Annotated[float, Ge(0), Le(5), SECONDS] = 0.1
-    """How long outputs are collected for one transaction while more records are in flight."""
+    """Shortest time from one transaction's begin to the next one's while more records are in
+    flight; outputs that come after a pause are committed at once."""
 
 
 class DrainSettings(Group):

@@ -51,10 +51,12 @@ class Stream:
         checkpoint: Of a real model.
         directory: For logs.
         texts: Sent again and again.
+        device: Of the real model.
     """
 
     def __init__(
-        self, bootstrap, guarantee, *, name, directory, texts, model=None, checkpoint=None
+        self, bootstrap, guarantee, *, name, directory, texts, model=None, checkpoint=None,
+        device="cpu",
     ):  # fmt: skip
         self.bootstrap, self.topic = bootstrap, f"input-{name}"
         create_topic(bootstrap, self.topic, PARTITIONS)
@@ -70,7 +72,7 @@ class Stream:
                 bootstrap=bootstrap, directory=directory, group=name, input_topic=self.topic,
                 output_topic=f"output-{name}", dlq_topic=f"dlq-{name}",
                 delivery__guarantee=guarantee, kafka__replica_id="r", log__level="warning",
-                checkpoint=checkpoint, model__device="cpu",
+                checkpoint=checkpoint, model__device=device,
             )  # fmt: skip
             self.process.command = [sys.executable, str(PROGRAM)]
             self.process.environment["STATE"] = str(self.state)

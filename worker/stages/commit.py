@@ -31,8 +31,8 @@ class Offsets(Protocol):
 class Committer(Protocol):
     """Commits what is settled, from turn to turn."""
 
-    def commit(self, source: Offsets, *, past_markers: bool) -> None:
-        """Commits what is settled and not committed yet.
+    def commit(self, source: Offsets, *, past_markers: bool) -> bool:
+        """Commits what is settled and not committed yet; returns whether there was any.
 
         Args:
             source: The consumer.
@@ -59,11 +59,13 @@ class ConsumerCommits:
         self._metrics = metrics
         self._committed: dict[Lease, int] = {}
 
-    def commit(self, source: Offsets, *, past_markers: bool) -> None:
-        """Starts a commit; its result comes back in `ended`."""
+    def commit(self, source: Offsets, *, past_markers: bool) -> bool:
+        """Starts a commit, if none is under way; its result comes back in `ended`."""
         offsets = self._committable(source, past_markers=past_markers)
-        if offsets and source.commit(offsets):
-            self._committed |= offsets
+        if not offsets or not source.commit(offsets):
+            return False
+        self._committed |= offsets
+        return True
 
     def before_revocation(self, leases: Iterable[Lease]) -> dict[Lease, int]:
         """All that is settled, even if a commit of it is under way: that commit may still fail.
@@ -113,10 +115,10 @@ class TransactionCommits:
         self._publish = publish
         self._sent: dict[Lease, int] = {}
 
-    def commit(self, source: Offsets, *, past_markers: bool) -> None:
+    def commit(self, source: Offsets, *, past_markers: bool) -> bool:
         """Sends positions that no output carries."""
         if not past_markers:
-            return
+            return False
         _pass_markers(self._accounts, source)
         bare = {
             lease: account.reached
@@ -127,6 +129,7 @@ class TransactionCommits:
         self._sent = bare
         if fresh:
             self._publish(Positions(fresh))
+        return bool(fresh)
 
     def before_revocation(self, leases: Iterable[Lease]) -> dict[Lease, int]:  # noqa: ARG002
         """None: the open transaction carries the offsets."""

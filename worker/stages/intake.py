@@ -158,7 +158,8 @@ class Intake:
         inflow: How much may be read.
         dispatch: Takes the records.
         committer: Commits what is settled.
-        commit_interval: Seconds between commits.
+        commit_interval: Seconds from one commit's begin to the next one's. What is settled after a
+            longer time is committed at once: a crash repeats less.
         lag: Measures how far behind the worker is.
         metrics: Counts rebalances.
         clock: Monotonic seconds.
@@ -206,6 +207,8 @@ class Intake:
         if self.reports.take_rewind():
             source.rewind()
             self._follow_assignment(source)
+        measures = self._measures.due()
+        self._commit(source, past_markers=measures)
         room = self._inflow.regulate(source, reading=reading and not self._dispatch.behind)
         records = self._polled(source, room)
         self._follow_assignment(source)
@@ -214,9 +217,6 @@ class Intake:
         self._dispatch.decode()
         if self._inflow.paused:
             self._lag.held_back()
-        measures = self._measures.due()
-        if self._commits.due(also=measures):
-            self._committer.commit(source, past_markers=measures)
         if measures and self._lag.measure(source):
             self._rebuild(source)
 
@@ -247,6 +247,11 @@ class Intake:
         offsets = self._committer.last(source)
         if offsets:
             source.commit_now(offsets, timeout=timeout)
+
+    def _commit(self, source: RecordSource, *, past_markers: bool) -> None:
+        due = past_markers or self._commits.over
+        if due and self._committer.commit(source, past_markers=past_markers):
+            self._commits.begin()
 
     def _polled(self, source: RecordSource, room: Room) -> list[Record]:
         try:

@@ -28,3 +28,12 @@ class Interval:
             return False
         self._next = now + self._seconds
         return True
+
+    @property
+    def over(self) -> bool:
+        """Whether it is due; nothing begins."""
+        return self._clock() >= self._next
+
+    def begin(self) -> None:
+        """A new interval begins."""
+        self._next = self._clock() + self._seconds

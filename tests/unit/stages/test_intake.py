@@ -94,7 +94,7 @@ class Source:
 
 
 class Desk:
-    def __init__(self, *, transactional=False, **limits):
+    def __init__(self, *, transactional=False, commit_interval=0.0, **limits):
         self.sent, self.inbox = [], SimpleQueue()
         self.now, self.wall = 100.0, NOW
         self.let_in = 10**6
@@ -123,7 +123,7 @@ class Desk:
                 clock=lambda: self.now,
             ),
             committer=self.commits,
-            commit_interval=0.0,
+            commit_interval=commit_interval,
             lag=lag,
             metrics=metrics,
             clock=lambda: self.now,
@@ -325,9 +325,36 @@ def test_when_all_is_settled_the_position_is_committed_and_never_less(desk):
 
 
 def test_an_idle_partition_of_transaction_markers_is_committed_to_its_end(desk):
-    desk.source.positions[LEASE] = 2
     desk.turn()
+    desk.source.positions[LEASE] = 2
+    desk.measure()
     assert desk.source.commits == [{LEASE: 2}]
+
+
+def test_what_is_settled_after_a_pause_is_committed_at_once():
+    desk = Desk(commit_interval=0.1)
+    desk.turn(*[record(offset) for offset in range(9)])
+    for number, seconds in enumerate((0.0, 0.04, 0.07, 0.01, 0.2, 0.01), 1):
+        desk.now += seconds
+        desk.settle(number, number)
+        desk.turn()
+    assert desk.source.commits == [{LEASE: 1}, {LEASE: 3}, {LEASE: 5}], (
+        "the first, the one after 0.1 s, and the one after a pause; never two within 0.1 s"
+    )
+    desk.now += 0.1
+    desk.turn()
+    assert desk.source.commits[-1] == {LEASE: 6}
+
+
+def test_a_commit_that_cannot_begin_is_tried_again_in_the_next_turn():
+    desk = Desk(commit_interval=0.1)
+    desk.turn(record(0))
+    desk.settle(1, 1)
+    desk.source.busy = True
+    desk.turn()
+    desk.source.busy = False
+    desk.turn()
+    assert desk.source.commits == [{LEASE: 1}]
 
 
 def test_a_failed_commit_is_made_up_for_by_the_next(desk):

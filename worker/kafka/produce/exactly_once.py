@@ -63,7 +63,7 @@ class SpanLimits:
     """When a span is due, and what it holds at most."""
 
     seconds: float
-    """How long outputs are collected."""
+    """From one span's begin to the next one's, while outputs follow."""
     records: int
     """Outputs of a span."""
     bytes: int
@@ -116,6 +116,8 @@ class TransactionalSink:
         self._waiting = Waiting()
         self._committed: list[Output] = []
         self._due_at: float | None = None
+        self._begun = float("-inf")
+        """When the last span was begun."""
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -166,7 +168,7 @@ class TransactionalSink:
 
     def _begin_waiting(self) -> None:
         if self._due_at is None:
-            self._due_at = time.monotonic() + self._limits.seconds
+            self._due_at = self._begun + self._limits.seconds
             if self._spans.failing:  # else an outage whose answers stay unknown would never end
                 self._writer.outage.goes_on()
             else:
@@ -190,6 +192,7 @@ class TransactionalSink:
         records = self._spans.take(islice(self._waiting.sizes, self._limits.records))
         outputs, reached = self._waiting.span(records)
         offsets = {lease.partition: offset for lease, offset in reached.items()}
+        self._begun = time.monotonic()
         answer = self._spans.send(outputs, offsets, _GroupMember(self._standing, reached.keys()))
         if isinstance(answer, Committed):
             self._callbacks.on_commit("ok")

@@ -92,6 +92,14 @@ class Desk:
         ]
 
 
+def busy(**options):
+    """A sink that has just committed a span."""
+    desk = Desk(**options)
+    desk.send(0)
+    assert desk.taken(following=5) == [0]
+    return desk
+
+
 def output(number, epoch=1):
     return Output(
         record=record(number, epoch=epoch), kind="labelled", topic="out", partition=None,
@@ -129,14 +137,24 @@ def test_the_client_is_told_what_the_rules_ask_for(desk):
 
 
 def test_outputs_are_gathered_while_more_are_under_way_and_no_longer():
-    desk = Desk(interval=60)
+    desk = busy(interval=60)
     desk.send(1, 2)
     assert desk.taken(following=5) == []
     assert desk.taken(following=0) == [1, 2]
 
 
+def test_outputs_after_a_pause_are_not_gathered(monkeypatch):
+    desk = busy(interval=60)
+    later = time.monotonic() + 61
+    monkeypatch.setattr(exactly_once.time, "monotonic", lambda: later)
+    desk.send(1, 2)
+    assert desk.taken(following=5) == [1, 2]
+    desk.send(3)
+    assert desk.taken(following=5) == []
+
+
 def test_a_full_span_does_not_wait():
-    desk = Desk(interval=60, span_records=3)
+    desk = busy(interval=60, span_records=3)
     desk.send(1, 2)
     assert desk.taken() == []
     desk.send(3)
