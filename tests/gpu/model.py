@@ -1,0 +1,178 @@
+"""The model stage alone: rates over shapes, texts, and token budgets; beside the card's own peak.
+
+Batches are those that the worker's batcher makes of a backlog. They are staged beforehand, and
+launched as the classify thread does, `depth` of them under way: what is measured is the device.
+Floating-point operations are those of the real tokens; padding counts as nothing done.
+"""
+
+import statistics
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from tests.gpu.place import SHAPES, Place, card, stage, synchronized
+from worker.batch import Batcher, Budget
+from worker.classifier import BatchLimits
+from worker.model.classifier import TorchClassifier, load
+from worker.records import Document, Encoded, Lease, Record
+
+BUDGETS = (4_096, 8_192, 16_384, 32_768, 65_536, 131_072, 262_144)
+"""Tokens of a batch, padding included."""
+MOST_ROWS = 32_768
+SECONDS = 1.5
+"""Of each measurement, at least."""
+LONE = 50
+"""Messages that come alone."""
+PEAK_SIDE = 8_192
+"""Rows and columns of the matrices whose product is the card's peak."""
+
+
+def measure(place: Place) -> dict[str, Any]:
+    """All rows, and the peak of this run."""
+    found: dict[str, Any] = {"card": card(place.device), "peak_tflops": peak(place), "rows": []}
+    for name in place.shapes:
+        classifier = load(path=place.checkpoint(name), device=place.device, dtype="auto")
+        found["dtype"] = str(classifier.dtype).removeprefix("torch.")
+        for workload, texts in (("tweets", place.texts()), ("skewed", place.skewed())):
+            rows = [ids for ids, _ in classifier.tokenize(texts)]
+            for budget in BUDGETS[:2] if place.tiny else BUDGETS:
+                for way, run in ways(classifier, place):
+                    row = {"shape": name, "texts": workload, "budget": budget, "way": way}
+                    try:
+                        row |= speed(classifier, run, rows, budget=budget, name=name, place=place)
+                    except Exception as error:  # noqa: BLE001 - the other rows are of use
+                        row["error"] = f"{type(error).__name__}: {error}"[:300]
+                    found["rows"].append(row)
+                    print(row, flush=True)
+        found.setdefault("lone_ms", {})[name] = lone(classifier, place)
+        del classifier
+        if place.device == "cuda":
+            torch.cuda.empty_cache()
+    return found
+
+
+Run = Callable[[TorchClassifier, Sequence[Any]], None]
+
+
+def ways(classifier: TorchClassifier, place: Place) -> list[tuple[str, Run]]:
+    """The ways through the network that are compared, by name."""
+    eager = classifier.network
+    found: list[tuple[str, Run]] = [("padded", through)]
+    if place.device == "cuda":
+        compiled = torch.compile(eager, dynamic=True)
+
+        def run(c: TorchClassifier, staged: Sequence[Any]) -> None:
+            c.network = compiled
+            try:
+                through(c, staged)
+            finally:
+                c.network = eager
+
+        found.append(("padded, compiled", run))
+    return found
+
+
+def through(classifier: TorchClassifier, staged: Sequence[Any]) -> None:
+    """Runs staged batches as the classify thread does."""
+    under_way: deque[Any] = deque()
+    for one in staged:
+        under_way.append(classifier.launch(one))
+        if len(under_way) >= classifier.depth:
+            classifier.scores(under_way.popleft())
+    while under_way:
+        classifier.scores(under_way.popleft())
+
+
+def speed(
+    classifier: TorchClassifier,
+    run: Run,
+    rows: list[Sequence[int]],
+    *,
+    budget: int,
+    name: str,
+    place: Place,
+) -> dict[str, float]:
+    """Of one way with one budget."""
+    limits = BatchLimits(max_records=MOST_ROWS, max_tokens=budget)
+    batches = batched(rows, limits)
+    padded = sum(len(batch) * max(map(len, batch)) for batch in batches)
+    staged = [classifier.stage(batch) for batch in batches]
+    if place.device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    run(classifier, staged)  # warm: the first time of a shape takes longer
+    turns = []
+    while sum(turns) < (0.0 if place.tiny else SECONDS) or not turns:
+        synchronized(place.device)
+        begin = time.perf_counter()
+        run(classifier, staged)
+        turns.append(time.perf_counter() - begin)
+    took = statistics.median(turns)
+    tokens = sum(map(len, rows))
+    return {
+        "messages_per_s": len(rows) / took,
+        "tokens_per_s": tokens / took,
+        "tflops": sum(operations(name, len(row)) for row in rows) / took / 1e12,
+        "padding": padded / tokens,
+        "batch_ms": took / len(batches) * 1_000,
+        "memory_mb": torch.cuda.max_memory_allocated() / 1e6 if place.device == "cuda" else 0.0,
+    }
+
+
+def batched(rows: list[Sequence[int]], limits: BatchLimits) -> list[list[Sequence[int]]]:
+    """Rows as the worker's batcher puts them together while a backlog of all of them waits."""
+    batcher = Batcher(
+        budget=Budget(max_records=limits.max_records, max_tokens=limits.max_tokens, max_wait=0.0)
+    )
+    lease = Lease(0, 0)
+    batcher.add(
+        (
+            Encoded(Document(Record("", lease, at, 0, None, b"", (), 0.0), "", None), ids, False)
+            for at, ids in enumerate(rows)
+        ),
+        0.0,
+    )
+    found = []
+    while len(batcher):
+        found.append([item.tokens for item in batcher.take("drain").items])
+    return found
+
+
+def operations(name: str, length: int) -> float:
+    """Floating-point operations for a text of so many tokens; embeddings and norms are left out."""
+    layers, width, _, inner = SHAPES[name]
+    products = 2 * length * (4 * width * width + 2 * width * inner)
+    attention = 2 * 2 * length * length * width
+    return float(layers * (products + attention))
+
+
+def lone(classifier: TorchClassifier, place: Place) -> float:
+    """Milliseconds for one message that comes alone: staging, model and reading; the median."""
+    rows = [ids for ids, _ in classifier.tokenize(place.texts()[:LONE])]
+    found = []
+    for row in rows[: 5 if place.tiny else LONE]:
+        begin = time.perf_counter()
+        classifier.run([row])
+        found.append((time.perf_counter() - begin) * 1_000)
+    return statistics.median(found[len(found) // 5 :])
+
+
+def peak(place: Place) -> float:
+    """TFLOP/s of one large product of random matrices, in 16 bit on CUDA."""
+    side = 512 if place.tiny else PEAK_SIDE if place.device == "cuda" else 2_048
+    dtype = torch.float16 if place.device == "cuda" else torch.float32
+    left, right = (torch.randn(side, side, dtype=dtype, device=place.device) for _ in range(2))
+    turns = []
+    for _ in range(13):
+        synchronized(place.device)
+        begin = time.perf_counter()
+        torch.matmul(left, right)
+        synchronized(place.device)
+        turns.append(time.perf_counter() - begin)
+    return float(2 * side**3 / statistics.median(turns[3:]) / 1e12)
+
+
+if __name__ == "__main__":
+    stage(measure)

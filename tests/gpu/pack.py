@@ -1,0 +1,208 @@
+"""`make gpu-pack`: what a machine without any network lacks for `make gpu`, in one folder.
+
+    python -m tests.gpu.pack [--out build/gpu-pack] [--python 3.12]
+
+Such a machine has Python, torch and transformers; `bare.py` there unpacks the folder and runs the
+kit. It holds wheels, the packaged encoder in 16 bit, Java with Apache Kafka's jars, and the real
+tweets where they are here. To make it small, what nobody there needs is zeros: the words of the
+encoder that none of these texts has, and Java's windows and languages. Left out are the jars'
+native libraries of other systems.
+"""
+
+import argparse
+import io
+import json
+import lzma
+import os
+import re
+import shutil
+import struct
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from pathlib import Path
+
+from tests.benchmarks import circumstances
+from tests.support.worker_process import ROOT
+from worker.demo.broker.jars import java_and_class_path
+
+WHEELS = (
+    "kafka-python", "crc32c", "lz4", "orjson", "prometheus-client", "pydantic", "pydantic-core",
+    "pydantic-settings", "annotated-types", "typing-inspection", "python-dotenv", "structlog",
+    "confluent-kafka", "datasets", "dill", "multiprocess", "pytest-random-order",
+    "pytest-rerunfailures",
+)  # fmt: skip
+"""Small ones, with the versions of `constraints.txt`."""
+PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
+LIMIT = 64_000_000
+"""Bytes of all, so that it travels to a machine that takes no more."""
+FOREIGN = re.compile(r"(^|/)(aix|darwin|freebsd|win|windows|mac|sunos|linux-musl)", re.IGNORECASE)
+NATIVE = re.compile(r"\.(so|dylib|jnilib|dll|a)$")
+OTHER_PROCESSOR = re.compile(r"(aarch64|arm|ppc|s390|riscv|loong|mips|sparc|x86/|/i386|android)")
+NOT_JAVA = re.compile(r"legal|include|lib/jrt-fs|lib/lib(awt|fontm|freetype|lcms|mlib|splash)")
+UNUSED_MODULES = ("java.desktop", "jdk.localedata", "java.sql.rowset", "java.xml.crypto")
+UNUSED_JARS = ("scala-reflect", "commons-collections")
+JIMAGE = 0xCAFEDADA
+"""What the file of Java's modules begins with."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=ROOT / "build" / "gpu-pack")
+    parser.add_argument("--python", default="3.12", help="of the other machine")
+    given = parser.parse_args()
+    shutil.rmtree(given.out, ignore_errors=True)
+    given.out.mkdir(parents=True)
+    wheels(given.out / "wheels", given.python)
+    tweets = circumstances.tweets()
+    if tweets:
+        packed(given.out / "tweets.tar.xz", read(jsonl(tweets)))
+    packed(given.out / "encoder.tar.xz", encoder(tweets))
+    packed(given.out / "kafka.tar.xz", kafka())
+    sizes = {
+        path.relative_to(given.out).parts[0]: 0 for path in given.out.rglob("*") if path.is_file()
+    }
+    for path in given.out.rglob("*"):
+        sizes[path.relative_to(given.out).parts[0]] += path.stat().st_size if path.is_file() else 0
+    for name, size in sorted(sizes.items()):
+        print(f"{size / 1e6:6.1f} MB  {name}")
+    total = sum(sizes.values())
+    print(f"{total / 1e6:6.1f} MB  in {given.out}, of {LIMIT / 1e6:.0f}")
+    return 0 if total <= LIMIT else 1
+
+
+def wheels(folder: Path, python: str) -> None:
+    """Downloads the wheels."""
+    pinned = dict(
+        re.match(r"([\w.-]+)==([^ ;]+)", each).groups()  # type: ignore[union-attr]
+        for each in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+        if re.match(r"[\w.-]+==", each)
+    )
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+    command += ["--no-deps", "--only-binary=:all:", "--implementation", "cp", "--dest", str(folder)]
+    command += ["--python-version", python]
+    for platform in PLATFORMS:
+        command += ["--platform", platform]
+    subprocess.run([*command, *(f"{name}=={pinned[name]}" for name in WHEELS)], check=True)
+
+
+def jsonl(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.jsonl"))
+
+
+def read(files: list[Path]) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in files}
+
+
+def encoder(tweets: Path | None) -> dict[str, bytes]:
+    """The packaged encoder as a package, in bfloat16."""
+    import torch
+    from safetensors.torch import load_file, save
+    from tokenizers import Tokenizer
+
+    from train.encoder import packaged
+
+    path = packaged()
+    tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    folders = [ROOT / "train" / "data", *([tweets] if tweets else [])]
+    texts = [
+        json.loads(line)["text"]
+        for folder in folders
+        for file in jsonl(folder)
+        for line in file.read_text(encoding="utf-8").splitlines()
+    ]
+    used = sorted({token for one in tokenizer.encode_batch(texts) for token in one.ids})
+    tensors = {}
+    for name, tensor in load_file(path / "model.safetensors").items():
+        kept = tensor
+        if name.endswith("word_embeddings.weight"):
+            kept = torch.zeros_like(tensor)
+            special = [*tokenizer.get_added_tokens_decoder(), *used]
+            kept[special] = tensor[special]
+        tensors[name] = kept.to(torch.bfloat16) if kept.is_floating_point() else kept
+    files = {
+        str(Path(path.parent.name, path.name, file.relative_to(path))): file.read_bytes()
+        for file in path.rglob("*")
+        if file.is_file() and file.name != "model.safetensors"
+    }
+    model = str(Path(path.parent.name, path.name, "model.safetensors"))
+    return {**files, model: save(tensors, {"format": "pt"}), f"{path.parent.name}/__init__.py": b""}
+
+
+def kafka() -> dict[str, bytes]:
+    """Java and the jars, as `EMOTION_KAFKA` wants them. The jars are stored: one compression."""
+    java, class_path = java_and_class_path()
+    home = Path(java).parents[1]
+    files = {
+        f"java/{file.relative_to(home)}": file.read_bytes()
+        for file in sorted(home.rglob("*"))
+        if file.is_file() and not NOT_JAVA.match(str(file.relative_to(home)))
+    }
+    files["java/lib/modules"] = without(files["java/lib/modules"], UNUSED_MODULES)
+    for jar in class_path.split(os.pathsep):
+        if Path(jar).name.startswith(UNUSED_JARS):
+            continue
+        inside = io.BytesIO()
+        with zipfile.ZipFile(jar) as given, zipfile.ZipFile(inside, "w") as stored:
+            for one in given.infolist():
+                if not foreign(one.filename):
+                    stored.writestr(one.filename, given.read(one))
+        files[Path(jar).name] = inside.getvalue()
+    return files
+
+
+def without(image: bytes, modules: tuple[str, ...]) -> bytes:
+    """Java's file of modules with zeros for the content of some: its index stays as it is.
+
+    The format is that of the JDK's `jimage`: a header of seven numbers, two tables, and for each
+    resource a list of attributes, of which each is a kind, a length and a number.
+    """
+    header = struct.unpack_from("<7I", image)
+    _, _, _, _, places, locations, strings = header
+    if header[0] != JIMAGE:
+        raise ValueError("this is not Java's file of modules")
+    begin = struct.calcsize("<7I") + 4 * places
+    offsets = struct.unpack_from(f"<{places}I", image, begin)
+    at_locations = begin + 4 * places
+    at_strings = at_locations + locations
+    resources = at_strings + strings
+    names = {f"{name}\0".encode() for name in modules}
+    found = bytearray(image)
+    for offset in offsets:
+        at, values = at_locations + offset, [0] * 8
+        while image[at] >> 3:  # 1: module, 5: offset, 6: size if compressed, 7: size
+            length = (image[at] & 7) + 1
+            values[image[at] >> 3] = int.from_bytes(image[at + 1 : at + 1 + length], "big")
+            at += 1 + length
+        name = at_strings + values[1]
+        if image[name : image.index(0, name) + 1] in names:
+            first, size = resources + values[5], values[6] or values[7]
+            found[first : first + size] = bytes(size)
+    return bytes(found)
+
+
+def foreign(name: str) -> bool:
+    """Whether it is a library of another system or processor."""
+    return bool(NATIVE.search(name) and (FOREIGN.search(name) or OTHER_PROCESSOR.search(name)))
+
+
+def packed(path: Path, files: dict[str, bytes]) -> None:
+    """Writes an archive; programs stay programs."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        tarfile.open(path, "w:xz", preset=9 | lzma.PRESET_EXTREME) as archive,
+    ):
+        for name, content in files.items():
+            file = Path(folder) / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
+            file.chmod(0o755 if "/bin/" in name else 0o644)
+            archive.add(file, name)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,154 @@
+"""The whole worker on Apache Kafka, on one device: several workers, both guarantees.
+
+Workers of one group share the partitions and the device. First a backlog: messages/s, and which
+part of the time the model of each worker was busy. Then, with one worker, half of that as a steady
+load: latency from a record's timestamp to its output.
+"""
+
+import contextlib
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka import Consumer
+
+from tests.benchmarks.hostpath.run import Input, fill, reached
+from tests.benchmarks.steady import GUARANTEES, SETTLE_SECONDS, Stream, cuts
+from tests.gpu.place import Place, card, stage
+from tests.support.kafka_helpers import create_topic, wait_until
+from tests.support.worker_process import WorkerProcess
+from worker.demo.broker import EmbeddedKafka
+
+PARTITIONS = 8
+TOPIC = "backlog"
+MESSAGES = 300_000
+"""Of a backlog; half of them are waited for, since at a partition's end its worker has no work."""
+SECONDS = 15.0
+WARM = 10
+"""The clock starts when a tenth is committed."""
+
+
+def measure(place: Place) -> dict[str, Any]:
+    """Rows of backlogs and of steady loads."""
+    name = "minilm" if place.tiny else "bert-base"
+    checkpoint, texts = place.checkpoint(name), place.texts()
+    messages = 1_500 if place.tiny else MESSAGES
+    found: dict[str, Any] = {
+        "card": card(place.device), "shape": name, "cores": os.cpu_count(), "backlogs": [],
+        "steady": [],
+    }  # fmt: skip
+    with EmbeddedKafka(start_timeout=300) as kafka, tempfile.TemporaryDirectory() as folder:
+        bootstrap, directory = kafka.bootstrap_servers, Path(folder)
+        fill(bootstrap, TOPIC, texts, messages, Input(partitions=PARTITIONS))
+        for guarantee in GUARANTEES[:1] if place.tiny else GUARANTEES:
+            for workers in (1,) if place.tiny else (1, 2, 4):
+                one = {"guarantee": guarantee, "workers": workers}
+                one |= backlog(
+                    bootstrap, f"{guarantee}-{workers}", guarantee=guarantee, workers=workers,
+                    messages=messages // 2, checkpoint=checkpoint, directory=directory,
+                    device=place.device,
+                )  # fmt: skip
+                found["backlogs"].append(one)
+                print(one, flush=True)
+            rate = next(
+                one["messages_per_s"] for one in found["backlogs"] if one["guarantee"] == guarantee
+            )
+            one = {"guarantee": guarantee, "asked": rate / 2}
+            one |= steady(
+                bootstrap, guarantee, rate=rate / 2, checkpoint=checkpoint, directory=directory,
+                texts=texts, place=place,
+            )  # fmt: skip
+            found["steady"].append(one)
+            print(one, flush=True)
+    return found
+
+
+def backlog(
+    bootstrap: str,
+    name: str,
+    *,
+    guarantee: str,
+    workers: int,
+    messages: int,
+    checkpoint: Path,
+    directory: Path,
+    device: str,
+) -> dict[str, Any]:
+    """Messages/s of all workers, and of each the busy share of its model and its memory."""
+    for role in ("output", "dlq"):
+        create_topic(bootstrap, f"{role}-{name}", PARTITIONS)
+    watch = Consumer({"bootstrap.servers": bootstrap, "group.id": name})
+    with contextlib.ExitStack() as stack:
+        stack.callback(watch.close)
+        started = [
+            stack.enter_context(
+                WorkerProcess(
+                    bootstrap=bootstrap, directory=directory, group=name, input_topic=TOPIC,
+                    output_topic=f"output-{name}", dlq_topic=f"dlq-{name}",
+                    delivery__guarantee=guarantee, kafka__replica_id=f"r{number}",
+                    log__level="warning", checkpoint=checkpoint, model__device=device,
+                )
+            )
+            for number in range(workers)
+        ]  # fmt: skip
+        for one in started:
+            one.start(ready=False)
+        for one in started:
+            one.wait_ready(300)
+        wait_until(lambda: all(one.processed() for one in started), 120, "every worker labels")
+        first = reached(watch, TOPIC, messages // WARM, started[0], partitions=PARTITIONS)
+        begin, before = time.perf_counter(), [busy(one) for one in started]
+        last = reached(watch, TOPIC, messages, started[0], partitions=PARTITIONS)
+        took = time.perf_counter() - begin
+        assert last > first, f"{messages} messages are too few to measure"
+        shares = [(busy(one) - was) / took for one, was in zip(started, before, strict=True)]
+        memory = sum(one.metric("worker_device_memory_bytes", kind="peak") for one in started)
+        resident = sum(one.resident_bytes() for one in started)
+    return {
+        "messages_per_s": (last - first) / took,
+        "busy": shares,
+        "device_mb": memory / 1e6,
+        "resident_mb": resident / 1e6,
+    }
+
+
+def busy(worker: WorkerProcess) -> float:
+    """Seconds of the model's batches so far."""
+    return float(worker.metric("worker_stage_duration_seconds_sum", stage="model"))
+
+
+def steady(
+    bootstrap: str,
+    guarantee: str,
+    *,
+    rate: float,
+    checkpoint: Path,
+    directory: Path,
+    texts: list[str],
+    place: Place,
+) -> dict[str, float]:
+    """Latency percentiles in ms of a steady load."""
+    stream = Stream(
+        bootstrap, guarantee, name=f"steady-{guarantee}", checkpoint=checkpoint,
+        directory=directory, texts=texts, device=place.device,
+    )  # fmt: skip
+    seconds = SETTLE_SECONDS + 1 if place.tiny else SECONDS
+    with stream.process:
+        stream.process.start()
+        stream.warm()
+        load = stream.steady(rate, seconds)
+        latencies = stream.latencies()
+    stream.outputs.close()
+    first, last = load["sent"]
+    first += int(rate * SETTLE_SECONDS)
+    return {
+        "sent_per_s": load["messages"] / seconds,
+        "pass_ms": load["pass_ms"],
+        **cuts(latencies[number] for number in range(first, last)),
+    }
+
+
+if __name__ == "__main__":
+    stage(measure)
