@@ -1,5 +1,6 @@
 # Every target sets up what it needs, and does not repeat what is done.
-#   make setup | demo | test | test-quick | check | bench | bench-guard | chaos | tools | readme | dashboard | chart | clean
+#   make setup | demo | test | test-quick | check | bench | bench-guard | gpu | gpu-pack | chaos | tools
+#   make readme | dashboard | chart | clean
 #
 # PYTHON=python3.12    another interpreter (3.11 to 3.13)
 # UV_TORCH_BACKEND=cpu the CPU build of torch: about 0.5 GB to download in place of 3.3
@@ -27,10 +28,10 @@ SPLIT_LOCK = /^[^ ]/ { out = rest } /^(torch==|nvidia-|cuda-)/ { out = torch } \
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-quick tools check format bench bench-guard chaos readme dashboard chart constraints clean
+.PHONY: help setup demo test test-quick tools check format bench bench-guard gpu gpu-pack chaos readme dashboard chart constraints clean
 
 help:
-	@sed -n '2,7s/^# \{0,1\}//p' Makefile
+	@sed -n '2,8s/^# \{0,1\}//p' Makefile
 
 setup: $(READY)
 
@@ -80,6 +81,15 @@ bench: setup
 # Fails if the worker's last change made the host path or the model stage slower, in every round.
 bench-guard: setup
 	$(BIN)/python -m tests.benchmarks.guard $(ARGS)
+
+# What a GPU does with this project, in at most 20 minutes: build/gpu/report.md. Without a GPU
+# ARGS=--tiny shows in a minute or two that all of it works.
+gpu: setup
+	$(BIN)/python -m tests.gpu $(ARGS)
+
+# What `python3 tests/gpu/bare.py build/gpu-pack` needs on a machine with a GPU and no network.
+gpu-pack: setup
+	$(BIN)/python -m tests.gpu.pack $(ARGS)
 
 chaos: setup
 	CHAOS=long $(PYTEST) tests/chaos -s $(ARGS)

@@ -8,11 +8,13 @@ Floating-point operations are those of the real tokens; padding counts as nothin
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
+from tests.gpu.packed import PackedClassifier
 from tests.gpu.place import SHAPES, Place, card, stage, synchronized
 from worker.batch import Batcher, Budget
 from worker.classifier import BatchLimits
@@ -26,6 +28,8 @@ SECONDS = 1.5
 """Of each measurement, at least."""
 LONE = 50
 """Messages that come alone."""
+JUDGED = 512
+"""Tweets whose scores are compared with float32's, beside a hundred skewed texts."""
 PEAK_SIDE = 8_192
 """Rows and columns of the matrices whose product is the card's peak."""
 
@@ -33,45 +37,55 @@ PEAK_SIDE = 8_192
 def measure(place: Place) -> dict[str, Any]:
     """All rows, and the peak of this run."""
     found: dict[str, Any] = {"card": card(place.device), "peak_tflops": peak(place), "rows": []}
+    found |= {"lone_ms": {}, "apart": {}}
     for name in place.shapes:
-        classifier = load(path=place.checkpoint(name), device=place.device, dtype="auto")
+        path, texts = place.checkpoint(name), {"tweets": place.texts(), "skewed": place.skewed()}
+        exact = load(path=path, device=place.device, dtype="float32")
+        tokens = {kind: [ids for ids, _ in exact.tokenize(each)] for kind, each in texts.items()}
+        judged = tokens["tweets"][:JUDGED] + tokens["skewed"][:100]
+        expected = scores(exact, judged)
+        del exact
+        classifier = load(path=path, device=place.device, dtype="auto")
         found["dtype"] = str(classifier.dtype).removeprefix("torch.")
-        for workload, texts in (("tweets", place.texts()), ("skewed", place.skewed())):
-            rows = [ids for ids, _ in classifier.tokenize(texts)]
-            for budget in BUDGETS[:2] if place.tiny else BUDGETS:
-                for way, run in ways(classifier, place):
-                    row = {"shape": name, "texts": workload, "budget": budget, "way": way}
+        for way, one in ways(classifier, place).items():
+            about = {"shape": name, "way": way}
+            try:
+                found["lone_ms"][f"{name}, {way}"] = lone(one, place)
+                found["apart"][f"{name}, {way}"] = apart(scores(one, judged), expected)
+            except Exception as error:  # noqa: BLE001 - the other rows are of use
+                found["rows"].append(about | {"error": f"{type(error).__name__}: {error}"[:300]})
+                continue
+            for kind, rows in tokens.items():
+                for budget in BUDGETS[:2] if place.tiny else BUDGETS:
+                    row = about | {"texts": kind, "budget": budget}
                     try:
-                        row |= speed(classifier, run, rows, budget=budget, name=name, place=place)
-                    except Exception as error:  # noqa: BLE001 - the other rows are of use
+                        row |= speed(one, rows, budget=budget, name=name, place=place)
+                    except Exception as error:  # noqa: BLE001 - likewise
                         row["error"] = f"{type(error).__name__}: {error}"[:300]
                     found["rows"].append(row)
                     print(row, flush=True)
-        found.setdefault("lone_ms", {})[name] = lone(classifier, place)
-        del classifier
         if place.device == "cuda":
             torch.cuda.empty_cache()
     return found
 
 
-Run = Callable[[TorchClassifier, Sequence[Any]], None]
+class Compiled(TorchClassifier):
+    """A classifier that was loaded, with its network compiled."""
+
+    def __init__(self, classifier: TorchClassifier) -> None:
+        self.__dict__.update(classifier.__dict__)
+        self.network = torch.compile(classifier.network, dynamic=True)
 
 
-def ways(classifier: TorchClassifier, place: Place) -> list[tuple[str, Run]]:
-    """The ways through the network that are compared, by name."""
-    eager = classifier.network
-    found: list[tuple[str, Run]] = [("padded", through)]
+def ways(classifier: TorchClassifier, place: Place) -> dict[str, TorchClassifier]:
+    """The ways through one network, by name; the first is what the worker does."""
+    found = {
+        "padded": classifier,
+        "packed": PackedClassifier(classifier),
+        "packed, throughout": PackedClassifier(classifier, throughout=True),
+    }
     if place.device == "cuda":
-        compiled = torch.compile(eager, dynamic=True)
-
-        def run(c: TorchClassifier, staged: Sequence[Any]) -> None:
-            c.network = compiled
-            try:
-                through(c, staged)
-            finally:
-                c.network = eager
-
-        found.append(("padded, compiled", run))
+        found["padded, compiled"] = Compiled(classifier)
     return found
 
 
@@ -88,7 +102,6 @@ def through(classifier: TorchClassifier, staged: Sequence[Any]) -> None:
 
 def speed(
     classifier: TorchClassifier,
-    run: Run,
     rows: list[Sequence[int]],
     *,
     budget: int,
@@ -96,18 +109,20 @@ def speed(
     place: Place,
 ) -> dict[str, float]:
     """Of one way with one budget."""
-    limits = BatchLimits(max_records=MOST_ROWS, max_tokens=budget)
-    batches = batched(rows, limits)
+    if isinstance(classifier, PackedClassifier):
+        batches = in_order(rows, budget)
+    else:
+        batches = batched(rows, BatchLimits(max_records=MOST_ROWS, max_tokens=budget))
     padded = sum(len(batch) * max(map(len, batch)) for batch in batches)
     staged = [classifier.stage(batch) for batch in batches]
     if place.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    run(classifier, staged)  # warm: the first time of a shape takes longer
+    through(classifier, staged)  # warm: the first time of a shape takes longer
     turns = []
     while sum(turns) < (0.0 if place.tiny else SECONDS) or not turns:
         synchronized(place.device)
         begin = time.perf_counter()
-        run(classifier, staged)
+        through(classifier, staged)
         turns.append(time.perf_counter() - begin)
     took = statistics.median(turns)
     tokens = sum(map(len, rows))
@@ -115,7 +130,7 @@ def speed(
         "messages_per_s": len(rows) / took,
         "tokens_per_s": tokens / took,
         "tflops": sum(operations(name, len(row)) for row in rows) / took / 1e12,
-        "padding": padded / tokens,
+        "padding": 1.0 if isinstance(classifier, PackedClassifier) else padded / tokens,
         "batch_ms": took / len(batches) * 1_000,
         "memory_mb": torch.cuda.max_memory_allocated() / 1e6 if place.device == "cuda" else 0.0,
     }
@@ -138,6 +153,34 @@ def batched(rows: list[Sequence[int]], limits: BatchLimits) -> list[list[Sequenc
     while len(batcher):
         found.append([item.tokens for item in batcher.take("drain").items])
     return found
+
+
+def in_order(rows: list[Sequence[int]], budget: int) -> list[list[Sequence[int]]]:
+    """Rows in their order, by the sum of their tokens: without padding no length needs its like."""
+    found: list[list[Sequence[int]]] = [[]]
+    tokens = 0
+    for row in rows:
+        if found[-1] and tokens + len(row) > budget:
+            found.append([])
+            tokens = 0
+        found[-1].append(row)
+        tokens += len(row)
+    return found
+
+
+def scores(classifier: TorchClassifier, rows: list[Sequence[int]]) -> np.ndarray:
+    """Probabilities of rows in batches of mixed lengths; float32, shape (rows, labels)."""
+    parts = [classifier.run(rows[at : at + 64]) for at in range(0, len(rows), 64)]
+    found: np.ndarray = np.concatenate(parts)
+    return found
+
+
+def apart(found: np.ndarray, expected: np.ndarray) -> dict[str, float]:
+    """How far scores are from float32's, and the share of labels that are the same."""
+    return {
+        "score": float(np.abs(found - expected).max()),
+        "labels": float((found.argmax(axis=1) == expected.argmax(axis=1)).mean()),
+    }
 
 
 def operations(name: str, length: int) -> float:

@@ -53,7 +53,7 @@ def model(one: Found) -> str:
             "padded", "ms a batch", "MB"]  # fmt: skip
     rows = []
     for row in one["rows"]:
-        first = [row["shape"], row["texts"], row["way"], f"{row['budget']:,}"]
+        first = [row["shape"], row.get("texts", ""), row["way"], f"{row.get('budget', 0):,}"]
         if "error" in row:
             rows.append([*first, row["error"].replace("|", "/"), *[""] * 6])
             continue
@@ -65,11 +65,15 @@ def model(one: Found) -> str:
                 f"{row['batch_ms']:.1f}", f"{row['memory_mb']:,.0f}",
             ]
         )  # fmt: skip
-    alone = ", ".join(f"{name} {value:.1f} ms" for name, value in one["lone_ms"].items())
-    return (
-        f"Precision {one['dtype']}; the peak of a large product {one['peak_tflops']:.1f} TFLOP/s; "
-        f"one lone message: {alone}.\n\n{table(head, rows)}"
-    )
+    ways = [
+        [
+            way, f"{one['lone_ms'][way]:.1f}", f"{value['score']:.4f}", f"{value['labels']:.4f}",
+        ]
+        for way, value in one["apart"].items()
+    ]  # fmt: skip
+    alone = ["shape and way", "a lone message, ms", "scores from float32's, at most", "same labels"]
+    peak = f"the peak of a large product {one['peak_tflops']:.1f} TFLOP/s"
+    return f"Precision {one['dtype']}; {peak}.\n\n{table(alone, ways)}\n\n{table(head, rows)}"
 
 
 def rivals(one: Found) -> str:
@@ -141,14 +145,14 @@ def plot(rows: list[Found], path: Path) -> None:
     mpl.use("agg")
     import matplotlib.pyplot as plt
 
-    kinds = list(dict.fromkeys(row["texts"] for row in rows))
+    kinds = list(dict.fromkeys(row["texts"] for row in rows if "texts" in row))
     figure, panels = plt.subplots(
         1, len(kinds), figsize=(6 * len(kinds), 4.5), squeeze=False, layout="constrained"
     )
     for panel, kind in zip(panels[0], kinds, strict=True):
         lines: dict[str, list[tuple[int, float]]] = {}
         for row in rows:
-            if row["texts"] == kind and "error" not in row:
+            if row.get("texts") == kind and "error" not in row:
                 name = f"{row['shape']}, {row['way']}"
                 lines.setdefault(name, []).append((row["budget"], row["messages_per_s"]))
         for name, points in lines.items():
