@@ -82,7 +82,7 @@ bench: setup
 bench-guard: setup
 	$(BIN)/python -m tests.benchmarks.guard $(ARGS)
 
-# What a GPU does with this project, in at most 20 minutes: build/gpu/report.md. Without a GPU
+# What a GPU does with this project, in at most 20 minutes: a report in build/gpu. Without a GPU
 # ARGS=--tiny shows in a minute or two that all of it works.
 gpu: setup
 	$(BIN)/python -m tests.gpu $(ARGS)
