@@ -166,7 +166,7 @@ class KafkaSettings(Group):
     """Most bytes of one fetch from one broker: bounds what waits in the client's memory, where
     batches that a producer has compressed are still compressed."""
     commit_interval: Annotated[float, Ge(0.01), Le(60), SECONDS] = 0.1
-    """Shortest time between two commits; what settles after a pause is committed at once. A crash
+    """Shortest time between two commits: what settles after a pause is committed at once. A crash
     repeats records in flight or settled since the last commit."""
     delivery_timeout: Annotated[float, Ge(5), Le(600), SECONDS] = 120.0
     """Longest wait for an output's acknowledgement; then a new producer sends the output again."""
@@ -322,8 +322,8 @@ class DeliverySettings(Group):
     """`at_least_once`: a crash may repeat a few labels. `exactly_once`: outputs and offsets are
     committed in transactions; readers of the outputs must use `read_committed`."""
     transaction_interval: Annotated[float, Ge(0), Le(5), SECONDS] = 0.1
-    """Shortest time from one transaction's begin to the next one's while more records are in
-    flight; outputs that come after a pause are committed at once."""
+    """Time from one transaction's begin to the next one's while more records are in flight. Outputs
+    that come after a pause are committed at once, and so is a transaction that is full."""
 
 
 class DrainSettings(Group):

@@ -32,7 +32,7 @@ class Committer(Protocol):
     """Commits what is settled, from turn to turn."""
 
     def commit(self, source: Offsets, *, past_markers: bool) -> bool:
-        """Commits what is settled and not committed yet; returns whether there was any.
+        """Commits what is settled and not committed yet; returns whether a commit has begun.
 
         Args:
             source: The consumer.

@@ -158,8 +158,8 @@ class Intake:
         inflow: How much may be read.
         dispatch: Takes the records.
         committer: Commits what is settled.
-        commit_interval: Seconds from one commit's begin to the next one's. What is settled after a
-            longer time is committed at once: a crash repeats less.
+        commit_interval: Seconds from one commit's begin to the next one's, at least. What settles
+            after a pause is committed at once: a crash repeats less.
         lag: Measures how far behind the worker is.
         metrics: Counts rebalances.
         clock: Monotonic seconds.
@@ -186,6 +186,7 @@ class Intake:
         self._lag = lag
         self._metrics = metrics
         self._commits = Interval(commit_interval, clock)
+        self._past_markers = False
         self._measures = Interval(MEASURE_SECONDS, clock)
 
     def take_moved(self) -> bool:
@@ -249,9 +250,11 @@ class Intake:
             source.commit_now(offsets, timeout=timeout)
 
     def _commit(self, source: RecordSource, *, past_markers: bool) -> None:
-        due = past_markers or self._commits.over
-        if due and self._committer.commit(source, past_markers=past_markers):
-            self._commits.begin()
+        self._past_markers = self._past_markers or past_markers
+        if self._commits.over:
+            if self._committer.commit(source, past_markers=self._past_markers):
+                self._commits.begin()
+            self._past_markers = False
 
     def _polled(self, source: RecordSource, room: Room) -> list[Record]:
         try:

@@ -21,13 +21,12 @@ class Interval:
         self._clock = clock
         self._next = float("-inf")
 
-    def due(self, *, also: bool = False) -> bool:
-        """Whether the interval is over, or `also` is true; a new interval begins then."""
-        now = self._clock()
-        if now < self._next and not also:
-            return False
-        self._next = now + self._seconds
-        return True
+    def due(self) -> bool:
+        """Whether it is due; a new interval begins then."""
+        over = self.over
+        if over:
+            self.begin()
+        return over
 
     @property
     def over(self) -> bool:

@@ -346,6 +346,22 @@ def test_what_is_settled_after_a_pause_is_committed_at_once():
     assert desk.source.commits[-1] == {LEASE: 6}
 
 
+def test_positions_past_markers_wait_for_the_interval_too_and_are_not_forgotten():
+    desk = Desk(commit_interval=60.0)
+    desk.turn(record(0))
+    desk.settle(1, 1)
+    desk.turn()
+    desk.source.positions[LEASE] = 9
+    for _ in range(8):
+        desk.measure()
+    assert desk.source.commits == [{LEASE: 1}]
+    desk.now += 60 - 8 * MEASURE_SECONDS - 0.1
+    desk.turn()
+    desk.now += 0.2
+    desk.turn()
+    assert desk.source.commits == [{LEASE: 1}, {LEASE: 9}]
+
+
 def test_a_commit_that_cannot_begin_is_tried_again_in_the_next_turn():
     desk = Desk(commit_interval=0.1)
     desk.turn(record(0))

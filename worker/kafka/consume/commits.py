@@ -47,9 +47,9 @@ class Commits:
     def start(self, consumer: KafkaConsumer, offsets: Mapping[Lease, int]) -> bool:
         """Starts a commit and returns at once; returns false while another one is under way.
 
-        Its result goes to `on_commit` during a later poll.
+        Its result goes to `on_commit` during a later poll. There is none of no offsets.
         """
-        if self._pending:
+        if self._pending or not offsets:
             return False
         self._pending = True
         consumer.commit_async(self._structs(offsets), callback=self._ended)

@@ -156,12 +156,12 @@ class Source:
         return self._positions.of(self._member, lease)
 
     def commit(self, offsets: dict[Lease, int]) -> bool:
-        """Starts a commit and returns at once; returns false while none can be started.
+        """Starts a commit of what is this member's; its result goes to `on_commit` later.
 
-        None can be while one is under way, or in a rebalance. Its result goes to `on_commit` later.
+        Returns false while none can be started: one is under way, or the group rebalances.
         """
-        member = self._member
-        return member.settled_in and self._commits.start(member.consumer, offsets)
+        ours = self._leases.given_to(self._member.id, offsets) if self._member.settled_in else ()
+        return self._commits.start(self._member.consumer, {one: offsets[one] for one in ours})
 
     def commit_now(self, offsets: dict[Lease, int], *, timeout: float) -> None:
         """Commits what is still owned and waits; tries again for `timeout` seconds.

@@ -20,6 +20,7 @@ import kafka.errors
 
 from worker.errors import Fatal
 from worker.kafka.produce.span import Aborted, Committed, Fenced, OutputRefused, Unknown
+from worker.kafka.produce.span_times import SpanTimes
 from worker.kafka.produce.waiting import Waiting
 
 if TYPE_CHECKING:
@@ -115,9 +116,7 @@ class TransactionalSink:
         self._callbacks = callbacks
         self._waiting = Waiting()
         self._committed: list[Output] = []
-        self._due_at: float | None = None
-        self._begun = float("-inf")
-        """When the last span was begun."""
+        self._times = SpanTimes(limits.seconds)
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -155,7 +154,7 @@ class TransactionalSink:
             Fatal: Fenced, the outage limit has passed, or nothing can be written.
             Transient: The process is to stop.
         """
-        due = self._due_at is not None and (following == 0 or time.monotonic() >= self._due_at)
+        due = self._times.due(following=following)
         waiting, limits = self._waiting, self._limits
         if due or len(waiting.outputs) >= limits.records or waiting.bytes >= limits.bytes:
             self._commit_span()
@@ -167,15 +166,14 @@ class TransactionalSink:
         self._writer.discard(timeout=timeout)
 
     def _begin_waiting(self) -> None:
-        if self._due_at is None:
-            self._due_at = self._begun + self._limits.seconds
+        if self._times.wait():
             if self._spans.failing:  # else an outage whose answers stay unknown would never end
                 self._writer.outage.goes_on()
             else:
                 self._writer.outage.succeeded()
 
     def _rest(self) -> None:
-        self._due_at = None
+        self._times.rest()
         self._writer.outage.rests()
 
     def _commit_span(self) -> None:
@@ -192,17 +190,21 @@ class TransactionalSink:
         records = self._spans.take(islice(self._waiting.sizes, self._limits.records))
         outputs, reached = self._waiting.span(records)
         offsets = {lease.partition: offset for lease, offset in reached.items()}
-        self._begun = time.monotonic()
-        answer = self._spans.send(outputs, offsets, _GroupMember(self._standing, reached.keys()))
+        with self._times.running():
+            answer = self._spans.send(
+                outputs, offsets, _GroupMember(self._standing, reached.keys())
+            )
         if isinstance(answer, Committed):
             self._callbacks.on_commit("ok")
             self._waiting.committed(len(outputs), reached)
             self._committed += outputs
-            self._due_at = 0.0 if len(self) else None
+            self._times.rest()
+            if len(self):
+                self._times.at_once()
             return
         self._callbacks.on_error(type(answer.error).__name__)
         self._callbacks.on_commit("failed")
-        self._due_at = 0.0
+        self._times.at_once()
         self._recover(answer)
 
     def _recover(self, failure: OutputRefused | Aborted | Unknown | Fenced) -> None:

@@ -27,7 +27,7 @@ from worker import awake  # noqa: E402
 from worker.errors import Fatal, Transient  # noqa: E402
 from worker.kafka.cluster.topics import Topic  # noqa: E402
 from worker.kafka.consume.membership import Membership  # noqa: E402
-from worker.kafka.produce import exactly_once, span, transaction  # noqa: E402
+from worker.kafka.produce import exactly_once, span, span_times, transaction  # noqa: E402
 from worker.kafka.produce.exactly_once import Callbacks, SpanLimits, TransactionalSink  # noqa: E402
 from worker.kafka.produce.outage import Outage  # noqa: E402
 from worker.records import Lease, Output  # noqa: E402
@@ -146,11 +146,29 @@ def test_outputs_are_gathered_while_more_are_under_way_and_no_longer():
 def test_outputs_after_a_pause_are_not_gathered(monkeypatch):
     desk = busy(interval=60)
     later = time.monotonic() + 61
-    monkeypatch.setattr(exactly_once.time, "monotonic", lambda: later)
+    monkeypatch.setattr(span_times.time, "monotonic", lambda: later)
     desk.send(1, 2)
     assert desk.taken(following=5) == [1, 2]
     desk.send(3)
     assert desk.taken(following=5) == []
+
+
+def test_between_slow_spans_there_is_a_gap_in_which_leases_may_end(monkeypatch):
+    desk, now = busy(interval=0.1), [time.monotonic() + 1.0]
+    monkeypatch.setattr(span_times.time, "monotonic", lambda: now[0])
+    send = desk.sink._spans.send
+
+    def slow(*arguments):
+        now[0] += 0.5
+        return send(*arguments)
+
+    monkeypatch.setattr(desk.sink._spans, "send", slow)
+    desk.send(1)
+    assert desk.taken(following=5) == [1]
+    desk.send(2)
+    assert desk.taken(following=5) == []
+    now[0] += span_times.GAP
+    assert desk.taken(following=5) == [2]
 
 
 def test_a_full_span_does_not_wait():
