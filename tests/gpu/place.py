@@ -62,6 +62,12 @@ class Place:
     def shapes(self) -> tuple[str, ...]:
         return ("tiny", "minilm") if self.tiny else ("minilm", "bert-base", "bert-large")
 
+    def excused(self, error: Exception) -> str:
+        """A line for a part of a stage that failed; the other parts are of use. Raises if tiny."""
+        if self.tiny:
+            raise error
+        return f"{type(error).__name__}: {error}"[:300]
+
     def checkpoint(self, name: str) -> Path:
         """A checkpoint of one of `SHAPES`, made once."""
         path = self.folder / name

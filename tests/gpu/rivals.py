@@ -30,7 +30,7 @@ def measure(place: Place) -> dict[str, Any]:
             try:
                 run(texts)  # warm
             except Exception as error:  # noqa: BLE001 - the other ways are of use
-                errors[f"{name}, {way}"] = f"{type(error).__name__}: {error}"[:300]
+                errors[f"{name}, {way}"] = place.excused(error)
                 del ways[way]
         for _ in range(1 if place.tiny else ROUNDS):
             for way, run in ways.items():
@@ -68,8 +68,7 @@ def pipeline(place: Place, name: str, *, compiled: bool = False) -> Any:
         pipe.model = torch.compile(pipe.model, dynamic=True)
 
     def run(texts: list[str]) -> None:
-        for _ in pipe(iter(texts), batch_size=BATCH, top_k=None):
-            pass
+        pipe(texts, batch_size=BATCH, top_k=None)
 
     return run
 
