@@ -5,8 +5,8 @@
 Such a machine has Python, torch and transformers; `bare.py` there unpacks the folder and runs the
 kit. It holds wheels, the packaged encoder in 16 bit, Java with Apache Kafka's jars, and the real
 tweets where they are here. To make it small, what nobody there needs is zeros: the words of the
-encoder that none of these texts has, and Java's windows and languages. Left out are the jars'
-native libraries of other systems.
+encoder that none of these texts has, and parts of Java. Left out are jars that are not loaded, and
+in the others the native libraries of other systems.
 """
 
 import argparse
@@ -32,7 +32,7 @@ WHEELS = (
     "kafka-python", "crc32c", "lz4", "orjson", "prometheus-client", "pydantic", "pydantic-core",
     "pydantic-settings", "annotated-types", "typing-inspection", "python-dotenv", "structlog",
     "confluent-kafka", "datasets", "dill", "multiprocess", "pytest-random-order",
-    "pytest-rerunfailures",
+    "pytest-rerunfailures", "rich", "markdown-it-py", "mdurl",
 )  # fmt: skip
 """Small ones, with the versions of `constraints.txt`."""
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
@@ -42,8 +42,13 @@ FOREIGN = re.compile(r"(^|/)(aix|darwin|freebsd|win|windows|mac|sunos|linux-musl
 NATIVE = re.compile(r"\.(so|dylib|jnilib|dll|a)$")
 OTHER_PROCESSOR = re.compile(r"(aarch64|arm|ppc|s390|riscv|loong|mips|sparc|x86/|/i386|android)")
 NOT_JAVA = re.compile(r"legal|include|lib/jrt-fs|lib/lib(awt|fontm|freetype|lcms|mlib|splash)")
-UNUSED_MODULES = ("java.desktop", "jdk.localedata", "java.sql.rowset", "java.xml.crypto")
-UNUSED_JARS = ("scala-reflect", "commons-collections")
+UNUSED_MODULES = (
+    "java.compiler", "java.datatransfer", "java.desktop", "java.instrument", "java.net.http",
+    "java.prefs", "java.scripting", "java.sql", "java.sql.rowset", "java.transaction.xa",
+    "java.xml.crypto", "jdk.httpserver", "jdk.localedata",
+)  # fmt: skip
+UNUSED_JARS = ("scala-reflect", "commons-")
+"""A broker that serves the worker, and its `StorageTool`, load no class of them."""
 JIMAGE = 0xCAFEDADA
 """What the file of Java's modules begins with."""
 
