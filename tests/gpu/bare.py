@@ -12,6 +12,7 @@ import sys
 import sysconfig
 import tarfile
 import tempfile
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,6 +31,13 @@ def main() -> None:
         # What the machine's own Python has, behind what the pack has.
         theirs = [path for path in sys.path if path.endswith("-packages")]
         (site / "machine.pth").write_text("\n".join(theirs) + "\n")
+        # The repository is not installed, and the worker tells its version.
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        told = site / f"emotion_stream-{project['version']}.dist-info"
+        told.mkdir()
+        (told / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+        )
     unpacked(pack / "encoder.tar.xz", site)
     unpacked(pack / "kafka.tar.xz", place / "kafka")
     unpacked(pack / "tweets.tar.xz", place / "tweets")

@@ -42,12 +42,18 @@ FOREIGN = re.compile(r"(^|/)(aix|darwin|freebsd|win|windows|mac|sunos|linux-musl
 NATIVE = re.compile(r"\.(so|dylib|jnilib|dll|a)$")
 OTHER_PROCESSOR = re.compile(r"(aarch64|arm|ppc|s390|riscv|loong|mips|sparc|x86/|/i386|android)")
 NOT_JAVA = re.compile(r"legal|include|lib/jrt-fs|lib/lib(awt|fontm|freetype|lcms|mlib|splash)")
-UNUSED_MODULES = (
-    "java.compiler", "java.datatransfer", "java.desktop", "java.instrument", "java.net.http",
-    "java.prefs", "java.scripting", "java.sql", "java.sql.rowset", "java.transaction.xa",
-    "java.xml.crypto", "jdk.httpserver", "jdk.localedata",
+UNUSED_JAVA = (
+    "java.compiler/", "java.datatransfer/", "java.desktop/", "java.instrument/", "java.net.http/",
+    "java.prefs/", "java.scripting/", "java.sql.rowset/", "java.xml.crypto/", "java.xml/com/sun/",
+    "jdk.httpserver/", "jdk.localedata/",
 )  # fmt: skip
-UNUSED_JARS = ("scala-reflect", "commons-")
+"""Modules, or packages of one."""
+USED_JAVA = (
+    "java.desktop/java/beans/", "jdk.localedata/sun/util/resources/cldr/provider/",
+    "jdk.localedata/sun/util/resources/provider/",
+)  # fmt: skip
+"""Packages of those modules of which a broker loads classes."""
+UNUSED_JARS = ("scala-reflect", "commons-collections", "commons-beanutils", "commons-digester")
 """A broker that serves the worker, and its `StorageTool`, load no class of them."""
 JIMAGE = 0xCAFEDADA
 """What the file of Java's modules begins with."""
@@ -147,7 +153,7 @@ def kafka() -> dict[str, bytes]:
         for file in sorted(home.rglob("*"))
         if file.is_file() and not NOT_JAVA.match(str(file.relative_to(home)))
     }
-    files["java/lib/modules"] = without(files["java/lib/modules"], UNUSED_MODULES)
+    files["java/lib/modules"] = without(files["java/lib/modules"], UNUSED_JAVA, USED_JAVA)
     for jar in class_path.split(os.pathsep):
         if Path(jar).name.startswith(UNUSED_JARS):
             continue
@@ -160,32 +166,39 @@ def kafka() -> dict[str, bytes]:
     return files
 
 
-def without(image: bytes, modules: tuple[str, ...]) -> bytes:
+def without(image: bytes, unused: tuple[str, ...], used: tuple[str, ...] = ()) -> bytes:
     """Java's file of modules with zeros for the content of some: its index stays as it is.
 
     The format is that of the JDK's `jimage`: a header of seven numbers, two tables, and for each
     resource a list of attributes, of which each is a kind, a length and a number.
+
+    Args:
+        image: The file.
+        unused: What `module/package/` begins with.
+        used: The same, of what is kept all the same.
     """
-    header = struct.unpack_from("<7I", image)
-    _, _, _, _, places, locations, strings = header
-    if header[0] != JIMAGE:
+    magic, _, _, _, places, locations, strings = struct.unpack_from("<7I", image)
+    if magic != JIMAGE:
         raise ValueError("this is not Java's file of modules")
     begin = struct.calcsize("<7I") + 4 * places
     offsets = struct.unpack_from(f"<{places}I", image, begin)
     at_locations = begin + 4 * places
     at_strings = at_locations + locations
-    resources = at_strings + strings
-    names = {f"{name}\0".encode() for name in modules}
     found = bytearray(image)
+
+    def named(number: int) -> str:
+        at = at_strings + number
+        return image[at : image.index(0, at)].decode()
+
     for offset in offsets:
         at, values = at_locations + offset, [0] * 8
-        while image[at] >> 3:  # 1: module, 5: offset, 6: size if compressed, 7: size
+        while image[at] >> 3:  # 1: module, 2: package, 5: offset, 6: size if compressed, 7: size
             length = (image[at] & 7) + 1
             values[image[at] >> 3] = int.from_bytes(image[at + 1 : at + 1 + length], "big")
             at += 1 + length
-        name = at_strings + values[1]
-        if image[name : image.index(0, name) + 1] in names:
-            first, size = resources + values[5], values[6] or values[7]
+        package = f"{named(values[1])}/{named(values[2])}/"
+        if package.startswith(unused) and not package.startswith(used):
+            first, size = at_strings + strings + values[5], values[6] or values[7]
             found[first : first + size] = bytes(size)
     return bytes(found)
 

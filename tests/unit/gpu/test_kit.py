@@ -133,14 +133,16 @@ def test_libraries_of_other_systems_are_left_out(name, left_out):
 
 
 def jimage(resources):
-    """A file of Java's modules: module, content."""
+    """A file of Java's modules: module, package, content."""
     strings, locations, content = b"\0", b"", b""
     offsets = []
-    for module, held in resources:
+    for module, package, held in resources:
         name = len(strings)
         strings += module.encode() + b"\0"
+        within = len(strings)
+        strings += package.encode() + b"\0"
         offsets.append(len(locations))
-        for kind, value in ((1, name), (5, len(content)), (7, len(held))):
+        for kind, value in ((1, name), (2, within), (5, len(content)), (7, len(held))):
             locations += bytes([kind << 3 | 1]) + value.to_bytes(2, "big")
         locations += b"\0"
         content += held
@@ -151,9 +153,19 @@ def jimage(resources):
 
 
 def test_modules_that_nobody_needs_become_zeros():
-    image = jimage([("java.base", b"kept!"), ("java.desktop", b"windows"), ("java.sql", b"tables")])
-    found = pack.without(image, ("java.desktop", "java"))
-    assert found == image.replace(b"windows", bytes(7))
+    image = jimage(
+        [
+            ("java.base", "java/lang", b"kept!"),
+            ("java.desktop", "java/awt", b"windows"),
+            ("java.desktop", "java/beans", b"beans"),
+            ("java.sql", "java/sql", b"tables"),
+            ("java.xml", "com/sun/xml", b"parser"),
+            ("java.xml", "javax/xml", b"names"),
+        ]
+    )
+    unused = ("java.desktop/", "java.s/", "java.xml/com/")
+    found = pack.without(image, unused, ("java.desktop/java/beans/",))
+    assert found == image.replace(b"windows", bytes(7)).replace(b"parser", bytes(6))
     with pytest.raises(ValueError, match="modules"):
         pack.without(b"\0" * 64, ())
 
