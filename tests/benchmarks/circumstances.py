@@ -45,9 +45,12 @@ def line(found: dict[str, Any], **others: str) -> str:
 
 def commit() -> str:
     def git(*command: str) -> str:
-        done = subprocess.run(
-            ["git", *command], cwd=ROOT, capture_output=True, text=True, check=False
-        )
+        try:
+            done = subprocess.run(
+                ["git", *command], cwd=ROOT, capture_output=True, text=True, check=False
+            )
+        except OSError:
+            return ""  # no such program
         return done.stdout.strip()
 
     code = "--", ".", ":(exclude)tests/benchmarks/results"

@@ -1,8 +1,10 @@
 """`make gpu`: what a GPU does with this project, in one command of at most 20 minutes.
 
-    python -m tests.gpu [--only model,worker] [--again] [--device cpu] [--tiny] [--out build/gpu]
+    python -m tests.gpu [--only model,worker] [--again] [--seconds 1200] [--device cpu] [--tiny]
+                        [--out build/gpu]
 
-Stages, each in a process of its own and stopped after eight minutes:
+Stages, each in a process of its own and stopped after eight minutes, or when the whole time is
+over; what it has found by then is kept:
 
     tests      the tests marked `gpu`
     model      the model stage: rates by shape, texts and token budget, beside the card's peak
@@ -40,8 +42,10 @@ STAGES = {
     "training": "training",
 }
 """Their names, and their modules."""
-SECONDS = 480
+SECONDS = 480.0
 """A stage may take."""
+NOTHING_MORE = 0.85
+"""Part of a stage's time after which it begins nothing more."""
 WATCHED = ("utilization.gpu", "memory.used", "clocks.sm", "power.draw", "temperature.gpu")
 EVERY = 0.5
 
@@ -55,16 +59,21 @@ def main() -> int:
     if found.get("mark") != mark:
         found = {"mark": mark, "stages": {}}
     found["circumstances"] = circumstances.told()
-    failed = []
+    failed: list[str] = []
+    begin = time.monotonic()
     for name in given.only or STAGES:
         before = found["stages"].get(name, {})
         if before and "error" not in before and not given.again:
             print(f"{name}: kept from before; --again runs it again", flush=True)
             continue
         print(f"{name} ...", end="", flush=True)
-        found["stages"][name] = one = run(name, given)
+        left = min(SECONDS, given.seconds - (time.monotonic() - begin))
+        found["stages"][name] = one = run(name, given, left)
         kept.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-        report.write(found, given.out)
+        try:
+            report.write(found, given.out)
+        except Exception as error:  # noqa: BLE001 - the other stages are of use
+            print(f" no report: {type(error).__name__}: {error}", end="")
         print(f" {one['seconds']:.0f} s: {one.get('error', 'done')}", flush=True)
         if "error" in one:
             failed.append(name)
@@ -81,6 +90,7 @@ def asked() -> argparse.Namespace:
     parser.add_argument("--again", action="store_true", help="run what is there already, too")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--tiny", action="store_true", help="a minute, without a GPU as well")
+    parser.add_argument("--seconds", type=float, default=1_200.0, help="of all of it, at most")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "gpu")
     given = parser.parse_args()
     if given.device == "cuda" and not cuda_is_there():
@@ -106,12 +116,15 @@ def cuda_is_there() -> bool:
     return subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
-def run(name: str, given: argparse.Namespace) -> dict[str, Any]:
-    """A stage's results; with `error` where it did not end well."""
+def run(name: str, given: argparse.Namespace, seconds: float) -> dict[str, Any]:
+    """A stage's results; with `error` where it did not end well within these seconds."""
+    if seconds <= 0:
+        return {"seconds": 0.0, "states": {}, "error": "was not begun: the time was over"}
     out = given.out / f".{name}.json"
     out.unlink(missing_ok=True)
     command = [sys.executable, "-m", f"tests.gpu.{STAGES[name]}", "--device", given.device]
     command += ["--folder", str(folder(given)), "--out", str(out), *(["--tiny"] * given.tiny)]
+    command += ["--seconds", str(seconds * NOTHING_MORE)]
     begin = time.perf_counter()
     with (given.out / "log.txt").open("ab") as log, watched(given.device) as states:
         log.write(f"\n## {name}\n".encode())
@@ -121,18 +134,18 @@ def run(name: str, given: argparse.Namespace) -> dict[str, Any]:
             stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
         try:
-            code = process.wait(SECONDS)
+            code = process.wait(seconds)
             error = f"ended with {code}" if code else None
         except subprocess.TimeoutExpired:
-            error = f"stopped after {SECONDS} s"
+            error = f"was stopped after {seconds:.0f} s"
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
     found: dict[str, Any] = {"seconds": time.perf_counter() - begin, "states": states}
-    if error is None:
+    if out.exists():
         found |= json.loads(out.read_text())
-    else:
+    if error is not None:
         found["error"] = error
     out.unlink(missing_ok=True)
     return found

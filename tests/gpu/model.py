@@ -8,7 +8,7 @@ Floating-point operations are those of the real tokens; padding counts as nothin
 import statistics
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,10 +21,13 @@ from worker.classifier import BatchLimits
 from worker.model.classifier import TorchClassifier, load
 from worker.records import Document, Encoded, Lease, Record
 
-BUDGETS = (4_096, 8_192, 16_384, 32_768, 65_536, 131_072, 262_144)
+BUDGETS = (4_096, 8_192, 16_384, 32_768, 65_536, 131_072)
 """Tokens of a batch, padding included."""
 MOST_ROWS = 32_768
-SECONDS = 1.5
+LARGE_BUDGET = 65_536
+"""From it on there are more texts, so that several batches are full."""
+LARGE_ROWS = 4_000
+SECONDS = 0.4
 """Of each measurement, at least."""
 LONE = 50
 """Messages that come alone."""
@@ -47,9 +50,12 @@ def measure(place: Place) -> dict[str, Any]:
         del exact
         classifier = load(path=path, device=place.device, dtype="auto")
         found["dtype"] = str(classifier.dtype).removeprefix("torch.")
-        for way, one in ways(classifier, place).items():
+        for way, make in ways(name, place).items():
+            if place.over:
+                break
             about = {"shape": name, "way": way}
             try:
+                one = make(classifier)
                 found["lone_ms"][f"{name}, {way}"] = lone(one, place)
                 found["apart"][f"{name}, {way}"] = apart(scores(one, judged), expected)
             except Exception as error:  # noqa: BLE001 - the other rows are of use
@@ -57,13 +63,17 @@ def measure(place: Place) -> dict[str, Any]:
                 continue
             for kind, rows in tokens.items():
                 for budget in BUDGETS[:2] if place.tiny else BUDGETS:
+                    if place.over:
+                        break
                     row = about | {"texts": kind, "budget": budget}
                     try:
-                        row |= speed(one, rows, budget=budget, name=name, place=place)
+                        row |= speed(one, enough(rows, budget, name), budget, name, place)
                     except Exception as error:  # noqa: BLE001 - likewise
                         row["error"] = place.excused(error)
                     found["rows"].append(row)
-                    print(row, flush=True)
+                    place.keep(found)
+            torch.backends.cuda.enable_cudnn_sdp(enabled=True)
+            del one
         if place.device == "cuda":
             torch.cuda.empty_cache()
     return found
@@ -74,19 +84,39 @@ class Compiled(TorchClassifier):
 
     def __init__(self, classifier: TorchClassifier) -> None:
         self.__dict__.update(classifier.__dict__)
+        # The compiler counts its graphs by the code that it compiles, whichever network it is of.
+        torch.compiler.reset()
         self.network = torch.compile(classifier.network, dynamic=True)
 
 
-def ways(classifier: TorchClassifier, place: Place) -> dict[str, TorchClassifier]:
+def without_cudnn(classifier: TorchClassifier) -> TorchClassifier:
+    """The same classifier, with no attention of cuDNN's from now on: it makes a plan a shape."""
+    torch.backends.cuda.enable_cudnn_sdp(enabled=False)
+    return classifier
+
+
+Make = Callable[[TorchClassifier], TorchClassifier]
+
+
+def ways(name: str, place: Place) -> dict[str, Make]:
     """The ways through one network, by name; the first is what the worker does."""
-    found = {
-        "padded": classifier,
-        "packed": PackedClassifier(classifier),
-        "packed, throughout": PackedClassifier(classifier, throughout=True),
+    found: dict[str, Make] = {
+        "padded": lambda classifier: classifier,
+        "packed": PackedClassifier,
+        "packed, throughout": lambda classifier: PackedClassifier(classifier, throughout=True),
     }
     if place.device == "cuda":
-        found["padded, compiled"] = Compiled(classifier)
+        found["padded, without cuDNN"] = without_cudnn
+        if name == "bert-base":
+            found["padded, compiled"] = Compiled
     return found
+
+
+def enough(rows: list[Sequence[int]], budget: int, name: str) -> list[Sequence[int]]:
+    """As many rows as fill several batches, and no more than a large network does in a second."""
+    if name == "bert-large":
+        return rows[:LARGE_ROWS] if budget < LARGE_BUDGET else rows
+    return rows if budget < LARGE_BUDGET else rows * 4
 
 
 def through(classifier: TorchClassifier, staged: Sequence[Any]) -> None:
@@ -103,7 +133,6 @@ def through(classifier: TorchClassifier, staged: Sequence[Any]) -> None:
 def speed(
     classifier: TorchClassifier,
     rows: list[Sequence[int]],
-    *,
     budget: int,
     name: str,
     place: Place,
@@ -113,12 +142,15 @@ def speed(
         batches = in_order(rows, budget)
     else:
         batches = batched(rows, BatchLimits(max_records=MOST_ROWS, max_tokens=budget))
-    padded = sum(len(batch) * max(map(len, batch)) for batch in batches)
     staged = [classifier.stage(batch) for batch in batches]
+    padded = sum(one[0].numel() for one in staged)
     if place.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    through(classifier, staged)  # warm: the first time of a shape takes longer
-    turns = []
+    synchronized(place.device)
+    begin = time.perf_counter()
+    through(classifier, staged)  # the first time of a shape takes longer
+    first = time.perf_counter() - begin
+    turns: list[float] = []
     while sum(turns) < (0.0 if place.tiny else SECONDS) or not turns:
         synchronized(place.device)
         begin = time.perf_counter()
@@ -130,8 +162,10 @@ def speed(
         "messages_per_s": len(rows) / took,
         "tokens_per_s": tokens / took,
         "tflops": sum(operations(name, len(row)) for row in rows) / took / 1e12,
-        "padding": 1.0 if isinstance(classifier, PackedClassifier) else padded / tokens,
+        "padding": padded / tokens,
+        "batch_tokens": padded / len(batches),
         "batch_ms": took / len(batches) * 1_000,
+        "first_ms": first / len(batches) * 1_000,
         "memory_mb": torch.cuda.max_memory_allocated() / 1e6 if place.device == "cuda" else 0.0,
     }
 

@@ -6,6 +6,7 @@ import argparse
 import json
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,10 +58,25 @@ class Place:
     """A few seconds of everything: it shows that all of it works, and measures nothing."""
     folder: Path
     """For what is of no use afterwards; kept from one stage to the next."""
+    out: Path
+    """Gets what was found so far, again and again: a stage that is stopped loses nothing."""
+    until: float
+    """In seconds of `time.monotonic`: nothing more is begun then."""
+
+    def keep(self, found: dict[str, Any]) -> None:
+        """Writes what was found so far."""
+        new = self.out.with_suffix(".new")
+        new.write_text(json.dumps(found))
+        new.replace(self.out)
+
+    @property
+    def over(self) -> bool:
+        """Whether there is no time for more."""
+        return time.monotonic() >= self.until
 
     @property
     def shapes(self) -> tuple[str, ...]:
-        return ("tiny", "minilm") if self.tiny else ("minilm", "bert-base", "bert-large")
+        return ("tiny", "minilm") if self.tiny else ("bert-base", "minilm", "bert-large")
 
     def excused(self, error: Exception) -> str:
         """A line for a part of a stage that failed; the other parts are of use. Raises if tiny."""
@@ -125,6 +141,10 @@ def stage(measure: Callable[[Place], dict[str, Any]]) -> None:
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seconds", type=float, required=True)
     given = parser.parse_args()
-    place = Place(device=given.device, tiny=given.tiny, folder=given.folder)
-    given.out.write_text(json.dumps(measure(place)))
+    until = time.monotonic() + given.seconds
+    place = Place(
+        device=given.device, tiny=given.tiny, folder=given.folder, out=given.out, until=until
+    )
+    place.keep(measure(place))

@@ -29,10 +29,10 @@ def text(found: Found) -> str:
         parts.append(f"## {name}, {one['seconds']:.0f} s")
         if "error" in one:
             parts.append(f"**It {one['error']}.**")
-            continue
         if "card" in one:
             parts.append(", ".join(f"{what} {value}" for what, value in one["card"].items()))
-        parts.append(_PARTS[name](one))
+        if set(one) - {"seconds", "states", "error"}:
+            parts.append(_PARTS[name](one))
         if one["states"]:
             parts.append(
                 "The card meanwhile (least, median, greatest): "
@@ -50,19 +50,20 @@ def tests(one: Found) -> str:
 
 def model(one: Found) -> str:
     head = ["shape", "texts", "way", "budget", "messages/s", "tokens/s", "TFLOP/s", "of the peak",
-            "padded", "ms a batch", "MB"]  # fmt: skip
+            "padded", "tokens a batch", "ms a batch", "the first time", "MB"]  # fmt: skip
     rows = []
     for row in one["rows"]:
         first = [row["shape"], row.get("texts", ""), row["way"], f"{row.get('budget', 0):,}"]
         if "error" in row:
-            rows.append([*first, row["error"].replace("|", "/"), *[""] * 6])
+            rows.append([*first, row["error"].replace("|", "/"), *[""] * 8])
             continue
         share = row["tflops"] / one["peak_tflops"]
         rows.append(
             [
                 *first, f"{row['messages_per_s']:,.0f}", f"{row['tokens_per_s']:,.0f}",
                 f"{row['tflops']:.2f}", f"{share:.0%}", f"{row['padding']:.2f}",
-                f"{row['batch_ms']:.1f}", f"{row['memory_mb']:,.0f}",
+                f"{row['batch_tokens']:,.0f}", f"{row['batch_ms']:.1f}", f"{row['first_ms']:.1f}",
+                f"{row['memory_mb']:,.0f}",
             ]
         )  # fmt: skip
     ways = [
@@ -92,7 +93,8 @@ def rivals(one: Found) -> str:
 def worker(one: Found) -> str:
     backlogs = [
         [
-            row["guarantee"], str(row["workers"]), f"{row['messages_per_s']:,.0f}",
+            row["guarantee"] + ("" if row["cudnn"] else ", without cuDNN's attention"),
+            str(row["workers"]), f"{row['messages_per_s']:,.0f}",
             ", ".join(f"{share:.0%}" for share in row["busy"]), f"{row['device_mb']:,.0f}",
             f"{row['resident_mb']:,.0f}",
         ]
@@ -146,6 +148,8 @@ def plot(rows: list[Found], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     kinds = list(dict.fromkeys(row["texts"] for row in rows if "texts" in row))
+    if not kinds:
+        return
     figure, panels = plt.subplots(
         1, len(kinds), figsize=(6 * len(kinds), 4.5), squeeze=False, layout="constrained"
     )

@@ -13,7 +13,7 @@ def measure(place: Place) -> dict[str, Any]:
     """How many passed, and the names of those that did not."""
     command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "tests/unit/model"]
     done = subprocess.run(
-        [*command, "-p", "no:randomly", "-rfE"], cwd=ROOT, env=clean_environment(),
+        [*command, "-rfE", "-W", "default"], cwd=ROOT, env=clean_environment(),
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     print(done.stdout, done.stderr, flush=True)

@@ -35,7 +35,7 @@ def measure(place: Place) -> dict[str, Any]:
         seconds(make, head(corpus, 64), base_model=base, machine=machine)
         took = seconds(make, head(corpus, texts), base_model=base, machine=machine)
         found["rates"][name] = texts / took
-        print(name, round(texts / took), flush=True)
+        place.keep(found)
     if not place.tiny:
         found["whole"] = whole(place, str(data))
     return found

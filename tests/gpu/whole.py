@@ -6,15 +6,15 @@ load: latency from a record's timestamp to its output.
 """
 
 import contextlib
+import json
 import os
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import Consumer
+from confluent_kafka import Producer
 
-from tests.benchmarks.hostpath.run import Input, fill, reached
 from tests.benchmarks.steady import GUARANTEES, SETTLE_SECONDS, Stream, cuts
 from tests.gpu.place import Place, card, stage
 from tests.support.kafka_helpers import create_topic, wait_until
@@ -22,12 +22,19 @@ from tests.support.worker_process import WorkerProcess
 from worker.demo.broker import EmbeddedKafka
 
 PARTITIONS = 8
+KEYS = 500
+CASES = ((1, True), (1, False), (2, True), (4, True))
+"""How many workers, and whether they may use cuDNN's attention."""
 TOPIC = "backlog"
-MESSAGES = 300_000
-"""Of a backlog; half of them are waited for, since at a partition's end its worker has no work."""
+MESSAGES = 600_000
+"""Of a backlog."""
+MOST = 0.8
+"""Part of a backlog that is measured: at a partition's end its worker has no work."""
+WINDOW = 6.0
+"""Seconds of a backlog's measurement, from the moment when every worker labels."""
 SECONDS = 15.0
-WARM = 10
-"""The clock starts when a tenth is committed."""
+WITHOUT_CUDNN = {"TORCH_CUDNN_SDPA_DEPRIORITIZED": "1"}
+"""cuDNN makes a plan for each new shape, and a worker's batches have new ones all the time."""
 
 
 def measure(place: Place) -> dict[str, Any]:
@@ -41,17 +48,20 @@ def measure(place: Place) -> dict[str, Any]:
     }  # fmt: skip
     with EmbeddedKafka(start_timeout=300) as kafka, tempfile.TemporaryDirectory() as folder:
         bootstrap, directory = kafka.bootstrap_servers, Path(folder)
-        fill(bootstrap, TOPIC, texts, messages, Input(partitions=PARTITIONS))
+        fill(bootstrap, texts, messages)
         for guarantee in GUARANTEES[:1] if place.tiny else GUARANTEES:
-            for workers in (1,) if place.tiny else (1, 2, 4):
-                one = {"guarantee": guarantee, "workers": workers}
+            for workers, cudnn in ((1, True),) if place.tiny else CASES:
+                if place.over:
+                    return found
+                one = {"guarantee": guarantee, "workers": workers, "cudnn": cudnn}
                 one |= backlog(
-                    bootstrap, f"{guarantee}-{workers}", guarantee=guarantee, workers=workers,
-                    messages=messages // 2, checkpoint=checkpoint, directory=directory,
-                    device=place.device,
+                    bootstrap, f"{guarantee}-{workers}-{cudnn}", guarantee=guarantee,
+                    workers=workers, messages=messages, checkpoint=checkpoint,
+                    directory=directory, device=place.device,
+                    environment={} if cudnn else WITHOUT_CUDNN,
                 )  # fmt: skip
                 found["backlogs"].append(one)
-                print(one, flush=True)
+                place.keep(found)
             rate = next(
                 one["messages_per_s"] for one in found["backlogs"] if one["guarantee"] == guarantee
             )
@@ -61,7 +71,7 @@ def measure(place: Place) -> dict[str, Any]:
                 texts=texts, place=place,
             )  # fmt: skip
             found["steady"].append(one)
-            print(one, flush=True)
+            place.keep(found)
     return found
 
 
@@ -75,13 +85,12 @@ def backlog(
     checkpoint: Path,
     directory: Path,
     device: str,
+    environment: dict[str, str],
 ) -> dict[str, Any]:
     """Messages/s of all workers, and of each the busy share of its model and its memory."""
     for role in ("output", "dlq"):
         create_topic(bootstrap, f"{role}-{name}", PARTITIONS)
-    watch = Consumer({"bootstrap.servers": bootstrap, "group.id": name})
     with contextlib.ExitStack() as stack:
-        stack.callback(watch.close)
         started = [
             stack.enter_context(
                 WorkerProcess(
@@ -94,14 +103,16 @@ def backlog(
             for number in range(workers)
         ]  # fmt: skip
         for one in started:
+            one.environment |= environment
             one.start(ready=False)
         for one in started:
             one.wait_ready(300)
         wait_until(lambda: all(one.processed() for one in started), 120, "every worker labels")
-        first = reached(watch, TOPIC, messages // WARM, started[0], partitions=PARTITIONS)
         begin, before = time.perf_counter(), [busy(one) for one in started]
-        last = reached(watch, TOPIC, messages, started[0], partitions=PARTITIONS)
-        took = time.perf_counter() - begin
+        first = last = sum(one.processed() for one in started)
+        while (took := time.perf_counter() - begin) < WINDOW and last < MOST * messages:
+            time.sleep(0.2)
+            last = sum(one.processed() for one in started)
         assert last > first, f"{messages} messages are too few to measure"
         shares = [(busy(one) - was) / took for one, was in zip(started, before, strict=True)]
         memory = sum(one.metric("worker_device_memory_bytes", kind="peak") for one in started)
@@ -112,6 +123,23 @@ def backlog(
         "device_mb": memory / 1e6,
         "resident_mb": resident / 1e6,
     }
+
+
+def fill(bootstrap: str, texts: list[str], messages: int) -> None:
+    """Makes a topic with a backlog."""
+    create_topic(bootstrap, TOPIC, PARTITIONS)
+    producer = Producer(
+        {
+            "bootstrap.servers": bootstrap, "linger.ms": 50, "compression.type": "lz4",
+            "queue.buffering.max.messages": 2 * MESSAGES,
+        }
+    )  # fmt: skip
+    for number in range(messages):
+        value = json.dumps({"text": texts[number % len(texts)], "id": number}).encode()
+        producer.produce(TOPIC, value, b"user-%d" % (number % KEYS))
+        if number % 1_000 == 0:
+            producer.poll(0)
+    assert producer.flush(120) == 0, "not all of the backlog was written"
 
 
 def busy(worker: WorkerProcess) -> float:

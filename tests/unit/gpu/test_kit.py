@@ -13,7 +13,7 @@ from tests.gpu import pack, report
 from tests.support.worker_process import ROOT
 
 ROWS = {"messages_per_s": 1e3, "tokens_per_s": 2e4, "tflops": 1.5, "padding": 1.1, "batch_ms": 2.0,
-        "memory_mb": 64.0}  # fmt: skip
+        "first_ms": 4.0, "batch_tokens": 4000.0, "memory_mb": 64.0}  # fmt: skip
 FOUND = {
     "tests": {"passed": 20},
     "model": {
@@ -29,8 +29,8 @@ FOUND = {
     "worker": {
         "shape": "tiny", "cores": 2,
         "backlogs": [
-            {"guarantee": "at_least_once", "workers": 2, "messages_per_s": 900.0,
-             "busy": [0.5, 1.0], "device_mb": 10.0, "resident_mb": 20.0},
+            {"guarantee": "at_least_once", "workers": 2, "cudnn": True,
+             "messages_per_s": 900.0, "busy": [0.5, 1.0], "device_mb": 10.0, "resident_mb": 20.0},
         ],
         "steady": [
             {"guarantee": "at_least_once", "asked": 450.0, "sent_per_s": 449.0, "pass_ms": 3.0,
@@ -45,7 +45,8 @@ def run(monkeypatch, tmp_path, *arguments):
     """The kit's main program, with stages that only say that they ran."""
     ran = []
 
-    def stage(name, given):
+    def stage(name, given, seconds):
+        assert 0 < seconds <= kit.SECONDS
         ran.append(name)
         return {"seconds": 1.0, "states": {}, **FOUND[name]} if name != "rivals" else {
             "seconds": 2.0, "states": {}, "error": "ended with 1",
@@ -100,17 +101,22 @@ def test_wrong_options_are_one_clear_line(monkeypatch, capsys, arguments, messag
 def test_a_stage_that_hangs_is_stopped_with_its_children(monkeypatch, tmp_path):
     script = tmp_path / "tests" / "gpu"
     script.mkdir(parents=True)
-    (script / "model.py").write_text("import time; print('here', flush=True); time.sleep(600)")
+    (script / "model.py").write_text(
+        "import sys, time; print('here', flush=True)\n"
+        "open(sys.argv[sys.argv.index('--out') + 1], 'w').write('{\"rows\": [1]}')\n"
+        "time.sleep(600)"
+    )
     monkeypatch.setattr(kit, "ROOT", tmp_path)
-    monkeypatch.setattr(kit, "SECONDS", 2.0)
     monkeypatch.setattr(kit, "clean_environment", lambda **_: {"PYTHONPATH": str(tmp_path)})
     monkeypatch.setattr(
         "sys.argv", ["gpu", "--device", "cpu", "--tiny", "--out", str(tmp_path / "o")]
     )
     given = kit.asked()
     given.out.mkdir()
-    found = kit.run("model", given)
-    assert found["error"] == "stopped after 2.0 s"
+    found = kit.run("model", given, 2.0)
+    assert found["error"] == "was stopped after 2 s"
+    assert found["rows"] == [1]
+    assert "error" in kit.run("model", given, 0.0)
     assert b"here" in (given.out / "log.txt").read_bytes()
 
 
