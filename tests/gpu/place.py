@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.benchmarks import circumstances
+from tests.benchmarks import circumstances, growth
 from tests.support.worker_process import ROOT, clean_environment
 
 if TYPE_CHECKING:
@@ -25,9 +25,6 @@ SHAPES = {
 }
 """Layers, width, heads, and width within the feed-forward network. All but `minilm`, which is the
 packaged encoder, have random weights."""
-SKEW = (8,) * 70 + (22,) * 20 + (64,) * 7 + (256,) * 2 + (512,)
-"""Tokens of a hundred texts: most are short, a few are as long as the model takes."""
-WORDS = "i feel so happy and a little sad about how this day went for all of us here"
 _CHECKPOINT = """
 import sys
 import transformers as t
@@ -103,9 +100,8 @@ class Place:
         return found[:64] if self.tiny else found
 
     def skewed(self) -> list[str]:
-        """Texts of the lengths of `SKEW`: each word is one token, and two more are special."""
-        words = WORDS.split() * 40
-        found = [" ".join(words[: length - 2]) for length in SKEW]
+        """Most are short, a few are as long as the model takes."""
+        found = growth.of_tokens("skewed")
         return found if self.tiny else found * 100
 
 
@@ -147,4 +143,6 @@ def stage(measure: Callable[[Place], dict[str, Any]]) -> None:
     place = Place(
         device=given.device, tiny=given.tiny, folder=given.folder, out=given.out, until=until
     )
-    place.keep(measure(place))
+    found = measure(place)
+    # It may have left something out then: it is no result to keep for the next run.
+    place.keep(found | ({"error": "had no time for all of it"} if place.over else {}))

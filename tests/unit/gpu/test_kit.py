@@ -1,15 +1,18 @@
 """The kit for a GPU: what it keeps and runs again, its report, and its pack for other machines."""
 
+import contextlib
 import json
 import struct
 import subprocess
 import sys
 import tarfile
 
+import psutil
 import pytest
 
 from tests.gpu import __main__ as kit
-from tests.gpu import pack, report
+from tests.gpu import pack, place, report
+from tests.support.kafka_helpers import wait_until
 from tests.support.worker_process import ROOT
 
 ROWS = {"messages_per_s": 1e3, "tokens_per_s": 2e4, "tflops": 1.5, "padding": 1.1, "batch_ms": 2.0,
@@ -98,11 +101,30 @@ def test_wrong_options_are_one_clear_line(monkeypatch, capsys, arguments, messag
     assert message in capsys.readouterr().err.splitlines()[-1]
 
 
+def running(pid):
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+@pytest.mark.parametrize(("seconds", "told"), [("0", True), ("60", False)])
+def test_a_stage_without_time_for_all_of_it_is_no_result_to_keep(
+    monkeypatch, tmp_path, seconds, told
+):
+    out = tmp_path / "out.json"
+    arguments = ["--folder", str(tmp_path), "--out", str(out), "--seconds", seconds]
+    monkeypatch.setattr("sys.argv", ["stage", "--device", "cpu", "--tiny", *arguments])
+    place.stage(lambda _: {"rows": []})
+    assert ("error" in json.loads(out.read_text())) is told
+
+
 def test_a_stage_that_hangs_is_stopped_with_its_children(monkeypatch, tmp_path):
     script = tmp_path / "tests" / "gpu"
     script.mkdir(parents=True)
     (script / "model.py").write_text(
-        "import sys, time; print('here', flush=True)\n"
+        "import subprocess, sys, time; print('here', flush=True)\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        "open('child', 'w').write(str(child.pid))\n"
         "open(sys.argv[sys.argv.index('--out') + 1], 'w').write('{\"rows\": [1]}')\n"
         "time.sleep(600)"
     )
@@ -116,6 +138,8 @@ def test_a_stage_that_hangs_is_stopped_with_its_children(monkeypatch, tmp_path):
     found = kit.run("model", given, 2.0)
     assert found["error"] == "was stopped after 2 s"
     assert found["rows"] == [1]
+    child = int((tmp_path / "child").read_text())
+    wait_until(lambda: not running(child), 10, "its child is gone, too")
     assert "error" in kit.run("model", given, 0.0)
     assert b"here" in (given.out / "log.txt").read_bytes()
 
