@@ -99,7 +99,7 @@ def _serve(options: list[str], signals: DrainSignals) -> int:
             reading = beside.submit(checkpoints.read, model.checkpoint)
             # Imported only now: signal handlers are in place before torch, which takes seconds.
             try:
-                from worker.model.classifier import load  # noqa: PLC0415
+                from worker.model.load import load  # noqa: PLC0415
             except (ImportError, OSError) as error:  # OSError: a shared library is missing
                 raise Fatal(
                     f"the libraries of the model cannot be imported: {error}: install them again, "
@@ -113,7 +113,9 @@ def _serve(options: list[str], signals: DrainSignals) -> int:
             path=model.checkpoint,
             device=model.device,
             dtype=model.dtype,
+            rows=model.rows,
             threads=model.threads,
+            max_seconds=None if chosen.batch.max_tokens else chosen.batch.max_seconds,
             checkpoint=checkpoint,
             laps=laps,
         )
@@ -122,9 +124,9 @@ def _serve(options: list[str], signals: DrainSignals) -> int:
 
 
 def _check(options: list[str]) -> int:
-    from worker import logs, settings  # noqa: PLC0415
+    from worker import check_options, logs  # noqa: PLC0415
 
-    chosen = settings.load(options, command="check")
+    chosen = check_options.load(options)
     logs.configure(format=chosen.log.format, level="error")
     _prepare_libraries()
     print("settings    ok", flush=True)

@@ -2,18 +2,20 @@
 
 Pure: no clock, no lock, no queue; the time is an argument. Owned by the assemble thread.
 
-A batch begins with the oldest document; its nearest neighbours in length join it until the budget
-is full, or the next one would need too much padding and is better off in a batch of its own. So no
-document waits for more batches than there were documents before it.
+A batch begins with the oldest document. Where rows are padded, its nearest neighbours in length
+join it until the budget is full, or the next one would need too much padding and is better off in a
+batch of its own. So no document waits for more batches than there were documents before it. Where
+rows are packed nothing is padded, and documents are taken as they came.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from worker.layout import Layout
 from worker.records import MicroBatch
 
 if TYPE_CHECKING:
@@ -31,9 +33,15 @@ class Budget:
 
     max_records: int
     max_tokens: int
-    """Rows times the longest row: what the device really computes."""
+    """Padding included: what the device really computes."""
     max_wait: float
     """Seconds that a document waits for mates while the model is busy."""
+    layout: Layout = field(default=Layout())
+    """How rows stand in memory: whether there is padding, and how much."""
+
+    def tokens(self, batch: MicroBatch) -> int:
+        """Tokens of a batch, padding included."""
+        return self.layout.tokens([len(item.tokens) for item in batch.items])
 
 
 RECOVERY_STEPS = 16
@@ -84,9 +92,8 @@ class ElasticBudget:
 
     def _within(self, batch: MicroBatch) -> bool:
         """Whether a batch fits: the failure of one staged before the last halving is no news."""
-        rows = len(batch.items)
-        fits = rows <= self.now.max_records and rows * batch.padded_length <= self.now.max_tokens
-        return rows == 1 or fits
+        rows, now = len(batch.items), self.now
+        return rows == 1 or (rows <= now.max_records and now.tokens(batch) <= now.max_tokens)
 
 
 PADDED = 1.25
@@ -157,7 +164,7 @@ class Batcher:
         return None if oldest is None else max(0.0, oldest[2] + self.budget.max_wait - now)
 
     def take(self, reason: FlushReason) -> MicroBatch:
-        """The next batch: the oldest document and its nearest neighbours in length.
+        """The next batch: the oldest document, and those that go with it best.
 
         Raises:
             LookupError: Nothing waits.
@@ -165,14 +172,32 @@ class Batcher:
         oldest = self._oldest()
         if oldest is None:
             raise LookupError("there is no document to take")
-        own = oldest[0]
+        packed = self.budget.layout.packed
+        chosen = self._in_order() if packed else self._alike(oldest[0])
+        self._lengths = [length for length in self._lengths if length in self._queues]
+        return MicroBatch(tuple(chosen), reason)
+
+    def _in_order(self) -> list[Encoded]:
+        """The oldest documents, as they came, as far as the budget goes."""
+        chosen: list[Encoded] = []
+        room = self.budget.max_tokens
+        while len(chosen) < self.budget.max_records and (oldest := self._oldest()) is not None:
+            room -= oldest[0]
+            if room < 0 and chosen:
+                break
+            chosen += self._take(oldest[0], 1)
+        return chosen
+
+    def _alike(self, own: int) -> list[Encoded]:
+        """The oldest document, which has so many tokens, and its nearest neighbours in length."""
         at = bisect_left(self._lengths, own)
-        longest, real, chosen = own, own, self._take(own, 1)
+        rounded = self.budget.layout.length
+        longest, least, chosen = own, rounded(own), self._take(own, 1)
         shorter = self._lengths[:at][::-1]  # both away from its own
         longer = self._lengths[at if own in self._queues else at + 1 :]
         while True:
-            below = self._fitting(shorter[0], longest, real, len(chosen)) if shorter else 0
-            above = self._fitting(longer[0], longer[0], real, len(chosen)) if longer else 0
+            below = self._fitting(shorter[0], longest, least, len(chosen)) if shorter else 0
+            above = self._fitting(longer[0], longer[0], least, len(chosen)) if longer else 0
             if below and (not above or own - shorter[0] < longer[0] - own):
                 length, count = shorter.pop(0), below
             elif above:
@@ -181,9 +206,8 @@ class Batcher:
             else:
                 break
             chosen += self._take(length, count)
-            real += length * count
-        self._lengths = [length for length in self._lengths if length in self._queues]
-        return MicroBatch(tuple(chosen), reason)
+            least += rounded(length) * count
+        return chosen
 
     def discard(self, unwanted: Callable[[Encoded], bool]) -> int:
         """Forgets the documents for which `unwanted` is true; returns how many."""
@@ -209,24 +233,25 @@ class Batcher:
             arrivals.popleft()
         return None
 
-    def _fitting(self, length: int, longest: int, real: int, rows: int) -> int:
+    def _fitting(self, length: int, longest: int, least: int, rows: int) -> int:
         """How many documents of a length may join a batch.
 
         Args:
             length: Their tokens.
             longest: Tokens of the batch's longest document, these included.
-            real: Tokens of the batch without padding.
+            least: Tokens of the batch if no document were padded to the longest one's length.
             rows: Documents of the batch.
         """
-        budget, longest = self.budget, max(1, longest)
+        budget, rounded = self.budget, self.budget.layout.length
+        longest, own = rounded(max(1, longest)), rounded(length)
         room = min(budget.max_records, budget.max_tokens // longest) - rows
         most = min(room, len(self._queues.get(length, ())))
-        if most <= 0 or (rows + most) * longest <= PADDED * (real + most * length):
+        if most <= 0 or (rows + most) * longest <= PADDED * (least + most * own):
             return max(0, most)
         # So many would need too much; of the longest ones fewer would need more still.
         anyhow = budget.max_tokens // ANYHOW // longest - rows
-        spare = PADDED * real - rows * longest
-        dense = int(spare / (longest - PADDED * length)) if longest > PADDED * length else 0
+        spare = PADDED * least - rows * longest
+        dense = int(spare / (longest - PADDED * own)) if longest > PADDED * own else 0
         return max(0, min(most, max(anyhow, dense)))
 
     def _take(self, length: int, most: int) -> list[Encoded]:

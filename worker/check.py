@@ -28,7 +28,9 @@ from worker.kafka.cluster.topics import TopicDesk
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from worker.check_options import CheckSettings
     from worker.kafka.cluster.clients import Connection
+    from worker.model.budget import Trial
     from worker.model.checkpoint import Checkpoint
     from worker.settings import Settings
 
@@ -43,6 +45,10 @@ class Report:
     def ok(self, what: str, line: str) -> None:
         """Prints that something is usable."""
         self._print(f"{what:<11} ok: {line}", sys.stdout)
+
+    def table(self, lines: list[str]) -> None:
+        """Prints lines that belong to the one before them."""
+        self._print("\n".join(lines), sys.stdout)
 
     def wrong(self, error: Refused | Transient) -> None:
         """Prints what is wrong."""
@@ -61,7 +67,7 @@ class Report:
             print(line, file=stream, flush=True)
 
 
-def check(settings: Settings) -> int:
+def check(settings: CheckSettings) -> int:
     """Prints a line for each thing that is usable or not; returns the exit code.
 
     0: all is usable. 1: the only problem is that no broker can be reached. 2: something else is
@@ -110,7 +116,7 @@ def _checkpoint(settings: Settings, report: Report) -> Checkpoint:
     return checkpoint
 
 
-def _device(settings: Settings, checkpoint: Checkpoint | None, report: Report) -> None:
+def _device(settings: CheckSettings, checkpoint: Checkpoint | None, report: Report) -> None:
     """Loads the model; without a checkpoint, only checks that the device exists."""
     wanted = settings.model
     if checkpoint is None:
@@ -119,15 +125,20 @@ def _device(settings: Settings, checkpoint: Checkpoint | None, report: Report) -
         device = choose_device(wanted.device)
         report.ok("device", f"{device}; nothing was computed without a checkpoint")
         return
-    from worker.model.classifier import load  # noqa: PLC0415
+    from worker.model.budget import calibrated, choice  # noqa: PLC0415
+    from worker.model.load import load  # noqa: PLC0415
 
     model = load(
         path=wanted.checkpoint,
         device=wanted.device,
         dtype=wanted.dtype,
+        rows=wanted.rows,
         threads=wanted.threads,
         checkpoint=checkpoint,
     )
+    trials: list[Trial] = []
+    if settings.calibrate or settings.batch.max_tokens is None:
+        trials = calibrated(model, max_seconds=settings.batch.max_seconds)
     limits = batching(
         model.limits,
         max_records=settings.batch.max_records,
@@ -135,7 +146,29 @@ def _device(settings: Settings, checkpoint: Checkpoint | None, report: Report) -
         in_flight=settings.batch.in_flight,
     )
     dtype = str(model.dtype).removeprefix("torch.")
-    report.ok("device", f"{model.device} in {dtype}, batches of {limits.max_records} records")
+    rows = "packed" if model.layout.packed else "padded"
+    report.ok(
+        "device",
+        f"{model.device} in {dtype}, {rows} rows, batches of {limits.max_records} records and "
+        f"{limits.max_tokens} tokens",
+    )
+    if settings.calibrate and trials:
+        chosen = choice(trials, max_seconds=settings.batch.max_seconds)
+        report.table(_measured(trials, chosen, settings))
+
+
+def _measured(trials: list[Trial], chosen: Trial, settings: CheckSettings) -> list[str]:
+    """The table of batches that were tried."""
+    limit = settings.batch.max_seconds
+    lines = [f"{'tokens':>9} {'batch ms':>10} {'tokens/s':>10}"]
+    for trial in trials:
+        note = "  chosen" if trial is chosen else ""
+        if trial.seconds > limit:
+            note += f"  longer than batch.max_seconds, {limit:g} s"
+        lines.append(f"{trial.tokens:9} {trial.seconds * 1_000:10.1f} {trial.rate:10,.0f}{note}")
+    if settings.batch.max_tokens is not None:
+        lines.append(f"batch.max_tokens is set: {settings.batch.max_tokens}")
+    return lines
 
 
 def _cluster(settings: Settings, report: Report, looked: threading.Event) -> None:

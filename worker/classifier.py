@@ -10,10 +10,12 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from worker.layout import Layout
+
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """Limits of a micro-batch: rows, and rows times the longest row."""
+    """Limits of a micro-batch: rows, and tokens, padding included."""
 
     max_records: int
     max_tokens: int
@@ -72,6 +74,10 @@ class Classifier(Protocol):
         """The limits that suit the model's device, where none are set."""
 
     @property
+    def layout(self) -> Layout:
+        """How a batch's rows stand in memory."""
+
+    @property
     def depth(self) -> int:
         """How many batches may be launched before the first one's scores are read."""
 
@@ -82,7 +88,7 @@ class Classifier(Protocol):
         """
 
     def stage(self, rows: Sequence[Sequence[int]]) -> Any:
-        """Pads rows of token ids into buffers that can be launched. Any thread."""
+        """Puts rows of token ids into buffers that can be launched. Any thread."""
 
     def launch(self, staged: Any) -> Any:
         """Starts the model on staged rows; may return before it is done. The classify thread's."""

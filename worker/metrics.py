@@ -227,10 +227,22 @@ class Metrics:
         labels: tuple[str, ...],
         device: str,
         dtype: str,
+        rows: str,
         shares: Mapping[str, float] | None,
     ) -> None:
-        """The model is ready. `shares`: each label's share of the training data, if known."""
-        self._model.info({"name": name, "version": version, "device": device, "dtype": dtype})
+        """The model is ready.
+
+        Args:
+            name: The checkpoint's.
+            version: Likewise.
+            labels: In the order of the scores.
+            device: Where it runs.
+            dtype: In which precision.
+            rows: `packed` or `padded`.
+            shares: Each label's share of the training data, if known.
+        """
+        about = {"name": name, "version": version, "device": device, "dtype": dtype, "rows": rows}
+        self._model.info(about)
         self._shares = shares or {}
         for label in labels:
             self._number(label)
@@ -261,15 +273,20 @@ class Metrics:
         if cut:
             self._truncated.inc(cut)
 
-    def batch_taken(self, batch: MicroBatch, *, now: float) -> None:
-        """A micro-batch was formed, at `now` in seconds of `awake.now`."""
-        lengths = [len(item.tokens) for item in batch.items]
-        rows, longest, real = len(lengths), max(lengths), sum(lengths)
+    def batch_taken(self, batch: MicroBatch, *, tokens: int, now: float) -> None:
+        """A micro-batch was formed.
+
+        Args:
+            batch: It.
+            tokens: For how many tokens the model computes, padding included.
+            now: Seconds of `awake.now`.
+        """
+        real = sum([len(item.tokens) for item in batch.items])
         self._flushes.labels(batch.flushed).inc()
-        self._batch_records.observe(rows)
-        self._batch_tokens.observe(rows * longest)
+        self._batch_records.observe(len(batch.items))
+        self._batch_tokens.observe(tokens)
         self._tokens.labels("real").inc(real)
-        self._tokens.labels("padding").inc(rows * longest - real)
+        self._tokens.labels("padding").inc(tokens - real)
         oldest = min([item.document.record.fetched for item in batch.items])
         self._batch_wait.observe(max(0.0, now - oldest))
 

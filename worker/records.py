@@ -109,11 +109,6 @@ class MicroBatch:
     items: tuple[Encoded, ...]
     flushed: FlushReason
 
-    @property
-    def padded_length(self) -> int:
-        """Tokens of the longest document: every row is padded to it."""
-        return max([len(item.tokens) for item in self.items])
-
 
 class Prediction(NamedTuple):
     """The label of one document and the probability of every label."""

@@ -170,6 +170,7 @@ def _started(
         labels=classifier.labels,
         device=str(getattr(classifier, "device", "none")),
         dtype=str(getattr(classifier, "dtype", "none")).removeprefix("torch."),
+        rows="packed" if classifier.layout.packed else "padded",
         shares=classifier.label_shares,
     )
     health.model_ready = True

@@ -276,8 +276,13 @@ class ModelSettings(Group):
     """Device to run on: `auto`, `cuda`, `cuda:N` or `cpu`. `auto` picks CUDA if there is a GPU,
     else the CPU; `cuda` without a GPU is refused."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Precision of matrix multiplications. `auto` picks bfloat16 where the hardware has it, float16
-    on older GPUs, float32 otherwise."""
+    """Precision. `auto` picks on a GPU float16 throughout where the scores bear it, else bfloat16
+    (on older GPUs float16) for matrix products alone; on a CPU that has it bfloat16 for these;
+    float32 otherwise."""
+    rows: Literal["auto", "packed", "padded"] = "auto"
+    """How the texts of a batch stand in memory: `packed`, end to end; `padded`, all as long as the
+    longest. `auto` packs them where the model can be run so, gives the same scores, and is not
+    slower; `packed` is refused where it cannot or does not."""
     threads: Annotated[int, Ge(1), Le(1024)] | None = None
     """Threads of the model on a CPU. Default: one for each CPU that the process may use."""
     deadline: Annotated[float, Ge(1), Le(3600), SECONDS] = 60.0
@@ -289,9 +294,13 @@ class ModelSettings(Group):
 
 class BatchSettings(Group):
     max_records: Annotated[int, Ge(1), Le(65_536)] | None = None
-    """Most records in a micro-batch. Default: 256 on a CPU, 4096 on a GPU."""
+    """Most records in a micro-batch. Default: an eighth of the tokens that are measured; where
+    `max_tokens` is set 256 on a CPU, 4096 on a GPU."""
     max_tokens: Annotated[int, Ge(1), Le(16_777_216)] | None = None
-    """Most tokens, padding included, in a micro-batch. Default: 2048 on a CPU, 65536 on a GPU."""
+    """Most tokens, padding included, in a micro-batch. Default: measured at the start, the fewest
+    whose rate is within 3 % of the best; `emotion-worker check --calibrate` shows it."""
+    max_seconds: Annotated[float, Gt(0), Le(60), SECONDS] = 0.25
+    """Longest time of a micro-batch where `max_tokens` is measured."""
     max_wait: Annotated[float, Ge(0), Le(60), SECONDS] = 0.05
     """Longest wait for more records to batch while the model is busy; an idle model never waits."""
     in_flight: Count | None = None

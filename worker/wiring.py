@@ -170,15 +170,13 @@ def _poll(parts: Parts, shared: _Shared) -> PollStage:
 
 
 def _assemble(parts: Parts, shared: _Shared) -> AssembleStage:
+    limits, layout = parts.limits, parts.classifier.layout
+    wait = parts.settings.batch.max_wait
     return AssembleStage(
         inbox=shared.inboxes.assemble,
         assembler=Assembler(
             classifier=parts.classifier,
-            budget=Budget(
-                max_records=parts.limits.max_records,
-                max_tokens=parts.limits.max_tokens,
-                max_wait=parts.settings.batch.max_wait,
-            ),
+            budget=Budget(limits.max_records, limits.max_tokens, max_wait=wait, layout=layout),
             metrics=parts.metrics,
             publish=shared.inboxes.publish.put,
         ),

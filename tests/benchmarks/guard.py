@@ -33,7 +33,7 @@ MODEL_TEXTS = 1_500
 MODEL = """
 import json, sys, time
 from pathlib import Path
-from worker.model.classifier import load
+from worker.model.load import load
 
 texts = json.load(sys.stdin)
 model = load(path=Path(sys.argv[1]), device="cpu", dtype="float32")

@@ -9,16 +9,17 @@ import statistics
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from tests.gpu.packed import PackedClassifier
 from tests.gpu.place import SHAPES, Place, card, stage, synchronized
 from worker.batch import Batcher, Budget
-from worker.classifier import BatchLimits
-from worker.model.classifier import TorchClassifier, load
+from worker.layout import Layout
+from worker.model.classifier import TorchClassifier
+from worker.model.load import load
 from worker.records import Document, Encoded, Lease, Record
 
 BUDGETS = (4_096, 8_192, 16_384, 32_768, 65_536, 131_072)
@@ -43,19 +44,18 @@ def measure(place: Place) -> dict[str, Any]:
     found |= {"lone_ms": {}, "apart": {}}
     for name in place.shapes:
         path, texts = place.checkpoint(name), {"tweets": place.texts(), "skewed": place.skewed()}
-        exact = load(path=path, device=place.device, dtype="float32")
+        exact = load(path=path, device=place.device, dtype="float32", rows="padded")
         tokens = {kind: [ids for ids, _ in exact.tokenize(each)] for kind, each in texts.items()}
         judged = tokens["tweets"][:JUDGED] + tokens["skewed"][:100]
         expected = scores(exact, judged)
         del exact
-        classifier = load(path=path, device=place.device, dtype="auto")
-        found["dtype"] = str(classifier.dtype).removeprefix("torch.")
         for way, make in ways(name, place).items():
             if place.over:
                 break
             about = {"shape": name, "way": way}
             try:
-                one = make(classifier)
+                one = make(path, place.device)
+                about["dtype"] = one.precision.name + ", throughout" * one.precision.throughout
                 found["lone_ms"][f"{name}, {way}"] = lone(one, place)
                 found["apart"][f"{name}, {way}"] = apart(scores(one, judged), expected)
             except Exception as error:  # noqa: BLE001 - the other rows are of use
@@ -72,7 +72,6 @@ def measure(place: Place) -> dict[str, Any]:
                         row["error"] = place.excused(error)
                     found["rows"].append(row)
                     place.keep(found)
-            torch.backends.cuda.enable_cudnn_sdp(enabled=True)
             del one
         if place.device == "cuda":
             torch.cuda.empty_cache()
@@ -89,26 +88,28 @@ class Compiled(TorchClassifier):
         self.network = torch.compile(classifier.network, dynamic=True)
 
 
-def without_cudnn(classifier: TorchClassifier) -> TorchClassifier:
-    """The same classifier, with no attention of cuDNN's from now on: it makes a plan a shape."""
-    torch.backends.cuda.enable_cudnn_sdp(enabled=False)
-    return classifier
+Make = Callable[[Path, str], TorchClassifier]
 
 
-Make = Callable[[TorchClassifier], TorchClassifier]
+def loaded(rows: str, dtype: str = "auto", *, cudnn: bool = False, compiled: bool = False) -> Make:
+    """Loads a classifier; `cudnn` lets its padded rows have cuDNN's attention."""
+
+    def make(path: Path, device: str) -> TorchClassifier:
+        found = load(path=path, device=device, dtype=dtype, rows=rows)
+        torch.backends.cuda.enable_cudnn_sdp(enabled=cudnn)
+        return Compiled(found) if compiled else found
+
+    return make
 
 
 def ways(name: str, place: Place) -> dict[str, Make]:
-    """The ways through one network, by name; the first is what the worker does."""
-    found: dict[str, Make] = {
-        "padded": lambda classifier: classifier,
-        "packed": PackedClassifier,
-        "packed, throughout": lambda classifier: PackedClassifier(classifier, throughout=True),
-    }
+    """The ways through one network, by name."""
+    found = {"padded": loaded("padded"), "packed": loaded("packed")}
     if place.device == "cuda":
-        found["padded, without cuDNN"] = without_cudnn
+        found["packed, bfloat16 products"] = loaded("packed", "bfloat16")
+        found["padded, cuDNN"] = loaded("padded", cudnn=True)
         if name == "bert-base":
-            found["padded, compiled"] = Compiled
+            found["padded, compiled"] = loaded("padded", compiled=True)
     return found
 
 
@@ -138,12 +139,9 @@ def speed(
     place: Place,
 ) -> dict[str, float]:
     """Of one way with one budget."""
-    if isinstance(classifier, PackedClassifier):
-        batches = in_order(rows, budget)
-    else:
-        batches = batched(rows, BatchLimits(max_records=MOST_ROWS, max_tokens=budget))
+    batches = batched(rows, budget, classifier.layout)
     staged = [classifier.stage(batch) for batch in batches]
-    padded = sum(one[0].numel() for one in staged)
+    padded = sum(one.tensors[0].numel() for one in staged)
     if place.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     synchronized(place.device)
@@ -170,10 +168,10 @@ def speed(
     }
 
 
-def batched(rows: list[Sequence[int]], limits: BatchLimits) -> list[list[Sequence[int]]]:
+def batched(rows: list[Sequence[int]], tokens: int, layout: Layout) -> list[list[Sequence[int]]]:
     """Rows as the worker's batcher puts them together while a backlog of all of them waits."""
     batcher = Batcher(
-        budget=Budget(max_records=limits.max_records, max_tokens=limits.max_tokens, max_wait=0.0)
+        budget=Budget(max_records=MOST_ROWS, max_tokens=tokens, max_wait=0.0, layout=layout)
     )
     lease = Lease(0, 0)
     batcher.add(
@@ -186,19 +184,6 @@ def batched(rows: list[Sequence[int]], limits: BatchLimits) -> list[list[Sequenc
     found = []
     while len(batcher):
         found.append([item.tokens for item in batcher.take("drain").items])
-    return found
-
-
-def in_order(rows: list[Sequence[int]], budget: int) -> list[list[Sequence[int]]]:
-    """Rows in their order, by the sum of their tokens: without padding no length needs its like."""
-    found: list[list[Sequence[int]]] = [[]]
-    tokens = 0
-    for row in rows:
-        if found[-1] and tokens + len(row) > budget:
-            found.append([])
-            tokens = 0
-        found[-1].append(row)
-        tokens += len(row)
     return found
 
 

@@ -49,11 +49,12 @@ def tests(one: Found) -> str:
 
 
 def model(one: Found) -> str:
-    head = ["shape", "texts", "way", "budget", "messages/s", "tokens/s", "TFLOP/s", "of the peak",
-            "padded", "tokens a batch", "ms a batch", "the first time", "MB"]  # fmt: skip
+    head = ["shape", "texts", "way", "precision", "budget", "messages/s", "tokens/s", "TFLOP/s",
+            "of the peak", "padded", "tokens a batch", "ms a batch", "first", "MB"]  # fmt: skip
     rows = []
     for row in one["rows"]:
-        first = [row["shape"], row.get("texts", ""), row["way"], f"{row.get('budget', 0):,}"]
+        first = [row["shape"], row.get("texts", ""), row["way"], row.get("dtype", "")]
+        first.append(f"{row.get('budget', 0):,}")
         if "error" in row:
             rows.append([*first, row["error"].replace("|", "/"), *[""] * 8])
             continue
@@ -74,7 +75,7 @@ def model(one: Found) -> str:
     ]  # fmt: skip
     alone = ["shape and way", "a lone message, ms", "scores from float32's, at most", "same labels"]
     peak = f"the peak of a large product {one['peak_tflops']:.1f} TFLOP/s"
-    return f"Precision {one['dtype']}; {peak}.\n\n{table(alone, ways)}\n\n{table(head, rows)}"
+    return f"{peak.capitalize()}.\n\n{table(alone, ways)}\n\n{table(head, rows)}"
 
 
 def rivals(one: Found) -> str:
@@ -93,8 +94,7 @@ def rivals(one: Found) -> str:
 def worker(one: Found) -> str:
     backlogs = [
         [
-            row["guarantee"] + ("" if row["cudnn"] else ", without cuDNN's attention"),
-            str(row["workers"]), f"{row['messages_per_s']:,.0f}",
+            row["guarantee"], str(row["workers"]), f"{row['messages_per_s']:,.0f}",
             ", ".join(f"{share:.0%}" for share in row["busy"]), f"{row['device_mb']:,.0f}",
             f"{row['resident_mb']:,.0f}",
         ]

@@ -8,7 +8,7 @@ import torch
 
 from tests.gpu.model import batched
 from tests.gpu.place import Place, card, stage, synchronized
-from worker.model.classifier import load
+from worker.model.load import load
 
 BATCH = 64
 ROUNDS = 2
@@ -49,11 +49,13 @@ def measure(place: Place) -> dict[str, Any]:
 
 def ours(place: Place, name: str) -> Any:
     """Tokenizer, batcher and model, one after the other: the worker has them on threads."""
-    classifier = load(path=place.checkpoint(name), device=place.device, dtype="auto")
+    classifier = load(
+        path=place.checkpoint(name), device=place.device, dtype="auto", max_seconds=0.25
+    )
 
     def run(texts: list[str]) -> None:
         rows = [ids for ids, _ in classifier.tokenize(texts)]
-        for batch in batched(rows, classifier.limits):
+        for batch in batched(rows, classifier.limits.max_tokens, classifier.layout):
             classifier.run(batch)
 
     return run

@@ -23,8 +23,8 @@ from worker.demo.broker import EmbeddedKafka
 
 PARTITIONS = 8
 KEYS = 500
-CASES = ((1, True), (1, False), (2, True), (4, True))
-"""How many workers, and whether they may use cuDNN's attention."""
+CASES = (1, 2, 4)
+"""How many workers."""
 TOPIC = "backlog"
 MESSAGES = 600_000
 """Of a backlog."""
@@ -33,8 +33,6 @@ MOST = 0.8
 WINDOW = 6.0
 """Seconds of a backlog's measurement, from the moment when every worker labels."""
 SECONDS = 15.0
-WITHOUT_CUDNN = {"TORCH_CUDNN_SDPA_DEPRIORITIZED": "1"}
-"""cuDNN makes a plan for each new shape, and a worker's batches have new ones all the time."""
 
 
 def measure(place: Place) -> dict[str, Any]:
@@ -50,15 +48,14 @@ def measure(place: Place) -> dict[str, Any]:
         bootstrap, directory = kafka.bootstrap_servers, Path(folder)
         fill(bootstrap, texts, messages)
         for guarantee in GUARANTEES[:1] if place.tiny else GUARANTEES:
-            for workers, cudnn in ((1, True),) if place.tiny else CASES:
+            for workers in CASES[:1] if place.tiny else CASES:
                 if place.over:
                     return found
-                one = {"guarantee": guarantee, "workers": workers, "cudnn": cudnn}
+                one = {"guarantee": guarantee, "workers": workers}
                 one |= backlog(
-                    bootstrap, f"{guarantee}-{workers}-{cudnn}", guarantee=guarantee,
+                    bootstrap, f"{guarantee}-{workers}", guarantee=guarantee,
                     workers=workers, messages=messages, checkpoint=checkpoint,
                     directory=directory, device=place.device,
-                    environment={} if cudnn else WITHOUT_CUDNN,
                 )  # fmt: skip
                 found["backlogs"].append(one)
                 place.keep(found)
@@ -85,7 +82,6 @@ def backlog(
     checkpoint: Path,
     directory: Path,
     device: str,
-    environment: dict[str, str],
 ) -> dict[str, Any]:
     """Messages/s of all workers, and of each the busy share of its model and its memory."""
     for role in ("output", "dlq"):
@@ -103,7 +99,6 @@ def backlog(
             for number in range(workers)
         ]  # fmt: skip
         for one in started:
-            one.environment |= environment
             one.start(ready=False)
         for one in started:
             one.wait_ready(300)

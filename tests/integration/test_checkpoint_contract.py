@@ -20,7 +20,7 @@ from worker.stages.inference import Inference, stage
 pytestmark = [pytest.mark.heavy, pytest.mark.usefixtures("one_thread")]
 
 torch, transformers = Lazy("torch"), Lazy("transformers")
-classify, classifier = Lazy("train.classify"), Lazy("worker.model.classifier")
+classify, classifier = Lazy("train.classify"), Lazy("worker.model.load")
 
 TEXTS = [
     *(text for text, _ in tiny.sentences(36, seed=7)),

@@ -100,7 +100,7 @@ def check(monkeypatch, capfd):
     stub.device, stub.dtype = "cpu", "float32"
     # In the place of a checkpoint, and of torch: neither is what is tested.
     loader = types.SimpleNamespace(load=lambda **_: stub)
-    monkeypatch.setitem(sys.modules, "worker.model.classifier", loader)
+    monkeypatch.setitem(sys.modules, "worker.model.load", loader)
     monkeypatch.setattr("worker.check._checkpoint", lambda *_: stub)
     monkeypatch.setattr("worker.logs.configure", lambda **_: None)
 

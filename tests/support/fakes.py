@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from worker.classifier import BatchLimits
+from worker.layout import Layout
 from worker.records import Document, Encoded, Lease, Record
 
 BREAKS, NOT_FINITE = "!breaks", "!nan"
@@ -70,6 +71,7 @@ class StubClassifier:
     labels = ("sadness", "joy", "love")
     label_shares = None
     limits = BatchLimits(max_records=256, max_tokens=8_192)
+    layout = Layout()
     depth = 1
 
     def __init__(

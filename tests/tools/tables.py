@@ -135,7 +135,13 @@ def metric_families():
         input_topic="in", output_topic="out", dlq_topic="dlq", version="0", registry=registry
     )
     metrics.model_loaded(
-        name="m", version="0", labels=("a", "b"), device="cpu", dtype="float32", shares=None
+        name="m",
+        version="0",
+        labels=("a", "b"),
+        device="cpu",
+        dtype="float32",
+        rows="padded",
+        shares=None,
     )
     found = []
     for instrument in vars(metrics).values():

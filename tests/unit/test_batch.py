@@ -1,5 +1,7 @@
 """Micro-batches: nothing lost, nothing doubled, within the budget, none passed over for long."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +16,7 @@ from worker.batch import (
     Budget,
     ElasticBudget,
 )
+from worker.layout import Layout
 from worker.records import MicroBatch
 
 BUDGET = Budget(max_records=4, max_tokens=40, max_wait=0.5)
@@ -40,7 +43,7 @@ def drain(batcher):
 def test_similar_lengths_run_together():
     batches = drain(batcher_with(10, 2, 10, 2, 10, 2, 2))
     assert [sorted(taken(batch)) for batch in batches] == [[0, 1, 2, 4], [3, 5, 6]]
-    assert all(len(batch.items) * batch.padded_length <= 40 for batch in batches)
+    assert all(BUDGET.tokens(batch) <= 40 for batch in batches)
 
 
 def test_the_oldest_is_in_the_next_batch():
@@ -95,11 +98,47 @@ def test_every_document_is_handed_out_once(token_counts):
     assert sorted(o for batch in batches for o in taken(batch)) == list(range(len(token_counts)))
 
 
+PACKED = replace(BUDGET, layout=Layout(packed=True))
+
+
+def test_packed_documents_are_taken_as_they_came():
+    batches = drain(batcher_with(30, 2, 7, 2, 36, 5, 1, budget=PACKED))
+    assert [taken(batch) for batch in batches] == [[0, 1, 2], [3, 4], [5, 6]]
+
+
+def test_a_packed_batch_holds_no_more_documents_than_it_may():
+    batches = drain(batcher_with(*[1] * 9, budget=PACKED))
+    assert [taken(batch) for batch in batches] == [[0, 1, 2, 3], [4, 5, 6, 7], [8]]
+
+
+def test_packed_documents_that_were_discarded_are_passed_over():
+    batcher = batcher_with(5, 6, 5, 6, budget=PACKED)
+    assert batcher.discard(lambda item: item.document.record.offset in (0, 3)) == 2
+    assert [taken(batch) for batch in drain(batcher)] == [[1, 2]]
+    assert not len(batcher)
+
+
+@given(lengths)
+def test_packed_batches_keep_the_order_and_the_budget(token_counts):
+    batches = drain(batcher_with(*token_counts, budget=PACKED))
+    assert [o for batch in batches for o in taken(batch)] == list(range(len(token_counts)))
+    for batch in batches:
+        assert len(batch.items) <= PACKED.max_records
+        assert PACKED.tokens(batch) <= PACKED.max_tokens or len(batch.items) == 1
+
+
+def test_lengths_that_are_rounded_count_as_such():
+    budget = replace(BUDGET, layout=Layout(multiple=8))
+    batches = drain(batcher_with(9, 9, 9, budget=budget))  # 16 tokens each
+    assert [taken(batch) for batch in batches] == [[0, 1], [2]]
+    assert [budget.tokens(batch) for batch in batches] == [32, 16]
+
+
 @given(lengths)
 def test_no_batch_is_over_budget(token_counts):
     for batch in drain(batcher_with(*token_counts)):
         assert len(batch.items) <= BUDGET.max_records
-        assert len(batch.items) * batch.padded_length <= BUDGET.max_tokens or len(batch.items) == 1
+        assert BUDGET.tokens(batch) <= BUDGET.max_tokens or len(batch.items) == 1
 
 
 @given(lengths, st.data())

@@ -73,7 +73,8 @@ def test_a_dead_broker_alone_is_1_and_the_model_is_tried_meanwhile(tmp_path, unt
     assert told.startswith("checkpoint  ok: tiny ")
     assert told.endswith(f"labels {', '.join(tiny.LABELS)}")
     assert device.startswith("device      ok: ")
-    assert "in float32, batches of " in device
+    assert "in float32, " in device
+    assert " rows, batches of " in device
     assert sorted(early) == sorted([dead, told])
 
 

@@ -49,7 +49,7 @@ def test_a_model_that_is_loaded_and_warm_has_brought_nothing_that_compiles_or_tr
     name = str(untrained)
     program = (
         "import sys, pathlib\n"
-        "from worker.model.classifier import load\n"
+        "from worker.model.load import load\n"
         f"model = load(path=pathlib.Path({name!r}), device='cpu', dtype='auto', threads=1)\n"
         "model.warm_up(max_records=16, max_tokens=256)\n"
         "assert model.reference().shape == (8, 6)\n"

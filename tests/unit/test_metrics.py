@@ -90,7 +90,13 @@ class Counted:
 
     def load_model(self, shares=None):
         self.metrics.model_loaded(
-            name="m", version="v", labels=LABELS, device="cpu", dtype="float32", shares=shares
+            name="m",
+            version="v",
+            labels=LABELS,
+            device="cpu",
+            dtype="float32",
+            rows="padded",
+            shares=shares,
         )
 
     def value(self, name, /, **labels):
@@ -273,7 +279,7 @@ def test_a_record_without_a_timestamp_has_no_latency_at_all(counted):
 
 def test_a_batch_is_counted_by_rows_tokens_padding_and_wait(counted):
     items = tuple(encoded(i, tokens=tokens) for i, tokens in enumerate((3, 5, 8)))
-    counted.metrics.batch_taken(MicroBatch(items, "age"), now=0.25)
+    counted.metrics.batch_taken(MicroBatch(items, "age"), tokens=24, now=0.25)
     assert counted.value("batch_flush_total", reason="age") == 1
     assert counted.value("batch_records_sum") == 3
     assert counted.value("batch_tokens_sum") == 24
@@ -334,7 +340,12 @@ def test_simple_events_reach_their_instruments(counted):
 
 def test_the_model_and_the_program_tell_who_they_are(counted):
     counted.load_model()
-    assert counted.value("model_info", name="m", version="v", device="cpu", dtype="float32") == 1
+    assert (
+        counted.value(
+            "model_info", name="m", version="v", device="cpu", dtype="float32", rows="padded"
+        )
+        == 1
+    )
     (build,) = counted.series("build_info")
     assert "0.1.0" in build
 

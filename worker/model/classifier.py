@@ -4,39 +4,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-import structlog
 import torch
 
 from worker.classifier import BatchLimits
 from worker.errors import Refused
-from worker.laps import Laps
-from worker.model import checkpoint as checkpoints
-from worker.model import mates, tuning
-from worker.model.device import choose_device, choose_dtype, usable_cpus
-from worker.model.encoder import SequenceClassifier
+from worker.model import precision
 from worker.model.failures import InferenceError, explained
 from worker.model.prefix import PrefixTokenizer
-from worker.model.rows import INPUTS, Rows, types_of
+from worker.model.rows import PAD_MULTIPLE, HostBatch, PaddedRows, types_of
 from worker.model.samples import SAMPLES
-from worker.model.tokenizer import load_tokenizer, padding_side, takes_types
-from worker.model.weights import network
+from worker.model.tokenizer import load_tokenizer, takes_types
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
+    import numpy as np
+
+    from worker.layout import Layout
     from worker.model.checkpoint import Checkpoint
-
-log = structlog.get_logger(__name__)
-
-PAD_MULTIPLE = 8
-"""On CUDA rows are padded to a multiple of it: for tensor cores, and so that fewer shapes occur."""
+    from worker.model.packed import PackedRows
 
 CPU_LIMITS = BatchLimits(max_records=256, max_tokens=2_048)
-"""Measured with MiniLM: larger batches do not fit the processor's cache and are slower."""
 CUDA_LIMITS = BatchLimits(max_records=4_096, max_tokens=65_536)
-"""Not measured on a GPU yet. Twice as many take more memory and more time per batch."""
+"""By device, where `budget.py` has measured none."""
 
 
 class TorchClassifier:
@@ -60,13 +50,15 @@ class TorchClassifier:
         self.network = model
         self.depth = 2 if device.type == "cuda" else 1
         self.limits = CUDA_LIMITS if device.type == "cuda" else CPU_LIMITS
-        self.dtype = torch.float32
-        """Precision of the matrix products; `tuning.py` sets it."""
-        self._needs_no_mask = isinstance(model, SequenceClassifier)
+        self.precision = precision.FLOAT32
+        """`tuning.py` sets it."""
         tokenizer = load_tokenizer(checkpoint)
         self._tokenizer = PrefixTokenizer(tokenizer, max_length=checkpoint.max_length)
+        multiple = PAD_MULTIPLE if device.type == "cuda" else 1
         types = types_of(tokenizer, SAMPLES[0]) if takes_types(checkpoint.path, model) else None
-        self.rows = Rows(checkpoint=checkpoint, types=types)
+        self.rows = PaddedRows(checkpoint=checkpoint, types=types, multiple=multiple)
+        self.way: PaddedRows | PackedRows = self.rows
+        """How rows are staged; `packing.py` sets it."""
 
     @property
     def name(self) -> str:
@@ -84,6 +76,16 @@ class TorchClassifier:
         return self.checkpoint.labels
 
     @property
+    def layout(self) -> Layout:
+        """Of the rows of a batch."""
+        return self.way.layout
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the matrix products."""
+        return self.precision.dtype
+
+    @property
     def label_shares(self) -> dict[str, float] | None:
         """Each label's share of the training split; None without a manifest."""
         return self.checkpoint.label_shares
@@ -97,44 +99,32 @@ class TorchClassifier:
                 raise InferenceError("other", "the tokenizer panicked") from error
             raise
 
-    def stage(self, rows: Sequence[Sequence[int]]) -> list[torch.Tensor]:
-        """The inputs of `INPUTS`, int64, shape (rows, longest row), in pinned memory on CUDA.
+    def stage(self, rows: Sequence[Sequence[int]]) -> HostBatch:
+        """Rows of token ids as the model takes them, in pinned memory on CUDA.
 
         Raises:
             InferenceError: A token id is outside the embedding table.
         """
-        longest = max(len(row) for row in rows)
-        if self.device.type == "cuda":
-            longest = -(-longest // PAD_MULTIPLE) * PAD_MULTIPLE
-            longest = min(longest, self.checkpoint.max_length)
-        staged = [torch.from_numpy(array) for array in self.rows.padded(rows, longest)]
-        if self.device.type == "cuda":
-            with torch.cuda.device(self.device):
-                staged = [tensor.pin_memory() for tensor in staged]
-        return staged
+        staged = self.way.stage(rows)
+        if self.device.type != "cuda":
+            return staged
+        with torch.cuda.device(self.device):
+            return staged._replace(tensors=tuple(one.pin_memory() for one in staged.tensors))
 
-    def logits(self, staged: Sequence[torch.Tensor]) -> torch.Tensor:
+    def logits(self, staged: HostBatch) -> torch.Tensor:
         """Runs the model on staged rows; shape (rows, labels), on the device.
 
         Raises:
             InferenceError: The call failed.
         """
         try:
-            inputs: dict[str, torch.Tensor | None] = {
-                name: tensor.to(self.device, non_blocking=True)
-                for name, tensor in zip(INPUTS, staged, strict=False)
-            }
-            if self._needs_no_mask and bool(staged[1].all()):
-                inputs["attention_mask"] = None
-            logits: torch.Tensor = self.network(**inputs).logits
+            tensors = [one.to(self.device, non_blocking=True) for one in staged.tensors]
+            return self.way.logits(self.network, tensors, staged.lengths)
         except Exception as error:
             raise explained(error) from error
-        return logits
 
     @torch.inference_mode()
-    def launch(
-        self, staged: Sequence[torch.Tensor]
-    ) -> tuple[torch.Tensor, torch.cuda.Event | None]:
+    def launch(self, staged: HostBatch) -> tuple[torch.Tensor, torch.cuda.Event | None]:
         """Starts the model on a staged batch.
 
         Returns:
@@ -195,7 +185,7 @@ class TorchClassifier:
         Raises:
             Refused: A batch does not fit the device's memory, or fails otherwise.
         """
-        length = PAD_MULTIPLE
+        length, packed = PAD_MULTIPLE, self.layout.packed
         while True:
             length = min(length, self.checkpoint.max_length)
             rows = max(1, min(max_records, max_tokens // length))
@@ -208,11 +198,15 @@ class TorchClassifier:
                 ) from error
             if length == self.checkpoint.max_length:
                 return
-            length *= 2
+            length = self.checkpoint.max_length if packed else 2 * length
+
+    def samples(self) -> list[Sequence[int]]:
+        """Token ids of the sample texts."""
+        return [ids for ids, _ in self.tokenize(SAMPLES)]
 
     def reference(self) -> np.ndarray:
         """Scores of the sample texts, shape (samples, labels)."""
-        return self.run([ids for ids, _ in self.tokenize(SAMPLES)])
+        return self.run(self.samples())
 
     def run(self, rows: Sequence[Sequence[int]]) -> np.ndarray:
         """Stages and launches rows of token ids, and waits; float32, shape (rows, labels)."""
@@ -231,69 +225,3 @@ def probabilities(logits: torch.Tensor, temperature: float) -> torch.Tensor:
     `train/calibrate.py` has the same in float64; `tests/unit/model/test_agreement.py` compares.
     """
     return torch.softmax(logits.float() / temperature, dim=-1)
-
-
-def load(
-    *,
-    path: Path,
-    device: str,
-    dtype: str,
-    threads: int | None = None,
-    checkpoint: Checkpoint | None = None,
-    laps: Laps | None = None,
-) -> TorchClassifier:
-    """Loads a checkpoint, and chooses the precision and the kernel of its matrix products.
-
-    Args:
-        path: The checkpoint directory.
-        device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        dtype: `auto`, `float32`, `bfloat16` or `float16`.
-        threads: Threads on a CPU; None: as many as the process may use.
-        checkpoint: What `checkpoint.read` returned, where it was called before.
-        laps: Measures the seconds of each step, which are logged at the end.
-
-    Raises:
-        Refused: The checkpoint, the device or the precision cannot be used.
-    """
-    laps = laps or Laps()
-    checkpoint = checkpoint or checkpoints.read(path)
-    place = choose_device(device)
-    precision = choose_dtype(dtype, place)
-    if place.type == "cpu":
-        torch.set_num_threads(threads or usable_cpus())
-    classifier = TorchClassifier(
-        checkpoint=checkpoint, model=network(checkpoint, place), device=place
-    )
-    laps.lap("weights")
-    try:
-        mates.settle_side(classifier, asked=padding_side(path))
-        laps.lap("padding")
-        expected = classifier.reference()
-    except InferenceError as error:
-        raise Refused(f"model.checkpoint: {path} cannot label a text: {error}") from error
-    if expected.shape[1] != len(checkpoint.labels):
-        raise Refused(
-            f"model.checkpoint: the model of {path} has {expected.shape[1]} outputs, and "
-            f"config.json names {len(checkpoint.labels)} labels"
-        )
-    if not np.isfinite(expected).all():
-        raise Refused(f"model.checkpoint: the scores of {path} are not finite in float32")
-    reduced = tuning.choose_precision(
-        classifier, precision, expected=expected, required=dtype != "auto"
-    )
-    laps.lap("precision")
-    kernels = tuning.choose_kernels(classifier, expected=reduced)
-    laps.lap("kernels")
-    log.info(
-        "model_loaded",
-        model=checkpoint.name,
-        version=checkpoint.version,
-        labels=len(checkpoint.labels),
-        device=str(place),
-        dtype=str(classifier.dtype).removeprefix("torch."),
-        kernels=kernels,
-        max_length=checkpoint.max_length,
-        seconds=laps.seconds,
-        cpu_seconds=laps.cpu_seconds,
-    )
-    return classifier

@@ -35,6 +35,13 @@ def choose_device(asked: str) -> torch.device:
     return device
 
 
+def prepare_cuda() -> None:
+    """Settles which of CUDA's kernels may run."""
+    # cuDNN's attention, which torch prefers on Hopper from 2.10 on, makes a plan for every new
+    # (rows, length), which takes up to 0.4 s; padded batches have new shapes all the time.
+    torch.backends.cuda.enable_cudnn_sdp(enabled=False)
+
+
 def choose_dtype(asked: str, device: torch.device) -> torch.dtype:
     """The precision for a name; for `auto`, the fastest that the device computes natively.
 

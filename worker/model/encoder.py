@@ -7,6 +7,8 @@ dynamo, inductor, sympy and distributed, which nothing here uses: 6 to 9 CPU sec
     token ids -> Embedding -> Layer x N -> first token -> head -> logits
                               attention, add, norm, feed forward, add, norm
 
+Rows are padded to one length (`forward`), or stand end to end (`packed`).
+
 Only the ordinary case is built here. A configuration or a tensor that is not exactly as expected
 raises `Unusual`: transformers then loads the checkpoint, or refuses it.
 """
@@ -19,9 +21,11 @@ import torch
 from torch import nn
 
 from worker.given.positions import OFFSET_POSITIONS
+from worker.model.attention import OverPack, over_rows
 from worker.model.families import ACTIVATIONS, Unusual, sizes_of, usual
 
 if TYPE_CHECKING:
+    from worker.model.attention import Attend, Pack
     from worker.model.families import Names, Sizes
 
 
@@ -50,12 +54,21 @@ class Embedding(nn.Module):
         offset = tensors.config["model_type"] in OFFSET_POSITIONS
         self._padding = tensors.config["pad_token_id"] if offset else None
 
-    def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        """Shape (rows, length) to (rows, length, width)."""
+    def forward(self, ids: torch.Tensor, positions: torch.Tensor | None = None) -> torch.Tensor:
+        """Vectors of the tokens, with the shape of `ids` and the width.
+
+        Args:
+            ids: Int64, shape (rows, length), or (tokens,) of a pack.
+            positions: Each token's row in the table of positions. None: as they stand in rows.
+        """
         vectors = nn.functional.embedding(ids, self.words)
         if self.kind is not None:
             vectors = vectors + self.kind
-        normalised: torch.Tensor = self.norm(vectors + self._placed(ids))
+        if positions is None:
+            placed = self._placed(ids)
+        else:
+            placed = nn.functional.embedding(positions, self.positions)
+        normalised: torch.Tensor = self.norm(vectors + placed)
         return normalised
 
     def _placed(self, ids: torch.Tensor) -> torch.Tensor:
@@ -84,24 +97,20 @@ class Layer(nn.Module):
         self._heads = sizes.heads
         self._activate = ACTIVATIONS[sizes.activation]
 
-    def forward(self, rows: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        """Shape (rows, length, width) to the same.
+    def forward(self, rows: torch.Tensor, attend: Attend) -> torch.Tensor:
+        """Shape (..., width) to the same.
 
         Args:
-            rows: Vectors of the tokens.
-            mask: Bool, shape (rows, 1, length, length): true where a token is attended to.
+            rows: Vectors of the tokens, shape (rows, length, width), or (tokens, width) of a pack.
+            attend: Attention within each text.
         """
-        query, key, value = (self._split(one(rows)) for one in (self.query, self.key, self.value))
-        found = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        found = found.transpose(1, 2).reshape(rows.shape)
+        heads = (*rows.shape[:-1], self._heads, -1)
+        query, key, value = (one(rows).view(heads) for one in (self.query, self.key, self.value))
+        found = attend(query, key, value).reshape(rows.shape)
         rows = self.attended_norm(self.attended(found) + rows)
         inner = self.down(self._activate(self.up(rows)))
         normalised: torch.Tensor = self.down_norm(inner + rows)
         return normalised
-
-    def _split(self, rows: torch.Tensor) -> torch.Tensor:
-        """Shape (rows, length, width) to (rows, heads, length, width of a head)."""
-        return rows.view(*rows.shape[:2], self._heads, -1).transpose(1, 2)
 
 
 class SequenceClassifier(nn.Module):
@@ -118,6 +127,7 @@ class SequenceClassifier(nn.Module):
         self.dense = tensors.linear(names.dense, width, width)
         self.classifier = tensors.linear(names.scores, width, labels)
         self._squash = names.squash
+        self.head_width = width // sizes.heads
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> Output:
         """Logits of each row.
@@ -131,10 +141,29 @@ class SequenceClassifier(nn.Module):
         mask = None
         if attention_mask is not None:
             mask = attention_mask.bool()[:, None, None, :].expand(-1, 1, input_ids.shape[1], -1)
-        rows = self.embedding(input_ids)
+        rows = self._through(self.embedding(input_ids), over_rows(mask))
+        return Output(self._scored(rows[:, 0]))
+
+    def packed(self, ids: torch.Tensor, positions: torch.Tensor, pack: Pack) -> torch.Tensor:
+        """Logits of each text of a pack, shape (texts, labels).
+
+        Args:
+            ids: Int64, shape (tokens,).
+            positions: Of the tokens, in the table of positions; likewise.
+            pack: Where the texts are.
+        """
+        rows = self._through(self.embedding(ids, positions), OverPack(pack))
+        return self._scored(rows[pack.begins[:-1].long()])
+
+    def _through(self, rows: torch.Tensor, attend: Attend) -> torch.Tensor:
         for layer in self.layers:
-            rows = layer(rows, mask)
-        return Output(self.classifier(self._squash(self.dense(rows[:, 0]))))
+            rows = layer(rows, attend)
+        return rows
+
+    def _scored(self, first: torch.Tensor) -> torch.Tensor:
+        """Logits by each text's first token, shape (texts, width) to (texts, labels)."""
+        logits: torch.Tensor = self.classifier(self._squash(self.dense(first)))
+        return logits
 
 
 def build(config: dict[str, Any], tensors: dict[str, torch.Tensor], *, labels: int) -> nn.Module:

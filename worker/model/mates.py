@@ -16,6 +16,7 @@ import torch
 
 from worker.errors import Refused
 from worker.model.encoder import SequenceClassifier
+from worker.model.rows import HostBatch
 from worker.model.samples import SAMPLES
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def settle_side(classifier: TorchClassifier, *, asked: Side) -> None:
     )
 
 
-def difference(together: np.ndarray, alone: np.ndarray) -> float:
+def difference(together: np.ndarray, alone: np.ndarray, *, rounding: float = ROUNDING) -> float:
     """How far logits in a batch are from those of the texts alone, as a share of their spread.
 
     Logits that are not finite are left to another check: 0.
@@ -78,11 +79,12 @@ def difference(together: np.ndarray, alone: np.ndarray) -> float:
     Args:
         together: Float32, shape (texts, labels).
         alone: The same, of texts that were each a batch of its own.
+        rounding: The share of the largest logit that is put down to rounding.
     """
     if not np.isfinite(alone).all():
         return 0.0
     apart = float(np.abs(together - alone).max())
-    if apart <= ROUNDING * float(np.abs(alone).max()):
+    if apart <= rounding * float(np.abs(alone).max()):
         return 0.0
     spread = float(np.std(alone, axis=0).max())
     share = apart / spread if spread else float("inf")
@@ -92,7 +94,8 @@ def difference(together: np.ndarray, alone: np.ndarray) -> float:
 @torch.inference_mode()
 def _logits(classifier: TorchClassifier, rows: Sequence[Sequence[int]]) -> np.ndarray:
     """Float32, shape (rows, labels): as they are padded now, to the longest and no further."""
-    padded = classifier.rows.padded(rows, max(map(len, rows)))
-    found = classifier.logits([torch.from_numpy(one) for one in padded])
+    padded = classifier.rows.arrays(rows, max(map(len, rows)))
+    tensors = tuple(map(torch.from_numpy, padded))
+    found = classifier.logits(HostBatch(tensors, list(map(len, rows))))
     array: np.ndarray = found.float().cpu().numpy()
     return array

@@ -1,4 +1,7 @@
-"""Rows of token ids as the inputs of a model: padded to one length, with a mask and token types."""
+"""Rows of token ids as the inputs of a model: padded to one length, with a mask and token types.
+
+`packed.py` has the other way.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,10 @@ from itertools import chain
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
+import torch
 
+from worker.layout import Layout
+from worker.model.encoder import SequenceClassifier
 from worker.model.failures import InferenceError
 
 if TYPE_CHECKING:
@@ -18,8 +24,19 @@ if TYPE_CHECKING:
 
 Side = Literal["right", "left"]
 
+PAD_MULTIPLE = 8
+"""On CUDA rows are padded to a multiple of it: for tensor cores, and so that fewer shapes occur."""
+
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-"""The names of a model's inputs, in the order of `Rows.padded`."""
+"""The names of a model's inputs, in the order of `PaddedRows.arrays`."""
+
+
+class HostBatch(NamedTuple):
+    """Rows of token ids in host memory, as the model takes them."""
+
+    tensors: tuple[torch.Tensor, ...]
+    lengths: list[int]
+    """Tokens of each row."""
 
 
 class Types(NamedTuple):
@@ -38,24 +55,47 @@ class Types(NamedTuple):
         return [*self.first, *[self.inner] * inner, *self.last][:length]
 
 
-class Rows:
+class PaddedRows:
     """Pads rows of token ids to one length.
 
     Args:
         checkpoint: Its padding token and its vocabulary.
         types: The token types that the model takes; None where it takes none.
+        multiple: What the length is a multiple of.
     """
 
-    def __init__(self, *, checkpoint: Checkpoint, types: Types | None) -> None:
+    def __init__(self, *, checkpoint: Checkpoint, types: Types | None, multiple: int = 1) -> None:
         self.side: Side = "right"
         """Where a row is padded; `mates.py` sets it."""
+        self.layout = Layout(multiple=multiple, longest=checkpoint.max_length)
         self._pad_token_id = checkpoint.pad_token_id
         self._vocabulary = checkpoint.vocabulary
         self._types = types
-        # Of most models all are 0.
-        self._typed = types is not None and any((*types.first, types.inner, *types.last))
+        self.typed = types is not None and any((*types.first, types.inner, *types.last))
+        """Whether a token type is not 0: of most models none is."""
 
-    def padded(self, rows: Sequence[Sequence[int]], longest: int) -> list[np.ndarray]:
+    def stage(self, rows: Sequence[Sequence[int]]) -> HostBatch:
+        """The inputs of `INPUTS`, each of shape (rows, length).
+
+        Raises:
+            InferenceError: A token id is outside the embedding table.
+        """
+        lengths = list(map(len, rows))
+        arrays = self.arrays(rows, self.layout.length(max(lengths)))
+        return HostBatch(tuple(map(torch.from_numpy, arrays)), lengths)
+
+    @staticmethod
+    def logits(
+        network: torch.nn.Module, tensors: Sequence[torch.Tensor], lengths: Sequence[int]
+    ) -> torch.Tensor:
+        """Runs a network on what was staged, which is on its device; shape (rows, labels)."""
+        inputs: dict[str, torch.Tensor | None] = dict(zip(INPUTS, tensors, strict=False))
+        if isinstance(network, SequenceClassifier) and min(lengths) == tensors[0].shape[1]:
+            inputs["attention_mask"] = None
+        logits: torch.Tensor = network(**inputs).logits
+        return logits
+
+    def arrays(self, rows: Sequence[Sequence[int]], longest: int) -> list[np.ndarray]:
         """Token ids, attention mask and, if the model takes them, token types.
 
         Each is int64, of shape (rows, longest).
@@ -78,7 +118,7 @@ class Rows:
         if self._types is None:
             return [ids, mask]
         types = np.zeros_like(ids)
-        if self._typed:
+        if self.typed:
             each = map(self._types.of, lengths.tolist())
             types[real] = np.fromiter(chain.from_iterable(each), np.int64, int(lengths.sum()))
         return [ids, mask, types]

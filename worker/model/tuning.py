@@ -1,7 +1,8 @@
-"""How a loaded model computes: the precision and the kernel of its matrix products.
+"""How a loaded model computes: its precision, and the kernel of its matrix products.
 
 Both are chosen when the model is loaded, by what it answers to sample texts and how fast: a
 precision that moves the scores, or a kernel that computes something else, is not taken.
+`packing.py` then chooses in the same way whether rows are packed.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 from worker.errors import Refused
 from worker.model import linear
 from worker.model.failures import InferenceError
+from worker.model.precision import FLOAT32, Numbers, Precision, fits_float16
 
 if TYPE_CHECKING:
     from worker.model.classifier import TorchClassifier
@@ -32,13 +34,17 @@ less than half. Nearer than that, two more timings of each decide."""
 
 
 def choose_precision(
-    classifier: TorchClassifier, dtype: torch.dtype, *, expected: np.ndarray, required: bool
+    classifier: TorchClassifier,
+    precisions: list[Precision],
+    *,
+    expected: np.ndarray,
+    required: bool,
 ) -> np.ndarray | None:
-    """Takes a precision if the scores bear it, else float32; replaces the linear layers.
+    """Takes the first precision that the scores bear, else float32; replaces the linear layers.
 
     Args:
         classifier: A model as it was read, in float32.
-        dtype: The precision.
+        precisions: Best first.
         expected: `reference()` of that model.
         required: Whether the precision was asked for by name.
 
@@ -47,21 +53,26 @@ def choose_precision(
         layers that were replaced.
 
     Raises:
-        Refused: The scores do not bear the precision, and it is required.
+        Refused: The scores bear none of the precisions, and it is required.
     """
-    linear.replace_all(classifier.network, labels=len(classifier.labels))
-    found = _computed(classifier, dtype)
-    difference = _difference(found, expected)
-    if difference > TOLERANCE:
-        name = str(dtype).removeprefix("torch.")
+    numbers = Numbers(classifier.network, labels=len(classifier.labels))
+    difference = float("inf")
+    for precision in precisions:
+        found = _computed(classifier, numbers, precision)
+        difference = _difference(found, expected)
+        if difference <= TOLERANCE:
+            break
+        log.debug("precision_passed_over", **_told(precision), difference=difference)
+    else:
+        name = precisions[-1].name
         if required:
             raise Refused(
                 f"model.dtype: scores in {name} differ from float32 by {difference:.3f}, "
                 f"{TOLERANCE} is accepted: set float32 or auto"
             )
         log.warning("precision_refused", dtype=name, difference=difference, instead="float32")
-        found = _computed(classifier, torch.float32)
-    linear.settle(classifier.network)
+        found = _computed(classifier, numbers, FLOAT32)
+    numbers.settle()
     return found
 
 
@@ -82,15 +93,26 @@ def choose_kernels(classifier: TorchClassifier, *, expected: np.ndarray | None) 
     return "onednn" if taken else "default"
 
 
-def _computed(classifier: TorchClassifier, dtype: torch.dtype) -> np.ndarray | None:
+def _computed(
+    classifier: TorchClassifier, numbers: Numbers, precision: Precision
+) -> np.ndarray | None:
     """`reference()` in a precision, which is used from now on; None where the model cannot run."""
-    linear.use_precision(classifier.network, dtype)
-    classifier.dtype = dtype
     try:
+        if precision.dtype == torch.float16:
+            numbers.use(FLOAT32)
+            if not fits_float16(classifier):
+                log.debug("precision_out_of_range", **_told(precision))
+                return None
+        numbers.use(precision)
+        classifier.precision = precision
         return classifier.reference()
     except InferenceError as error:
-        log.debug("precision_unusable", dtype=str(dtype), error=str(error))
+        log.debug("precision_unusable", **_told(precision), error=str(error))
         return None
+
+
+def _told(precision: Precision) -> dict[str, str | bool]:
+    return {"dtype": precision.name, "throughout": precision.throughout}
 
 
 def _difference(found: np.ndarray | None, expected: np.ndarray) -> float:

@@ -209,7 +209,7 @@ class Assembler:
         begin = time.perf_counter()
         batch = self._batcher.take(reason)
         staged = stage(self._classifier, batch)
-        self._metrics.batch_taken(batch, now=now)
+        self._metrics.batch_taken(batch, tokens=self._batcher.budget.tokens(batch), now=now)
         self._metrics.stage_ran("stage", time.perf_counter() - begin)
         return staged
 

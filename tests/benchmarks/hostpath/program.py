@@ -22,7 +22,7 @@ import worker.__main__
 from worker import logs, settings
 from worker.classifier import BatchLimits
 from worker.model.prefix import PrefixTokenizer
-from worker.model.rows import Rows, Types
+from worker.model.rows import PaddedRows, Types
 from worker.model.tokenizer import load_tokenizer
 from worker.service import serve
 
@@ -65,7 +65,8 @@ class Instant:
         model = SimpleNamespace(
             path=Path(tokenizer or "."), max_length=MOST_TOKENS, vocabulary=30_522, pad_token_id=0
         )
-        self.rows = Rows(checkpoint=model, types=Types((0,), 0, (0,)))
+        self.rows = PaddedRows(checkpoint=model, types=Types((0,), 0, (0,)))
+        self.layout = self.rows.layout
         self.tokenizer = None
         if tokenizer:
             self.tokenizer = PrefixTokenizer(load_tokenizer(model), max_length=MOST_TOKENS)
@@ -81,7 +82,7 @@ class Instant:
         ]
 
     def stage(self, rows):
-        return self.rows.padded(rows, max(len(row) for row in rows))
+        return self.rows.stage(rows).tensors
 
     def launch(self, staged):
         rows, longest = staged[0].shape

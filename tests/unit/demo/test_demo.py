@@ -989,7 +989,13 @@ def test_metrics_of_the_worker_are_understood():
     for partition, lag in enumerate(random.Random(1).sample(range(100), 4)):
         metrics.partition_lag(partition, records=lag, seconds=0.0)
     metrics.model_loaded(
-        name='a "name"', version="0123", labels=("joy",), device="cpu", dtype="float32", shares=None
+        name='a "name"',
+        version="0123",
+        labels=("joy",),
+        device="cpu",
+        dtype="float32",
+        rows="padded",
+        shares=None,
     )
     reading = scrape.parse(generate_latest(registry).decode())
     assert reading.lag == sum(random.Random(1).sample(range(100), 4))

@@ -20,11 +20,12 @@ ROWS = {"messages_per_s": 1e3, "tokens_per_s": 2e4, "tflops": 1.5, "padding": 1.
 FOUND = {
     "tests": {"passed": 20},
     "model": {
-        "card": {"card": "Some Card"}, "dtype": "float16", "peak_tflops": 15.0,
+        "card": {"card": "Some Card"}, "peak_tflops": 15.0,
         "lone_ms": {"tiny, padded": 1.25},
         "apart": {"tiny, padded": {"score": 0.001, "labels": 0.999}},
         "rows": [
-            {"shape": "tiny", "texts": "tweets", "way": "padded", "budget": 4096, **ROWS},
+            {"shape": "tiny", "texts": "tweets", "way": "padded", "dtype": "float16",
+             "budget": 4096, **ROWS},
             {"shape": "tiny", "way": "packed", "error": "RuntimeError: a|b"},
         ],
     },
@@ -32,8 +33,8 @@ FOUND = {
     "worker": {
         "shape": "tiny", "cores": 2,
         "backlogs": [
-            {"guarantee": "at_least_once", "workers": 2, "cudnn": True,
-             "messages_per_s": 900.0, "busy": [0.5, 1.0], "device_mb": 10.0, "resident_mb": 20.0},
+            {"guarantee": "at_least_once", "workers": 2, "messages_per_s": 900.0,
+             "busy": [0.5, 1.0], "device_mb": 10.0, "resident_mb": 20.0},
         ],
         "steady": [
             {"guarantee": "at_least_once", "asked": 450.0, "sent_per_s": 449.0, "pass_ms": 3.0,
@@ -79,7 +80,7 @@ def test_there_are_few_files_and_the_report_tells_all(monkeypatch, tmp_path):
     told = (tmp_path / "report.md").read_text()
     assert "Not a measurement" in told
     for part in (
-        "Some Card", "20 passed", "| tiny | tweets | padded | 4,096 |", "10%", "a/b",
+        "Some Card", "20 passed", "| tiny | tweets | padded | float16 | 4,096 |", "10%", "a/b",
         "ended with 1", "| at_least_once | 2 | 900 | 50%, 100% |", "| plain | 10 |",
     ):  # fmt: skip
         assert part in told, part

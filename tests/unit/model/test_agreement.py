@@ -28,6 +28,7 @@ from worker.records import Document
 torch, transformers = Lazy("torch"), Lazy("transformers")
 calibrate, classify = Lazy("train.calibrate"), Lazy("train.classify")
 base_models, freeze = Lazy("train.encoder"), Lazy("train.freeze")
+loads = Lazy("worker.model.load")
 classifiers, device = Lazy("worker.model.classifier"), Lazy("worker.model.device")
 families = Lazy("worker.model.families")
 
@@ -144,7 +145,7 @@ def test_both_cut_the_texts_of_a_checkpoint_at_the_same_length(tmp_path, config,
 def test_both_give_the_model_the_same_tokens_of_texts_of_any_length(untrained):
     """The worker tokenizes a prefix of a long text, the trainer all of it."""
     trainer = classify.load(untrained, on=recipe.machine("cpu", "float32"))
-    worker = classifiers.load(path=untrained, device="cpu", dtype="float32", threads=1)
+    worker = loads.load(path=untrained, device="cpu", dtype="float32", threads=1)
     units = [
         "happy ",
         "i feel, so. ",

@@ -20,8 +20,9 @@ pytestmark = pytest.mark.heavy
 
 torch, transformers = Lazy("torch"), Lazy("transformers")
 safetensors = Lazy("safetensors.torch")
-classifiers, linear = Lazy("worker.model.classifier"), Lazy("worker.model.linear")
+classifiers, linear = Lazy("worker.model.load"), Lazy("worker.model.linear")
 tuning, failures = Lazy("worker.model.tuning"), Lazy("worker.model.failures")
+samples = Lazy("worker.model.samples")
 
 TEXTS = [text for text, _ in tiny.sentences(40, seed=9)]
 TOLERANCE = 1e-3
@@ -35,9 +36,14 @@ def one_thread():
     torch.set_num_threads(before)
 
 
+@pytest.fixture(scope="module", params=["padded", "packed"])
+def model(untrained, request):
+    return load_cpu(untrained, rows=request.param)
+
+
 @pytest.fixture(scope="module")
-def model(untrained):
-    return classifiers.load(path=untrained, device="cpu", dtype="float32", threads=1)
+def padded(untrained):
+    return load_cpu(untrained)
 
 
 @pytest.fixture
@@ -61,8 +67,8 @@ def change(path, name, **values):
     return path
 
 
-def load_cpu(path, dtype="float32"):
-    return classifiers.load(path=path, device="cpu", dtype=dtype, threads=1)
+def load_cpu(path, dtype="float32", rows="padded"):
+    return classifiers.load(path=path, device="cpu", dtype=dtype, rows=rows, threads=1)
 
 
 def test_scores_are_probabilities_of_every_label(model):
@@ -131,7 +137,8 @@ def test_any_text_gets_finite_scores(model, text):
 
 def test_rows_are_padded_with_the_models_own_id_and_masked(copy):
     model = load_cpu(change(copy, "config.json", pad_token_id=7))
-    ids, mask = model.stage([[2, 20, 3], [2, 3]])
+    (ids, mask), lengths = model.stage([[2, 20, 3], [2, 3]])
+    assert lengths == [3, 2]
     assert ids.tolist() == [[2, 20, 3], [2, 3, 7]]
     assert mask.tolist() == [[1, 1, 1], [1, 1, 0]]
     assert ids.dtype == mask.dtype == torch.int64
@@ -146,8 +153,10 @@ def test_a_token_outside_the_vocabulary_is_an_error_before_the_model_runs(model)
 
 
 def test_a_failing_model_call_is_explained_by_its_kind(model):
+    staged = model.stage([[2, 20, 3]])
+    bad = staged._replace(tensors=(torch.full_like(staged.tensors[0], 10_000), *staged.tensors[1:]))
     with pytest.raises(failures.InferenceError) as caught:
-        model.launch((torch.full((1, 3), 10_000), torch.ones((1, 3), dtype=torch.int64)))
+        model.launch(bad)
     assert caught.value.kind == "other"
     assert "\n" not in str(caught.value)
     assert failures.explained(torch.OutOfMemoryError("x")).kind == "oom"
@@ -155,7 +164,7 @@ def test_a_failing_model_call_is_explained_by_its_kind(model):
 
 
 def test_a_batch_that_found_no_memory_gives_back_what_it_took_before_its_halves_run(
-    model, monkeypatch
+    padded, monkeypatch
 ):
     """An error's frames keep their tensors: as long as it is held, nothing is free."""
     taken = []
@@ -165,9 +174,9 @@ def test_a_batch_that_found_no_memory_gives_back_what_it_took_before_its_halves_
         taken.append(weakref.ref(activations))
         raise torch.OutOfMemoryError("x")
 
-    monkeypatch.setattr(model, "network", runs_out)
+    monkeypatch.setattr(padded, "network", runs_out)
     with pytest.raises(failures.InferenceError) as caught:
-        scores(model, TEXTS)
+        scores(padded, TEXTS)
     assert caught.value.kind == "oom"
     assert taken[0]() is None, "the error still holds the activations"
 
@@ -212,17 +221,27 @@ def test_a_batch_may_be_staged_while_another_runs(model):
         (16, 1, {(1, 8), (1, 16), (1, 32), (1, 64)}),
     ],
 )
-def test_warming_up_runs_the_shapes_that_will_come(model, monkeypatch, records, tokens, expected):
+def test_warming_up_runs_the_shapes_that_will_come(padded, monkeypatch, records, tokens, expected):
     shapes = set()
-    launch = model.launch
+    launch = padded.launch
 
     def seen(staged):
-        shapes.add(tuple(staged[0].shape))
+        shapes.add(tuple(staged.tensors[0].shape))
         return launch(staged)
 
-    monkeypatch.setattr(model, "launch", seen)
-    model.warm_up(max_records=records, max_tokens=tokens)
+    monkeypatch.setattr(padded, "launch", seen)
+    padded.warm_up(max_records=records, max_tokens=tokens)
     assert shapes == expected
+
+
+def test_packed_rows_have_no_shapes_to_warm_up_but_the_shortest_and_the_longest(
+    untrained, monkeypatch
+):
+    packed, shapes = load_cpu(untrained, rows="packed"), []
+    launch = packed.launch
+    monkeypatch.setattr(packed, "launch", lambda one: shapes.append(one.lengths) or launch(one))
+    packed.warm_up(max_records=256, max_tokens=1_024)
+    assert shapes == [[8] * 128, [tiny.POSITIONS] * 16]
 
 
 def test_on_a_cpu_there_is_one_batch_at_a_time_and_no_device_memory(model):
@@ -317,7 +336,7 @@ def test_every_gate_computes_every_sample(untrained, monkeypatch):
 
     def seen(model, staged):
         products = [one for one in model.network.modules() if type(one) is linear.Product]
-        if len(staged[0]) == len(classifiers.SAMPLES):
+        if len(staged.lengths) == len(samples.SAMPLES):
             computed.append(products and (products[0].weight.dtype, products[0].onednn))
         return launch(model, staged)
 
@@ -330,10 +349,10 @@ def test_every_gate_computes_every_sample(untrained, monkeypatch):
 def test_the_weights_are_read_once_whatever_precision_is_taken(delicate, monkeypatch):
     reads = []
     network = classifiers.network
-    module = "worker.model.classifier"
+    module = "worker.model.load"
     monkeypatch.setattr(f"{module}.network", lambda *a: reads.append(a) or network(*a))
     monkeypatch.setattr(
-        f"{module}.choose_dtype",
+        "worker.model.precision.choose_dtype",
         lambda asked, _: torch.bfloat16 if asked == "auto" else getattr(torch, asked),
     )
     model = load_cpu(delicate, dtype="auto")
@@ -384,7 +403,7 @@ def test_a_precision_that_was_asked_for_and_changes_the_scores_is_refused(delica
 def test_auto_falls_back_to_float32_with_a_warning(delicate, monkeypatch):
     expected = scores(load_cpu(delicate), TEXTS)
     monkeypatch.setattr(
-        "worker.model.classifier.choose_dtype",
+        "worker.model.precision.choose_dtype",
         lambda asked, _: torch.bfloat16 if asked == "auto" else getattr(torch, asked),
     )
     with capture_logs() as logs:
@@ -553,12 +572,12 @@ def test_on_cuda_two_batches_run_at_once_and_are_read_in_order(cuda):
 
 @pytest.mark.gpu
 def test_on_cuda_rows_are_staged_in_pinned_memory_in_multiples_of_8(cuda):
-    ids, mask = cuda.stage([[2, 20, 3], [2, 3]])
+    ids, mask = cuda.stage([[2, 20, 3], [2, 3]]).tensors
     assert ids.is_pinned()
     assert mask.is_pinned()
     assert ids.shape == mask.shape == (2, 8)
     assert mask.sum(dim=1).tolist() == [3, 2]
-    assert cuda.stage([[2] * tiny.POSITIONS])[0].shape == (1, tiny.POSITIONS)
+    assert cuda.stage([[2] * tiny.POSITIONS]).tensors[0].shape == (1, tiny.POSITIONS)
 
 
 @pytest.mark.gpu

@@ -17,8 +17,9 @@ pytestmark = [pytest.mark.heavy, pytest.mark.usefixtures("one_thread")]
 torch, transformers = Lazy("torch"), Lazy("transformers")
 safetensors = Lazy("safetensors.torch")
 encoder, networks = Lazy("worker.model.encoder"), Lazy("worker.model.weights")
-classifiers, failures = Lazy("worker.model.classifier"), Lazy("worker.model.failures")
-families = Lazy("worker.model.families")
+classifiers, failures = Lazy("worker.model.load"), Lazy("worker.model.failures")
+samples = Lazy("worker.model.samples")
+families, rows = Lazy("worker.model.families"), Lazy("worker.model.rows")
 CPU = "cpu"
 CLOSE = 1e-6
 OURS = {
@@ -98,9 +99,9 @@ def test_any_other_family_is_loaded_by_transformers(tmp_path, logs, kind):
 def test_the_scores_of_the_loaded_classifier_are_the_librarys(tmp_path, kind):
     """With the replaced layers, and whichever kernel is chosen: within rounding."""
     path = family(tmp_path / kind, kind, **(OURS | THE_LIBRARYS)[kind])
-    model = classifiers.load(path=path, device="cpu", dtype="float32", threads=1)
+    model = classifiers.load(path=path, device="cpu", dtype="float32", rows="padded", threads=1)
     ids, mask = batch(path)
-    found = model.scores(model.launch((ids, mask)))
+    found = model.scores(model.launch(rows.HostBatch((ids, mask), mask.sum(dim=1).tolist())))
     assert np.abs(found - expected(path, ids, mask).softmax(dim=-1).numpy()).max() <= CLOSE
 
 
@@ -226,7 +227,7 @@ def test_a_head_of_another_width_than_the_labels_is_refused(path, monkeypatch):
     with pytest.raises(Refused, match=r"another shape than config\.json says"):
         classifiers.load(path=path, device="cpu", dtype="float32", threads=1)
     edit(path, num_labels=6)
-    scores = np.full((len(classifiers.SAMPLES), 5), 0.2)  # of a class that is wider than it says
+    scores = np.full((len(samples.SAMPLES), 5), 0.2)  # of a class that is wider than it says
     monkeypatch.setattr("worker.model.classifier.TorchClassifier.reference", lambda _: scores)
     with pytest.raises(Refused, match=r"has 5 outputs, and config\.json names 6 labels"):
         classifiers.load(path=path, device="cpu", dtype="float32", threads=1)

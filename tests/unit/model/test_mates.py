@@ -13,7 +13,8 @@ from worker.errors import Refused
 pytestmark = [pytest.mark.heavy, pytest.mark.usefixtures("one_thread")]
 
 torch, transformers = Lazy("torch"), Lazy("transformers")
-classifiers, mates = Lazy("worker.model.classifier"), Lazy("worker.model.mates")
+encoder = Lazy("worker.model.encoder")
+classifiers, mates = Lazy("worker.model.load"), Lazy("worker.model.mates")
 
 CLOSE = 1e-5
 TEXTS = [text for text, _ in tiny.sentences(12, seed=9)] + ["ok", "i feel so happy today " * 5]
@@ -31,7 +32,7 @@ def edit(path, **changes):
 
 
 def load(path):
-    model = classifiers.load(path=path, device="cpu", dtype="float32", threads=1)
+    model = classifiers.load(path=path, device="cpu", dtype="float32", rows="padded", threads=1)
     model.warm_up(max_records=4, max_tokens=64)
     return model
 
@@ -78,7 +79,7 @@ def test_a_model_that_reads_the_first_place_is_padded_on_the_right_whatever_is_a
 
 def test_a_model_that_bears_both_sides_is_padded_as_its_tokenizer_says(tmp_path):
     model = load(make(tmp_path / "llama", "llama", padding_side="left"))
-    ids, mask, *_ = model.stage([[2, 20, 3], [2, 3]])
+    ids, mask, *_ = model.stage([[2, 20, 3], [2, 3]]).tensors
     assert ids.tolist() == [[2, 20, 3], [0, 2, 3]]
     assert mask.tolist() == [[1, 1, 1], [0, 1, 1]]
 
@@ -98,9 +99,9 @@ def test_every_checkpoint_is_compared_also_those_built_here(tmp_path, monkeypatc
     """A network of ours that forgets the mask."""
     path = make(tmp_path / "bert", "bert", spread=spread)
     load(path)
-    forward = classifiers.SequenceClassifier.forward
+    forward = encoder.SequenceClassifier.forward
     monkeypatch.setattr(
-        classifiers.SequenceClassifier,
+        encoder.SequenceClassifier,
         "forward",
         lambda self, input_ids, **_: forward(self, input_ids, None),
     )
@@ -134,7 +135,7 @@ def test_token_types_are_those_of_the_place(tmp_path):
     (path / "tokenizer.json").write_text(json.dumps(content))
     edit(path / "tokenizer_config.json", tokenizer_class="PreTrainedTokenizerFast")
     model = load(path)
-    _, _, types = model.stage([ids for ids, _ in model.tokenize(["i feel happy", "ok"])])
+    _, _, types = model.stage([ids for ids, _ in model.tokenize(["i feel happy", "ok"])]).tensors
     assert types.tolist() == [[1, 0, 0, 0, 0], [1, 0, 0, 0, 0]]
     assert np.abs(together(model) - alone_by_the_library(path, model)).max() < CLOSE
 

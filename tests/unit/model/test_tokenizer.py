@@ -15,7 +15,7 @@ from worker.model.checkpoint import read
 from worker.model.prefix import PrefixTokenizer
 from worker.model.tokenizer import load_tokenizer, padding_side
 
-transformers, classifiers = Lazy("transformers"), Lazy("worker.model.classifier")
+transformers, classifiers = Lazy("transformers"), Lazy("worker.model.load")
 
 FILLER = "i feel so happy today and the my was at home about it . " * 2_000
 
