@@ -23,6 +23,9 @@ class BatchLimits:
 
 IN_FLIGHT_BATCHES = 8
 """Micro-batches in flight by default: enough to find similar lengths, few to hand back."""
+FEWEST_IN_FLIGHT = 512
+"""Records in flight by default, however small the batches are: with fewer the worker would wait for
+the brokers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +45,7 @@ def batching(
     return Batching(
         max_records=records,
         max_tokens=max_tokens or limits.max_tokens,
-        in_flight=in_flight or IN_FLIGHT_BATCHES * records,
+        in_flight=in_flight or max(FEWEST_IN_FLIGHT, IN_FLIGHT_BATCHES * records),
     )
 
 

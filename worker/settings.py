@@ -304,7 +304,7 @@ class BatchSettings(Group):
     max_wait: Annotated[float, Ge(0), Le(60), SECONDS] = 0.05
     """Longest wait for more records to batch while the model is busy; an idle model never waits."""
     in_flight: Count | None = None
-    """Most records that are read and not yet settled. Default: 8 micro-batches."""
+    """Most records that are read and not yet settled. Default: 8 micro-batches, at least 512."""
     in_flight_bytes: Annotated[int, Ge(1_048_576), BYTES] = 67_108_864
     """Bytes of keys, values and headers (128 more for each header), read and not yet settled, at
     which reading pauses: at most one record beyond."""

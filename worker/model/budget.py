@@ -23,6 +23,9 @@ log = structlog.get_logger(__name__)
 
 SMALLEST = 64
 """Tokens of the smallest batch that is tried: three tweets. Each other has twice as many."""
+ENOUGH = 256
+"""Tokens below which a batch is chosen only where a larger one would be slower, or too long: what a
+batch costs beside the model is not measured here."""
 LARGEST = 262_144
 NEAR = 0.97
 """The part of the best rate that is enough."""
@@ -93,8 +96,9 @@ def choice(trials: Sequence[Trial], *, max_seconds: float) -> Trial:
         max_seconds: Longest time of a batch; the first trial may take longer.
     """
     short = [trial for trial in trials if trial.seconds <= max_seconds] or [trials[0]]
-    enough = NEAR * max(trial.rate for trial in short)
-    return next(trial for trial in short if trial.rate >= enough)
+    best = max(trial.rate for trial in short)
+    near = [trial for trial in short if trial.rate >= NEAR * best]
+    return next((trial for trial in near if trial.tokens >= ENOUGH), near[-1])
 
 
 def _sweep(classifier: TorchClassifier, max_seconds: float) -> list[Trial]:

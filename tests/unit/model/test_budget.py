@@ -18,10 +18,13 @@ def trials(**seconds):
 @pytest.mark.parametrize(
     ("measured", "tokens"),
     [
-        ({"t64": 0.064, "t128": 0.1, "t256": 0.2}, 128),  # no rate above it
-        ({"t64": 0.064, "t128": 0.1, "t256": 0.195}, 128),  # 2.6 % above it
-        ({"t64": 0.064, "t128": 0.1, "t256": 0.19}, 256),  # 5 % above it
-        ({"t64": 0.1, "t128": 0.15, "t256": 0.26}, 128),  # the best takes too long
+        ({"t256": 0.064, "t512": 0.1, "t1024": 0.2}, 512),  # no rate above it
+        ({"t256": 0.064, "t512": 0.1, "t1024": 0.195}, 512),  # 2.6 % above it
+        ({"t256": 0.064, "t512": 0.1, "t1024": 0.19}, 1_024),  # 5 % above it
+        ({"t256": 0.1, "t512": 0.15, "t1024": 0.26}, 512),  # the best takes too long
+        ({"t64": 0.02, "t128": 0.04, "t256": 0.08, "t512": 0.16}, 256),  # all the same: not tiny
+        ({"t64": 0.1, "t128": 0.2, "t256": 0.4}, 128),  # tiny, where more would take too long
+        ({"t64": 0.02, "t128": 0.1, "t256": 0.2}, 64),  # tiny, where more would be slower
         ({"t64": 0.4}, 64),  # so does the smallest, and there is none smaller
         ({"t64": 0.4, "t128": 0.5}, 64),
     ],
@@ -70,7 +73,7 @@ def test_a_device_without_one_gets_the_smallest_and_is_not_asked_for_larger_ones
 ):
     device = Device(model, monkeypatch, seconds=lambda tokens: tokens * 1e-6)
     found, limits = calibrated(model)
-    assert limits == BatchLimits(max_records=8, max_tokens=64)
+    assert limits == BatchLimits(max_records=32, max_tokens=256)
     assert [trial.tokens for trial in found] == [64, 128, 256]
     assert max(device.ran) <= 256
 
