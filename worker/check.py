@@ -20,7 +20,14 @@ from typing import TYPE_CHECKING, TextIO
 
 from worker.classifier import batching
 from worker.connect import checked, connection
-from worker.errors import EXIT_DRAINED, EXIT_FAILED, EXIT_REFUSED, Refused, Transient
+from worker.errors import (
+    EXIT_DRAINED,
+    EXIT_FAILED,
+    EXIT_REFUSED,
+    DeviceLost,
+    Refused,
+    Transient,
+)
 from worker.kafka.cluster.clients import misplaced
 from worker.kafka.cluster.probe import PATIENCE, unreachable
 from worker.kafka.cluster.topics import TopicDesk
@@ -44,7 +51,7 @@ class Report:
         """Prints that something is usable."""
         self._print(f"{what:<11} ok: {line}", sys.stdout)
 
-    def wrong(self, error: Refused | Transient) -> None:
+    def wrong(self, error: Refused | Transient | DeviceLost) -> None:
         """Prints what is wrong."""
         with self._lock:
             self._codes.add(EXIT_REFUSED if isinstance(error, Refused) else EXIT_FAILED)
@@ -53,7 +60,7 @@ class Report:
 
     @property
     def code(self) -> int:
-        """2 if a person has to change something; 1 if the only problem is a broker that is away."""
+        """2 if a person has to change something; 1 if only a broker is away, or a GPU is lost."""
         return max(self._codes, default=EXIT_DRAINED)
 
     def _print(self, line: str, stream: TextIO) -> None:
@@ -64,8 +71,8 @@ class Report:
 def check(settings: Settings) -> int:
     """Prints a line for each thing that is usable or not; returns the exit code.
 
-    0: all is usable. 1: the only problem is that no broker can be reached. 2: something else is
-    wrong.
+    0: all is usable. 1: the only problem is that no broker can be reached, or that the GPU is lost.
+    2: something else is wrong.
     """
     report = Report()
     failures: list[BaseException] = []
@@ -94,7 +101,7 @@ def check(settings: Settings) -> int:
 def _attempt(question: Callable[[], Checkpoint | None], report: Report) -> Checkpoint | None:
     try:
         return question()
-    except (Refused, Transient) as error:
+    except (Refused, Transient, DeviceLost) as error:
         report.wrong(error)
         return None
 
@@ -135,7 +142,8 @@ def _device(settings: Settings, checkpoint: Checkpoint | None, report: Report) -
         in_flight=settings.batch.in_flight,
     )
     dtype = str(model.dtype).removeprefix("torch.")
-    report.ok("device", f"{model.device} in {dtype}, batches of {limits.max_records} records")
+    place = f"{model.device} ({model.gpu})" if model.gpu else model.device
+    report.ok("device", f"{place} in {dtype}, batches of {limits.max_records} records")
 
 
 def _cluster(settings: Settings, report: Report, looked: threading.Event) -> None:

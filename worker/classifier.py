@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from worker.gpu import Gpu
+
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
@@ -47,8 +49,9 @@ def batching(
 class Classifier(Protocol):
     """What the worker needs of a model. Any object with these members can be used as one.
 
-    A method may raise anything. If the exception has an attribute `kind` (`oom`, `device`), the
-    failure is counted under it.
+    A method may raise anything. An attribute `kind` of the exception says what failed: `oom` is a
+    lack of memory, so smaller batches are tried; `device` is a device that computes nothing more
+    for this process, so the worker ends at once.
     """
 
     @property
@@ -70,6 +73,10 @@ class Classifier(Protocol):
     @property
     def limits(self) -> BatchLimits:
         """The limits that suit the model's device, where none are set."""
+
+    @property
+    def gpu(self) -> Gpu | None:
+        """The GPU that the model runs on; None where it runs on none."""
 
     @property
     def depth(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,10 @@ STUCK = 120.0
 """Seconds without a turn of the poll loop, or without progress of the records in flight, after
 which the worker is not alive. A restart helps then. It does not help while the broker is away, but
 the loop keeps turning meanwhile."""
+
+LAST_SCRAPE = 30.0
+"""Seconds that a worker with something to show waits for Prometheus: twice the interval of the
+chart and of Compose."""
 
 
 @dataclass(slots=True)
@@ -106,11 +111,14 @@ class Endpoints:
         self, *, host: str, port: int, registry: CollectorRegistry, health: Health
     ) -> None:
         metrics = make_wsgi_app(registry)
+        self.health = health
+        self._scrapes = 0
 
         def answer(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
             path, method = environ.get("PATH_INFO"), environ.get("REQUEST_METHOD")
             if path == "/metrics":
                 exposition: Iterable[bytes] = metrics(environ, start)
+                self._scrapes += 1
                 return exposition
             probes = {"/livez": health.live, "/readyz": health.ready}
             if path not in probes:
@@ -138,6 +146,18 @@ class Endpoints:
     def start(self) -> None:
         """Serves until `close`."""
         self._thread.start()
+
+    def last_scrape(self, *, stopped: Callable[[], bool]) -> None:
+        """Waits until the metrics are read once more: nobody would see what was counted last.
+
+        Waits `LAST_SCRAPE` seconds at most, and not at all where nobody has ever read them.
+
+        Args:
+            stopped: Whether to wait no longer.
+        """
+        before, end = self._scrapes, time.monotonic() + LAST_SCRAPE
+        while before and self._scrapes == before and time.monotonic() < end and not stopped():
+            time.sleep(0.05)
 
     def close(self) -> None:
         """Stops serving."""

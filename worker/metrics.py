@@ -21,6 +21,7 @@ from worker.histograms import BulkHistogram
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from worker.gpu import Gpu, Reading
     from worker.records import Encoded, Lease, MicroBatch, Output
 
 _POWERS_OF_TWO = tuple(float(2**power) for power in range(17))
@@ -181,7 +182,29 @@ class Metrics:
             "those of the training data.",
         )
         self._busy = counter("model_busy_seconds_total", "Time the model was running.")
-        self._memory = gauge("device_memory_bytes", "GPU memory.", "kind")
+        self._memory = gauge("device_memory_bytes", "GPU memory of this process.", "kind")
+        # By the card, so that there is no series where nobody knows: a gauge without a label is 0.
+        self._device = {
+            "memory_used": gauge(
+                "device_memory_used_bytes",
+                "GPU memory in use by all processes, on the card or the MIG instance.",
+                "uuid",
+            ),
+            "memory_capacity": gauge(
+                "device_memory_capacity_bytes", "Memory of the card or the MIG instance.", "uuid"
+            ),
+            "utilization": gauge(
+                "device_utilization_ratio",
+                "Share of the last moment in which a kernel of any process ran on the GPU.",
+                "uuid",
+            ),
+            "temperature": gauge("device_temperature_celsius", "Temperature of the GPU.", "uuid"),
+            "power": gauge("device_power_watts", "Power that the card draws.", "uuid"),
+        }
+        self._throttled = gauge(
+            "device_throttled", "1 while the GPU's clock is held down for this reason.",
+            "uuid", "reason",
+        )  # fmt: skip
         self._breaker = gauge(
             "breaker_open",
             "1 while only probes are read, because most of the last records became dead letters.",
@@ -228,9 +251,13 @@ class Metrics:
         device: str,
         dtype: str,
         shares: Mapping[str, float] | None,
+        gpu: Gpu | None = None,
     ) -> None:
         """The model is ready. `shares`: each label's share of the training data, if known."""
-        self._model.info({"name": name, "version": version, "device": device, "dtype": dtype})
+        told = {"name": name, "version": version, "device": device, "dtype": dtype}
+        if gpu is not None:
+            told |= {"device_name": gpu.name, "driver": gpu.driver or "", "cuda": gpu.cuda}
+        self._model.info(told)
         self._shares = shares or {}
         for label in labels:
             self._number(label)
@@ -286,6 +313,19 @@ class Metrics:
         """Bytes of GPU memory by kind."""
         for kind, size in kinds.items():
             self._memory.labels(kind).set(size)
+
+    def device_read(self, uuid: str, reading: Reading) -> None:
+        """What the GPU's driver says now. What it does not say has no series."""
+        for name, instrument in self._device.items():
+            value = getattr(reading, name)
+            if value is None:
+                instrument.clear()
+            else:
+                instrument.labels(uuid).set(value)
+        if not reading.throttled:
+            self._throttled.clear()
+        for reason, holds in reading.throttled.items():
+            self._throttled.labels(uuid, reason).set(holds)
 
     def send_failed(self, error: str) -> None:
         """A send failed, with the error's name."""

@@ -52,6 +52,10 @@ class OutOfMemory(Exception):
     kind = "oom"
 
 
+class Lost(Exception):
+    kind = "device"
+
+
 class StubClassifier:
     """Keeps the worker's ``Classifier`` protocol; a word is a token, scores follow from them.
 
@@ -59,6 +63,7 @@ class StubClassifier:
         seconds_per_batch: What each call takes.
         broken: Every call fails.
         breaks_after: Every call after so many fails.
+        lost_after: Every call after so many finds the device lost.
         hangs_after: The call after so many never comes back.
         rows_of_memory: Calls of more rows run out of memory.
         seconds_to_load: What ``load`` takes, for the program.
@@ -70,15 +75,17 @@ class StubClassifier:
     labels = ("sadness", "joy", "love")
     label_shares = None
     limits = BatchLimits(max_records=256, max_tokens=8_192)
+    gpu = None
     depth = 1
 
     def __init__(
         self, *, seconds_per_batch=0.0, broken=False, breaks_after=None, hangs_after=None,
-        rows_of_memory=None, seconds_to_load=0.0, calls_file=None,
+        lost_after=None, rows_of_memory=None, seconds_to_load=0.0, calls_file=None,
     ):  # fmt: skip
         self.seconds_per_batch = seconds_per_batch
         self.broken = broken
         self.breaks_after = breaks_after
+        self.lost_after = lost_after
         self.hangs_after = hangs_after
         self.rows_of_memory = rows_of_memory
         self.calls_file = calls_file
@@ -101,6 +108,8 @@ class StubClassifier:
                 file.write(f"{len(launched)}\n")
         if self.hangs_after is not None and self.calls > self.hangs_after:
             ctypes.CDLL(None).sleep(10_000)  # in C code: no signal and no exception ends it
+        if self.lost_after is not None and self.calls > self.lost_after:
+            raise Lost("CUDA error: unspecified launch failure\nand its advice")
         if self.seconds_per_batch:
             time.sleep(self.seconds_per_batch)
         if self.rows_of_memory is not None and len(launched) > self.rows_of_memory:

@@ -12,8 +12,8 @@ from worker.classifier import BatchLimits
 from worker.errors import Refused
 from worker.laps import Laps
 from worker.model import checkpoint as checkpoints
+from worker.model import device as devices
 from worker.model import mates, tuning
-from worker.model.device import choose_device, choose_dtype, usable_cpus
 from worker.model.encoder import SequenceClassifier
 from worker.model.failures import InferenceError, explained
 from worker.model.prefix import PrefixTokenizer
@@ -58,6 +58,7 @@ class TorchClassifier:
         self.checkpoint = checkpoint
         self.device = device
         self.network = model
+        self.gpu = devices.gpu_of(device)
         self.depth = 2 if device.type == "cuda" else 1
         self.limits = CUDA_LIMITS if device.type == "cuda" else CPU_LIMITS
         self.dtype = torch.float32
@@ -109,8 +110,11 @@ class TorchClassifier:
             longest = min(longest, self.checkpoint.max_length)
         staged = [torch.from_numpy(array) for array in self.rows.padded(rows, longest)]
         if self.device.type == "cuda":
-            with torch.cuda.device(self.device):
-                staged = [tensor.pin_memory() for tensor in staged]
+            try:
+                with torch.cuda.device(self.device):
+                    staged = [tensor.pin_memory() for tensor in staged]
+            except Exception as error:
+                raise explained(error, self.device) from error
         return staged
 
     def logits(self, staged: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -128,7 +132,7 @@ class TorchClassifier:
                 inputs["attention_mask"] = None
             logits: torch.Tensor = self.network(**inputs).logits
         except Exception as error:
-            raise explained(error) from error
+            raise explained(error, self.device) from error
         return logits
 
     @torch.inference_mode()
@@ -158,7 +162,7 @@ class TorchClassifier:
             # has nothing to do, and the buffer would be read before it is written.
             done.record(torch.cuda.current_stream(self.device))
         except Exception as error:
-            raise explained(error) from error
+            raise explained(error, self.device) from error
         return host, done
 
     def scores(self, launched: tuple[torch.Tensor, torch.cuda.Event | None]) -> np.ndarray:
@@ -172,18 +176,12 @@ class TorchClassifier:
             try:
                 done.synchronize()
             except Exception as error:
-                raise explained(error) from error
+                raise explained(error, self.device) from error
         return scores.numpy()
 
     def memory(self) -> dict[str, int]:
         """Bytes of device memory by kind; empty on a CPU."""
-        if self.device.type != "cuda":
-            return {}
-        return {
-            "allocated": torch.cuda.memory_allocated(self.device),
-            "reserved": torch.cuda.memory_reserved(self.device),
-            "peak": torch.cuda.max_memory_allocated(self.device),
-        }
+        return devices.memory_of(self.device)
 
     def warm_up(self, *, max_records: int, max_tokens: int) -> None:
         """Runs the shapes of batches that will come: the first time of a shape takes longer.
@@ -257,10 +255,11 @@ def load(
     """
     laps = laps or Laps()
     checkpoint = checkpoint or checkpoints.read(path)
-    place = choose_device(device)
-    precision = choose_dtype(dtype, place)
+    place = devices.choose_device(device)
+    devices.settle_arithmetic(place)
+    precision = devices.choose_dtype(dtype, place)
     if place.type == "cpu":
-        torch.set_num_threads(threads or usable_cpus())
+        torch.set_num_threads(threads or devices.usable_cpus())
     classifier = TorchClassifier(
         checkpoint=checkpoint, model=network(checkpoint, place), device=place
     )

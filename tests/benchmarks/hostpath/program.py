@@ -49,6 +49,7 @@ class Instant:
     name = "instant"
     version = "0123456789ab"
     label_shares = None
+    gpu = None
 
     def __init__(
         self, *, tokenizer=None, labels=6, seconds=0.0, seconds_per_token=0.0, depth=1,
