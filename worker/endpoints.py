@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from dataclasses import dataclass
@@ -112,14 +113,13 @@ class Endpoints:
     ) -> None:
         metrics = make_wsgi_app(registry)
         self.health = health
-        self._scrapes = 0
+        self._begun = self._shown = 0  # scrapes, and the last of them whose answer was sent
 
         def answer(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
             path, method = environ.get("PATH_INFO"), environ.get("REQUEST_METHOD")
             if path == "/metrics":
-                exposition: Iterable[bytes] = metrics(environ, start)
-                self._scrapes += 1
-                return exposition
+                self._begun += 1
+                return _Body(metrics(environ, start), functools.partial(self._sent, self._begun))
             probes = {"/livez": health.live, "/readyz": health.ready}
             if path not in probes:
                 return _plain(start, HTTPStatus.NOT_FOUND, "/metrics /livez /readyz")
@@ -155,8 +155,8 @@ class Endpoints:
         Args:
             stopped: Whether to wait no longer.
         """
-        before, end = self._scrapes, time.monotonic() + LAST_SCRAPE
-        while before and self._scrapes == before and time.monotonic() < end and not stopped():
+        begun, end = self._begun, time.monotonic() + LAST_SCRAPE
+        while begun and self._shown <= begun and time.monotonic() < end and not stopped():
             time.sleep(0.05)
 
     def close(self) -> None:
@@ -164,6 +164,17 @@ class Endpoints:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+
+    def _sent(self, number: int) -> None:
+        self._shown = max(self._shown, number)
+
+
+class _Body(list[bytes]):
+    """The body of an answer, which says when it was sent: the server closes it then."""
+
+    def __init__(self, parts: Iterable[bytes], sent: Callable[[], None]) -> None:
+        super().__init__(parts)
+        self.close = sent
 
 
 def _plain(start: Callable[..., Any], status: HTTPStatus, text: str) -> Iterable[bytes]:

@@ -117,6 +117,30 @@ def test_a_model_that_breaks_for_everything_dead_letters_nothing(kafka, worker):
     assert 0 < done(kafka, process) <= len(labelled(kafka, process)) <= 100
 
 
+def test_a_lost_device_ends_the_process_at_once_with_its_own_line_and_dead_letters_nothing(
+    kafka, worker, tmp_path
+):
+    calls = tmp_path / "calls"
+    process = worker(partitions=1, stub={"lost_after": 5, "calls_file": str(calls)},
+                     batch__max_records=20, seconds_per_batch=0.2)  # fmt: skip
+    send(process, tweets(1_000))
+    process.start()
+    process.metric("worker_inference_errors_total", kind="device")  # somebody scrapes it
+
+    def counted():
+        return process.metric("worker_inference_errors_total", kind="device") == 1
+
+    wait_until(counted, 60, "the device is lost", every=0.05)
+    assert process.wait(30) == 1
+    (line,) = errors(process)
+    assert line.startswith(
+        "the GPU is lost to this process: CUDA error: unspecified launch failure: look for an XID"
+    )
+    assert len(calls.read_text().splitlines()) == 6  # the sixth found it, and was not halved
+    assert dead(kafka, process) == []
+    assert 0 < done(kafka, process) <= len(labelled(kafka, process)) <= 100
+
+
 def test_random_model_failures_are_dead_lettered_exactly_and_found_in_few_calls(
     kafka, worker, tmp_path
 ):

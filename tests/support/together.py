@@ -16,6 +16,7 @@ TOGETHER = {
     "tests/unit/model/test_agreement.py": HEAVY,
     "tests/unit/model/test_classifier.py": HEAVY,
     "tests/unit/model/test_device.py": HEAVY,
+    "tests/unit/model/test_failures.py": HEAVY,
     "tests/unit/gpu/test_packed.py": HEAVY,
     "tests/unit/model/test_encoder.py": HEAVY,
     "tests/unit/model/test_mates.py": HEAVY,
