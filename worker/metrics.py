@@ -19,7 +19,7 @@ from worker.errors import REASONS
 from worker.histograms import BulkHistogram
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from worker.gpu import Gpu, Reading
     from worker.records import Encoded, Lease, MicroBatch, Output
@@ -171,7 +171,9 @@ class Metrics:
         self._truncated = counter(
             "truncated_records_total", "Texts cut to the model's maximum length."
         )
-        self._inference_errors = counter("inference_errors_total", "Failed model calls.", "kind")
+        self._inference_errors = counter(
+            "inference_errors_total", "Failed model calls. device: the GPU was lost.", "kind"
+        )
         self._predictions = counter("predictions_total", "Predictions by label.", "label")
         self._scores = by_record(
             "prediction_score", "Score of the predicted label.", _SCORES, "label"
@@ -183,28 +185,7 @@ class Metrics:
         )
         self._busy = counter("model_busy_seconds_total", "Time the model was running.")
         self._memory = gauge("device_memory_bytes", "GPU memory of this process.", "kind")
-        # By the card, so that there is no series where nobody knows: a gauge without a label is 0.
-        self._device = {
-            "memory_used": gauge(
-                "device_memory_used_bytes",
-                "GPU memory in use by all processes, on the card or the MIG instance.",
-                "uuid",
-            ),
-            "memory_capacity": gauge(
-                "device_memory_capacity_bytes", "Memory of the card or the MIG instance.", "uuid"
-            ),
-            "utilization": gauge(
-                "device_utilization_ratio",
-                "Share of the last moment in which a kernel of any process ran on the GPU.",
-                "uuid",
-            ),
-            "temperature": gauge("device_temperature_celsius", "Temperature of the GPU.", "uuid"),
-            "power": gauge("device_power_watts", "Power that the card draws.", "uuid"),
-        }
-        self._throttled = gauge(
-            "device_throttled", "1 while the GPU's clock is held down for this reason.",
-            "uuid", "reason",
-        )  # fmt: skip
+        self._of_the_gpu(gauge)
         self._breaker = gauge(
             "breaker_open",
             "1 while only probes are read, because most of the last records became dead letters.",
@@ -213,11 +194,36 @@ class Metrics:
             "hanging_transactions",
             "Partitions whose read_committed readers wait for a transaction that does not end.",
         )
-        self._model = Info("worker_model", "The checkpoint in use.", registry=registry)
+        self._model = Info(
+            "worker_model", "The checkpoint in use, and what it runs on.", registry=registry
+        )
         Info("worker_build", "Versions of the worker and of Python.", registry=registry).info(
             {"version": version, "python": platform.python_version()}
         )
         self._start_at_zero(input_topic, output_topic, dlq_topic)
+
+    def _of_the_gpu(self, gauge: Callable[..., Gauge]) -> None:
+        """What its driver says of it."""
+        # By the card, so that there is no series where nobody knows: a gauge without a label is 0.
+        self._memory_used = gauge(
+            "device_memory_used_bytes",
+            "GPU memory in use by all processes, on the card or the MIG instance.",
+            "uuid",
+        )
+        self._memory_capacity = gauge(
+            "device_memory_capacity_bytes", "Memory of the card or the MIG instance.", "uuid"
+        )
+        self._utilization = gauge(
+            "device_utilization_ratio",
+            "Share of the last moment in which a kernel of any process ran on the GPU.",
+            "uuid",
+        )
+        self._temperature = gauge("device_temperature_celsius", "Temperature of the GPU.", "uuid")
+        self._power = gauge("device_power_watts", "Power that the card draws.", "uuid")
+        self._throttled = gauge(
+            "device_throttled", "1 while the GPU's clock is held down for this reason.",
+            "uuid", "reason",
+        )  # fmt: skip
 
     def _start_at_zero(self, input_topic: str, output_topic: str, dlq_topic: str) -> None:
         self._consumed.labels(input_topic)
@@ -316,8 +322,13 @@ class Metrics:
 
     def device_read(self, uuid: str, reading: Reading) -> None:
         """What the GPU's driver says now. What it does not say has no series."""
-        for name, instrument in self._device.items():
-            value = getattr(reading, name)
+        for instrument, value in (
+            (self._memory_used, reading.memory_used),
+            (self._memory_capacity, reading.memory_capacity),
+            (self._utilization, reading.utilization),
+            (self._temperature, reading.temperature),
+            (self._power, reading.power),
+        ):
             if value is None:
                 instrument.clear()
             else:

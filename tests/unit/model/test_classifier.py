@@ -331,7 +331,7 @@ def test_the_weights_are_read_once_whatever_precision_is_taken(delicate, monkeyp
     module = "worker.model.classifier"
     monkeypatch.setattr(f"{module}.network", lambda *a: reads.append(a) or network(*a))
     monkeypatch.setattr(
-        f"{module}.choose_dtype",
+        "worker.model.device.choose_dtype",
         lambda asked, _: torch.bfloat16 if asked == "auto" else getattr(torch, asked),
     )
     model = load_cpu(delicate, dtype="auto")
