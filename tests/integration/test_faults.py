@@ -141,6 +141,22 @@ def test_a_lost_device_ends_the_process_at_once_with_its_own_line_and_dead_lette
     assert 0 < done(kafka, process) <= len(labelled(kafka, process)) <= 100
 
 
+def test_an_xid_ends_an_idle_worker_with_the_line_of_a_lost_gpu(kafka, worker):
+    process = worker(partitions=1, stub={"looks": 2})
+    process.start()
+    wait_until(lambda: process.metric("worker_device_utilization_ratio") == 0.42, 10, "a look")
+    assert process.metric("worker_device_throttled", uuid="GPU-0", reason="power_cap") == 1
+    assert process.metric("worker_model_info", device_name="a stub", driver="580.95.05") == 1
+
+    def counted():
+        return process.metric("worker_inference_errors_total", kind="device") == 1
+
+    wait_until(counted, 30, "the GPU is lost", every=0.05)
+    assert process.wait(30) == 1
+    (line,) = errors(process)
+    assert line.startswith("the GPU is lost to this process: XID 79 (it has fallen off the bus): ")
+
+
 def test_random_model_failures_are_dead_lettered_exactly_and_found_in_few_calls(
     kafka, worker, tmp_path
 ):

@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from worker.classifier import BatchLimits
+from worker.errors import DeviceLost
+from worker.gpu import Gpu, Reading
 from worker.records import Document, Encoded, Lease, Record
 
 BREAKS, NOT_FINITE = "!breaks", "!nan"
@@ -65,6 +67,7 @@ class StubClassifier:
         breaks_after: Every call after so many fails.
         lost_after: Every call after so many finds the device lost.
         hangs_after: The call after so many never comes back.
+        looks: How often the GPU's driver answers before an XID comes; None: there is no GPU.
         rows_of_memory: Calls of more rows run out of memory.
         seconds_to_load: What ``load`` takes, for the program.
         calls_file: A file that gets a line with its number of rows for every call.
@@ -80,12 +83,18 @@ class StubClassifier:
 
     def __init__(
         self, *, seconds_per_batch=0.0, broken=False, breaks_after=None, hangs_after=None,
-        lost_after=None, rows_of_memory=None, seconds_to_load=0.0, calls_file=None,
+        lost_after=None, looks=None, rows_of_memory=None, seconds_to_load=0.0, calls_file=None,
     ):  # fmt: skip
         self.seconds_per_batch = seconds_per_batch
         self.broken = broken
         self.breaks_after = breaks_after
         self.lost_after = lost_after
+        self.looks = looks
+        if looks is not None:
+            self.gpu = Gpu(
+                uuid="GPU-0", name="a stub", capability="9.0", cuda="13.2", driver="580.95.05",
+                look=self.look,
+            )  # fmt: skip
         self.hangs_after = hangs_after
         self.rows_of_memory = rows_of_memory
         self.calls_file = calls_file
@@ -130,6 +139,12 @@ class StubClassifier:
 
     def memory(self):
         return {}
+
+    def look(self):
+        self.looks -= 1
+        if self.looks < 0:
+            raise DeviceLost("XID 79 (it has fallen off the bus)")
+        return Reading(utilization=0.42, throttled={"power_cap": True})
 
 
 def expected_scores(tokens):
