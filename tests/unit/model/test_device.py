@@ -10,13 +10,15 @@ from structlog.testing import capture_logs
 
 from tests.deploy.reading import DOCKER
 from tests.support.lazy import Lazy
-from worker.errors import Refused
+from worker.classifier import BatchLimits
+from worker.errors import DeviceLost, Refused
 from worker.given.library import DRIVERS
 from worker.gpu import THROTTLES
+from worker.settings import Settings
 
 pytestmark = pytest.mark.heavy
 
-torch, device = Lazy("torch"), Lazy("worker.model.device")
+torch, device, check = Lazy("torch"), Lazy("worker.model.device"), Lazy("worker.check")
 
 
 def refusal(monkeypatch, cuda):
@@ -78,6 +80,31 @@ def test_without_nvml_the_name_of_the_gpu_is_known_and_nothing_can_be_asked(monk
     gpu, line = a_gpu(monkeypatch, None)
     assert (gpu.driver, gpu.look, line["driver"]) == (None, None, None)
     assert "driver unknown" in str(gpu)
+
+
+def test_check_names_the_gpu_and_its_driver(monkeypatch, capsys):
+    seen = SimpleNamespace(uuid="GPU-ffc7-98", driver="580.95.05", look=lambda: None)
+    gpu, _ = a_gpu(monkeypatch, seen)
+    model = SimpleNamespace(
+        device="cuda:0", gpu=gpu, dtype="torch.bfloat16",
+        limits=BatchLimits(max_records=256, max_tokens=2_048),
+    )  # fmt: skip
+    monkeypatch.setattr("worker.model.classifier.load", lambda **_: model)
+    check._device(Settings(), object(), check.Report())
+    assert capsys.readouterr().out == (
+        f"device      ok: cuda:0 ({gpu}) in bfloat16, batches of 256 records\n"
+    )
+
+
+def test_check_says_that_a_gpu_is_lost_and_exits_with_1(capsys):
+    report = check.Report()
+
+    def lost():
+        raise DeviceLost("CUDA error: unspecified launch failure")
+
+    assert check._attempt(lost, report) is None
+    assert report.code == 1
+    assert capsys.readouterr().err.startswith("emotion-worker: the GPU is lost to this process: ")
 
 
 def test_a_cpu_is_no_gpu():

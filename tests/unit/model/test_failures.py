@@ -1,5 +1,7 @@
 """Which failures of a call end a GPU's context, which are a lack of memory, and which neither."""
 
+from contextlib import nullcontext
+
 import pytest
 
 from tests.support.lazy import Lazy
@@ -8,6 +10,7 @@ from worker.errors import DeviceLost
 pytestmark = pytest.mark.heavy
 
 torch, failures = Lazy("torch"), Lazy("worker.model.failures")
+classifiers = Lazy("worker.model.classifier")
 
 
 class Device:
@@ -107,3 +110,44 @@ def test_a_failure_is_one_line_and_keeps_no_traceback(gpu):
     assert caught.value.__traceback__ is None
     assert str(found) == "first"
     assert str(explained(ValueError())) == "ValueError"
+
+
+def lost(*_, **__):
+    raise accelerator(719, "CUDA error: unspecified launch failure")
+
+
+def test_rows_that_cannot_be_pinned_because_the_gpu_is_lost_say_so(gpu, untrained, monkeypatch):
+    model = classifiers.load(path=untrained, device="cpu", dtype="float32", threads=1)
+    monkeypatch.setattr(model, "device", torch.device("cuda:0"))
+    monkeypatch.setattr("torch.cuda.device", nullcontext)
+    monkeypatch.setattr("torch.Tensor.pin_memory", lost)
+    with pytest.raises(DeviceLost, match="unspecified launch failure"):
+        model.stage([[2, 3]])
+
+
+@pytest.mark.parametrize("dtype", ["auto", "bfloat16"])
+@pytest.mark.parametrize("calls", [0, 1, 2])
+def test_a_gpu_that_is_lost_while_a_model_is_loaded_is_not_blamed_on_the_checkpoint(
+    untrained, monkeypatch, dtype, calls
+):
+    """Neither on its precision: `tuning.py` tries one after the other."""
+    made, networks = [], classifiers.network
+
+    def network(*arguments):
+        whole = networks(*arguments)
+        forward = whole.forward
+
+        def call(**inputs):
+            made.append(inputs)
+            if len(made) > calls:
+                raise DeviceLost("CUDA error: unspecified launch failure")
+            return forward(**inputs)
+
+        monkeypatch.setattr(whole, "forward", call)
+        return whole
+
+    monkeypatch.setattr("worker.model.classifier.network", network)
+    monkeypatch.setattr("worker.model.classifier.explained", lambda error, _: error)
+    with pytest.raises(DeviceLost):
+        classifiers.load(path=untrained, device="cpu", dtype=dtype, threads=1)
+    assert len(made) == calls + 1
