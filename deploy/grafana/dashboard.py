@@ -397,7 +397,7 @@ def gpu() -> list[Line]:
             )),
         ]),
         (8, [
-            (8, lines(
+            (6, lines(
                 "Records in a second of the model",
                 """Records per second while the model runs: what the device can do with these texts.
                 Multiplied by *Model busy*, it is the throughput.""",
@@ -408,7 +408,7 @@ def gpu() -> list[Line]:
                     "{{instance}}",
                 ),
             )),
-            (8, lines(
+            (6, lines(
                 "Tokens in a second of the model",
                 "The same in tokens, padding included: it does not depend on the texts' length.",
                 units.Short,
@@ -418,7 +418,7 @@ def gpu() -> list[Line]:
                     "{{instance}}",
                 ),
             )),
-            (8, labels_of(
+            (12, labels_of(
                 "What runs where",
                 "Model, device, precision, driver and program of each worker.",
                 Query(

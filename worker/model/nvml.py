@@ -8,6 +8,7 @@ thread of its own (`stages/device.py`).
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
@@ -83,7 +84,8 @@ class Nvml:
         self._card = self._handle
         if self.uuid.startswith("MIG-"):
             self._instance = library.nvmlDeviceGetGpuInstanceId(self._handle)
-            self._card = library.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(self._handle)
+            with contextlib.suppress(library.NVMLError):  # a container may not have the card
+                self._card = library.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(self._handle)
         self._failing = Lasting(log, "nvml_fails")
         self._errors: list[str] = []
         self._events = self._registered()

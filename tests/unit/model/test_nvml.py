@@ -1,5 +1,6 @@
 """A GPU as its driver sees it, over a fake of the library: no GPU, no driver, no torch."""
 
+import inspect
 import re
 import sys
 from types import SimpleNamespace
@@ -60,6 +61,10 @@ class Library:
 
         return call
 
+    def _of_a_card(self, handle):
+        if handle != CARD:
+            raise Error(self.NVML_ERROR_NOT_SUPPORTED)
+
     def answer_init(self):
         pass
 
@@ -83,18 +88,20 @@ class Library:
         return SimpleNamespace(used=3 << 30, total=(80 if handle == CARD else 10) << 30)
 
     def answer_device_get_utilization_rates(self, handle):
+        self._of_a_card(handle)
         return SimpleNamespace(gpu=42, memory=7)
 
     def answer_device_get_temperature(self, handle, sensor):
-        assert (handle, sensor) == (CARD, self.NVML_TEMPERATURE_GPU)
+        assert sensor == self.NVML_TEMPERATURE_GPU
+        self._of_a_card(handle)
         return 61
 
     def answer_device_get_power_usage(self, handle):
-        assert handle == CARD
+        self._of_a_card(handle)
         return 312_500
 
     def answer_device_get_current_clocks_event_reasons(self, handle):
-        assert handle == CARD
+        self._of_a_card(handle)
         return self.bits
 
     def answer_device_get_current_clocks_throttle_reasons(self, handle):
@@ -104,7 +111,8 @@ class Library:
         return "events"
 
     def answer_device_register_events(self, handle, kinds, events):
-        assert (handle, kinds, events) == (CARD, self.nvmlEventTypeXidCriticalError, "events")
+        assert (kinds, events) == (self.nvmlEventTypeXidCriticalError, "events")
+        self._of_a_card(handle)
 
     def answer_event_set_wait_v2(self, events, milliseconds):
         assert (events, milliseconds) == ("events", 0)
@@ -141,6 +149,33 @@ def test_a_mig_instance_has_its_own_memory_and_no_utilization(monkeypatch):
     assert (reading.memory_capacity, reading.utilization) == (10 << 30, None)
     assert (reading.temperature, reading.power) == (61.0, 312.5)
     assert "nvmlDeviceGetUtilizationRates" not in {name for name, *_ in library.asked}
+
+
+def test_a_mig_instance_whose_card_is_out_of_reach_still_has_its_memory(monkeypatch):
+    library = installed(monkeypatch, Library(mig=True))
+    library.failures["nvmlDeviceGetDeviceHandleFromMigDeviceHandle"] = library.NVML_ERROR_UNKNOWN
+    reading = nvml.find(UUID).look()
+    assert (reading.memory_used, reading.temperature, reading.power) == (3 << 30, None, None)
+
+
+def test_every_name_that_is_used_is_one_of_the_librarys():
+    real = pytest.importorskip("pynvml", reason="nvidia-ml-py is not installed")
+    used = set(re.findall(r"\b(?:nvml|library|_nvml)\.(\w+)", inspect.getsource(nvml)))
+    assert len(used) > 15
+    assert {name for name in used if not hasattr(real, name)} == set()
+    assert {name: getattr(real, name) for name in used if name.startswith("NVML_ERROR")} == {
+        name: getattr(Library, name) for name in used if name.startswith("NVML_ERROR")
+    }
+    assert real.NVMLError(real.NVML_ERROR_GPU_IS_LOST).value == Library.NVML_ERROR_GPU_IS_LOST
+    bits = {
+        "power_cap": real.nvmlClocksThrottleReasonSwPowerCap,
+        "hardware_slowdown": real.nvmlClocksThrottleReasonHwSlowdown,
+        "thermal_software": real.nvmlClocksThrottleReasonSwThermalSlowdown,
+        "thermal_hardware": real.nvmlClocksThrottleReasonHwThermalSlowdown,
+        "power_brake": real.nvmlClocksThrottleReasonHwPowerBrakeSlowdown,
+    }
+    assert bits == nvml.THROTTLE_BITS
+    assert bits.keys() == set(THROTTLES)
 
 
 def test_without_the_library_there_is_nothing_to_see_and_one_line_says_so(monkeypatch):
