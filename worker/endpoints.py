@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import threading
+import time
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -25,6 +27,10 @@ STUCK = 120.0
 """Seconds without a turn of the poll loop, or without progress of the records in flight, after
 which the worker is not alive. A restart helps then. It does not help while the broker is away, but
 the loop keeps turning meanwhile."""
+
+LAST_SCRAPE = 30.0
+"""Seconds that a worker with something to show waits for Prometheus: twice the interval of the
+chart and of Compose."""
 
 
 @dataclass(slots=True)
@@ -106,12 +112,14 @@ class Endpoints:
         self, *, host: str, port: int, registry: CollectorRegistry, health: Health
     ) -> None:
         metrics = make_wsgi_app(registry)
+        self.health = health
+        self._begun = self._shown = 0  # scrapes, and the last of them whose answer was sent
 
         def answer(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
             path, method = environ.get("PATH_INFO"), environ.get("REQUEST_METHOD")
             if path == "/metrics":
-                exposition: Iterable[bytes] = metrics(environ, start)
-                return exposition
+                self._begun += 1
+                return _Body(metrics(environ, start), functools.partial(self._sent, self._begun))
             probes = {"/livez": health.live, "/readyz": health.ready}
             if path not in probes:
                 return _plain(start, HTTPStatus.NOT_FOUND, "/metrics /livez /readyz")
@@ -139,11 +147,34 @@ class Endpoints:
         """Serves until `close`."""
         self._thread.start()
 
+    def last_scrape(self, *, stopped: Callable[[], bool]) -> None:
+        """Waits until the metrics are read once more: nobody would see what was counted last.
+
+        Waits `LAST_SCRAPE` seconds at most, and not at all where nobody has ever read them.
+
+        Args:
+            stopped: Whether to wait no longer.
+        """
+        begun, end = self._begun, time.monotonic() + LAST_SCRAPE
+        while begun and self._shown <= begun and time.monotonic() < end and not stopped():
+            time.sleep(0.05)
+
     def close(self) -> None:
         """Stops serving."""
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+
+    def _sent(self, number: int) -> None:
+        self._shown = max(self._shown, number)
+
+
+class _Body(list[bytes]):
+    """The body of an answer, which says when it was sent: the server closes it then."""
+
+    def __init__(self, parts: Iterable[bytes], sent: Callable[[], None]) -> None:
+        super().__init__(parts)
+        self.close = sent
 
 
 def _plain(start: Callable[..., Any], status: HTTPStatus, text: str) -> Iterable[bytes]:

@@ -1,10 +1,11 @@
 """What a failure means for the stream.
 
     WorkerError
-    ├── Rejected     this record cannot be labelled: a dead letter, its batch goes on
-    ├── Transient    try again later: the broker is away
-    └── Fatal        end the process with 1; what was not acknowledged is read again
-        └── Refused  end it with 2: a person has to change something before a restart helps
+    ├── Rejected        this record cannot be labelled: a dead letter, its batch goes on
+    ├── Transient       try again later: the broker is away
+    └── Fatal           end the process with 1; what was not acknowledged is read again
+        ├── DeviceLost  the same, at once: the GPU computes nothing more for this process
+        └── Refused     end it with 2: a person has to change something before a restart helps
 
 The message of every one of them is a single line that says what is wrong and what to do.
 """
@@ -61,6 +62,26 @@ class Transient(WorkerError):
 class Fatal(WorkerError):
     """The process cannot go on; a restart may help."""
 
+    exit_code = EXIT_FAILED
+
+
+class DeviceLost(Fatal):
+    """The GPU computes nothing more for this process: every call of the model would fail.
+
+    Args:
+        why: What CUDA or the driver says, in one line.
+    """
+
+    kind = "device"
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            f"the GPU is lost to this process: {why}: look for an XID in the kernel log (dmesg); "
+            "what was not committed is read again after a restart"
+        )
+
 
 class Refused(Fatal):
     """Settings, checkpoint or topics are unusable: a restart does not help."""
+
+    exit_code = EXIT_REFUSED

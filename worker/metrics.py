@@ -19,8 +19,9 @@ from worker.errors import REASONS
 from worker.histograms import BulkHistogram
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from worker.gpu import Gpu, Reading
     from worker.records import Encoded, Lease, MicroBatch, Output
 
 _POWERS_OF_TWO = tuple(float(2**power) for power in range(17))
@@ -170,7 +171,9 @@ class Metrics:
         self._truncated = counter(
             "truncated_records_total", "Texts cut to the model's maximum length."
         )
-        self._inference_errors = counter("inference_errors_total", "Failed model calls.", "kind")
+        self._inference_errors = counter(
+            "inference_errors_total", "Failed model calls. device: the GPU was lost.", "kind"
+        )
         self._predictions = counter("predictions_total", "Predictions by label.", "label")
         self._scores = by_record(
             "prediction_score", "Score of the predicted label.", _SCORES, "label"
@@ -181,7 +184,8 @@ class Metrics:
             "those of the training data.",
         )
         self._busy = counter("model_busy_seconds_total", "Time the model was running.")
-        self._memory = gauge("device_memory_bytes", "GPU memory.", "kind")
+        self._memory = gauge("device_memory_bytes", "GPU memory of this process.", "kind")
+        self._of_the_gpu(gauge)
         self._breaker = gauge(
             "breaker_open",
             "1 while only probes are read, because most of the last records became dead letters.",
@@ -190,11 +194,36 @@ class Metrics:
             "hanging_transactions",
             "Partitions whose read_committed readers wait for a transaction that does not end.",
         )
-        self._model = Info("worker_model", "The checkpoint in use.", registry=registry)
+        self._model = Info(
+            "worker_model", "The checkpoint in use, and what it runs on.", registry=registry
+        )
         Info("worker_build", "Versions of the worker and of Python.", registry=registry).info(
             {"version": version, "python": platform.python_version()}
         )
         self._start_at_zero(input_topic, output_topic, dlq_topic)
+
+    def _of_the_gpu(self, gauge: Callable[..., Gauge]) -> None:
+        """What its driver says of it."""
+        # By the card, so that there is no series where nobody knows: a gauge without a label is 0.
+        self._memory_used = gauge(
+            "device_memory_used_bytes",
+            "GPU memory in use by all processes, on the card or the MIG instance.",
+            "uuid",
+        )
+        self._memory_capacity = gauge(
+            "device_memory_capacity_bytes", "Memory of the card or the MIG instance.", "uuid"
+        )
+        self._utilization = gauge(
+            "device_utilization_ratio",
+            "Share of the last moment in which a kernel of any process ran on the GPU.",
+            "uuid",
+        )
+        self._temperature = gauge("device_temperature_celsius", "Temperature of the GPU.", "uuid")
+        self._power = gauge("device_power_watts", "Power that the card draws.", "uuid")
+        self._throttled = gauge(
+            "device_throttled", "1 while the GPU's clock is held down for this reason.",
+            "uuid", "reason",
+        )  # fmt: skip
 
     def _start_at_zero(self, input_topic: str, output_topic: str, dlq_topic: str) -> None:
         self._consumed.labels(input_topic)
@@ -229,6 +258,7 @@ class Metrics:
         dtype: str,
         rows: str,
         shares: Mapping[str, float] | None,
+        gpu: Gpu | None = None,
     ) -> None:
         """The model is ready.
 
@@ -240,9 +270,12 @@ class Metrics:
             dtype: In which precision.
             rows: `packed` or `padded`.
             shares: Each label's share of the training data, if known.
+            gpu: What is known of the GPU that it runs on.
         """
-        about = {"name": name, "version": version, "device": device, "dtype": dtype, "rows": rows}
-        self._model.info(about)
+        told = {"name": name, "version": version, "device": device, "dtype": dtype, "rows": rows}
+        if gpu is not None:
+            told |= {"device_name": gpu.name, "driver": gpu.driver or "", "cuda": gpu.cuda}
+        self._model.info(told)
         self._shares = shares or {}
         for label in labels:
             self._number(label)
@@ -303,6 +336,24 @@ class Metrics:
         """Bytes of GPU memory by kind."""
         for kind, size in kinds.items():
             self._memory.labels(kind).set(size)
+
+    def device_read(self, uuid: str, reading: Reading) -> None:
+        """What the GPU's driver says now. What it does not say has no series."""
+        for instrument, value in (
+            (self._memory_used, reading.memory_used),
+            (self._memory_capacity, reading.memory_capacity),
+            (self._utilization, reading.utilization),
+            (self._temperature, reading.temperature),
+            (self._power, reading.power),
+        ):
+            if value is None:
+                instrument.clear()
+            else:
+                instrument.labels(uuid).set(value)
+        if not reading.throttled:
+            self._throttled.clear()
+        for reason, holds in reading.throttled.items():
+            self._throttled.labels(uuid, reason).set(holds)
 
     def send_failed(self, error: str) -> None:
         """A send failed, with the error's name."""

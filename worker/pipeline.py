@@ -42,6 +42,7 @@ class Pipeline:
     Args:
         stages: By the name of the thread of each. A drain waits for all of them.
         watch: Runs beside them; nothing waits for its end.
+        device: So does this one, where there is a GPU to ask.
         abort: Each puts an `Abort` into the inbox of one stage.
         shutdown: Says when to stop.
         watchdog: Notices a call that never returns.
@@ -52,6 +53,7 @@ class Pipeline:
         *,
         stages: Mapping[str, Stage],
         watch: Stage,
+        device: Stage | None = None,
         abort: Sequence[Callable[[Abort], None]],
         shutdown: Shutdown,
         watchdog: Watchdog,
@@ -63,12 +65,14 @@ class Pipeline:
         # for ever (CPython 3.11 and 3.12), and signals come to the main thread, which waits here.
         self._failures: Queue[BaseException] = Queue()
         self._threads = [self._thread(name, stage) for name, stage in stages.items()]
-        self._watcher = self._thread("watch", watch)
+        self._beside = [self._thread("watch", watch)]
+        if device is not None:
+            self._beside.append(self._thread("device", device))
 
     def start(self) -> None:
         """Starts the threads."""
         self._watchdog.overdue()  # it watches before anything can hang
-        for thread in (*self._threads, self._watcher):
+        for thread in (*self._threads, *self._beside):
             thread.start()
 
     def failure(self, timeout: float) -> BaseException | None:

@@ -24,7 +24,7 @@ from worker.aside import Aside
 from worker.classifier import batching
 from worker.connect import checked, connection, identity
 from worker.endpoints import SETTLING, STUCK, Endpoints, Health
-from worker.errors import EXIT_DRAINED, EXIT_FAILED, EXIT_REFUSED, Fatal, Refused, Transient
+from worker.errors import EXIT_DRAINED, EXIT_FAILED, DeviceLost, Fatal, Refused, Transient
 from worker.kafka.cluster import access
 from worker.kafka.cluster.topics import TopicDesk
 from worker.laps import Laps
@@ -102,12 +102,11 @@ def _code(settings: Settings, loading: Loading[_Loaded], signals: DrainSignals) 
     except StoppedEarly:
         log.info("stopped_before_start")
         end_at_once(EXIT_DRAINED)  # the start may be under way on its thread
-    except Refused as error:
-        log.error(str(error))  # noqa: TRY400 - the line says it all
-        return EXIT_REFUSED
     except Fatal as error:
-        log.error(str(error))  # noqa: TRY400
-        return EXIT_FAILED
+        log.error(str(error))  # noqa: TRY400 - the line says it all
+        if isinstance(error, DeviceLost):
+            end_at_once(error.exit_code)
+        return error.exit_code
     except Exception:
         log.exception("unexpected_failure")
         return EXIT_FAILED
@@ -141,7 +140,7 @@ def _serve(settings: Settings, loading: Loading[_Loaded], signals: DrainSignals)
         pipeline, told = starting.result(stopped=lambda: signals.asked)
         log.info("worker_started", **told)
         pipeline.start()
-        return _run(pipeline, signals, health, settings)
+        return _run(pipeline, signals, endpoints, settings)
     finally:
         if not (loading.under_way or starting.under_way):
             LAST_RESORT.put_off(0)  # no thread is left that could hang
@@ -172,6 +171,7 @@ def _started(
         dtype=str(getattr(classifier, "dtype", "none")).removeprefix("torch."),
         rows="packed" if classifier.layout.packed else "padded",
         shares=classifier.label_shares,
+        gpu=classifier.gpu,
     )
     health.model_ready = True
     pipeline = wired(
@@ -230,11 +230,11 @@ def _in_time(deadline: float, step: Callable[[], T]) -> Callable[[], T]:
     return limited_step
 
 
-def _run(pipeline: Pipeline, signals: DrainSignals, health: Health, settings: Settings) -> int:
+def _run(pipeline: Pipeline, signals: DrainSignals, seen: Endpoints, settings: Settings) -> int:
     failure = None
     while failure is None and not signals.asked:
         failure = pipeline.failure(timeout=0.2)
-    health.draining = True
+    seen.health.draining = True
     if failure is None:
         log.info("drain_started")
         failure = pipeline.drain(hurried=lambda: signals.hurried)
@@ -243,7 +243,10 @@ def _run(pipeline: Pipeline, signals: DrainSignals, health: Health, settings: Se
     # After a failure there is time to leave the group; after a signal the deadline counts.
     left_behind = not pipeline.join(timeout=pipeline.last_words / 2 if signals.asked else 5.0)
     code = _told(failure, settings)
-    if left_behind:
+    lost = isinstance(failure, DeviceLost)
+    if lost:
+        seen.last_scrape(stopped=lambda: signals.asked)
+    if left_behind or lost:  # torn down, a library would wait for the lost GPU
         end_at_once(code)
     return code
 
@@ -256,7 +259,7 @@ def _told(failure: BaseException | None, settings: Settings) -> int:
     failure = _explained(failure, settings)
     if isinstance(failure, Fatal | Transient):
         log.error(str(failure))
-        return EXIT_REFUSED if isinstance(failure, Refused) else EXIT_FAILED
+        return failure.exit_code if isinstance(failure, Fatal) else EXIT_FAILED
     log.error("unexpected_failure", exc_info=failure)
     return EXIT_FAILED
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from worker.batch import Budget
 from worker.connect import connection, identity, start
 from worker.decode import Decoder
 from worker.encode import Encoder
@@ -29,6 +28,7 @@ from worker.stages.assemble import Assembler, AssembleStage
 from worker.stages.breaker import Breaker, Tolerance
 from worker.stages.classify import ClassifyStage
 from worker.stages.commit import ConsumerCommits, TransactionCommits
+from worker.stages.device import device_stage
 from worker.stages.dispatch import Dispatch
 from worker.stages.gate import Gate
 from worker.stages.inbox import Inboxes
@@ -40,6 +40,7 @@ from worker.stages.poll import PollStage
 from worker.stages.publish import Publisher, PublishStage
 from worker.stages.shutdown import Shutdown
 from worker.stages.watch import WatchStage
+from worker.waiting import Budget
 from worker.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -54,8 +55,6 @@ if TYPE_CHECKING:
     from worker.settings import Settings
     from worker.stages.commit import Committer
     from worker.stages.publish import OutputSink
-
-    Replace = Callable[[Output, Refusal], Output]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +100,7 @@ def wired(parts: Parts) -> Pipeline:
             "publish": _publish(parts, shared),
         },
         watch=_watch(parts, shared),
+        device=device_stage(parts.classifier.gpu, shutdown=shared.shutdown, metrics=parts.metrics),
         abort=(inboxes.assemble.put, inboxes.classify.put, inboxes.publish.put),
         shutdown=shared.shutdown,
         watchdog=shared.watchdog,
@@ -185,17 +185,16 @@ def _assemble(parts: Parts, shared: _Shared) -> AssembleStage:
 
 
 def _classify(parts: Parts, shared: _Shared) -> ClassifyStage:
-    inboxes = shared.inboxes
     return ClassifyStage(
-        inbox=inboxes.classify,
+        inbox=shared.inboxes.classify,
         inference=Inference(
             classifier=parts.classifier,
             on_error=parts.metrics.inference_failed,
             guard=shared.watchdog.model,
         ),
         depth=parts.classifier.depth,
-        assemble=inboxes.assemble.put,
-        publish=inboxes.publish.put,
+        assemble=shared.inboxes.assemble.put,
+        publish=shared.inboxes.publish.put,
         shutdown=shared.shutdown,
         metrics=parts.metrics,
     )
@@ -246,7 +245,7 @@ def _publish(parts: Parts, shared: _Shared) -> PublishStage:
 
 
 def _transactional_sink(
-    parts: Parts, shared: _Shared, outage: Outage, replace: Replace
+    parts: Parts, shared: _Shared, outage: Outage, replace: Callable[[Output, Refusal], Output]
 ) -> TransactionalSink:
     settings, topics, link = parts.settings, parts.topics, connection(parts.settings)
     writer = transactional_writer(

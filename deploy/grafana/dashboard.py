@@ -387,8 +387,9 @@ def gpu() -> list[Line]:
             (8, lines(
                 "Failed calls of the model",
                 """In a step of the graph, or in four scrapes. oom: no memory, the worker halves the
-                batch (alert EmotionWorkerOutOfMemory); device: the GPU itself; other: mostly a
-                record that makes the model fail.""",
+                batch (alert EmotionWorkerOutOfMemory); device: the GPU is lost, the worker ends
+                (alert EmotionWorkerDeviceLost); other: mostly a record that makes the model
+                fail.""",
                 units.Short,
                 Query(f"sum by (kind) ({increase('inference_errors_total')})", "{{kind}}"),
                 bars=True,
@@ -396,7 +397,7 @@ def gpu() -> list[Line]:
             )),
         ]),
         (8, [
-            (8, lines(
+            (6, lines(
                 "Records in a second of the model",
                 """Records per second while the model runs: what the device can do with these texts.
                 Multiplied by *Model busy*, it is the throughput.""",
@@ -407,7 +408,7 @@ def gpu() -> list[Line]:
                     "{{instance}}",
                 ),
             )),
-            (8, lines(
+            (6, lines(
                 "Tokens in a second of the model",
                 "The same in tokens, padding included: it does not depend on the texts' length.",
                 units.Short,
@@ -417,15 +418,81 @@ def gpu() -> list[Line]:
                     "{{instance}}",
                 ),
             )),
-            (8, labels_of(
+            (12, labels_of(
                 "What runs where",
-                "Model, device, precision and program of each worker.",
+                "Model, device, precision, driver and program of each worker.",
                 Query(
                     f"{series('model_info')} * on (namespace, job, instance) group_left (program)"
                     f' label_replace({series("build_info")}, "program", "$1", "version", "(.*)")',
                     now=True,
                 ),
-                "instance", "name", "version", "device", "dtype", "program",
+                "instance", "name", "version", "device", "dtype", "device_name", "driver", "cuda",
+                "program",
+            )),
+        ]),
+        *card(),
+    ]  # fmt: skip
+
+
+def card() -> list[Line]:
+    """What the driver says of the GPU, by NVML: of the card, whoever uses it."""
+    unseen = "no GPU, or no NVML"
+    return [
+        (8, [
+            (8, lines(
+                "Utilization of the GPU",
+                """Share of the time in which any kernel ran, of any process. One small kernel after
+                the other is 100 %: *Records in a second of the model* says what comes of it. Not
+                known of a MIG instance.""",
+                units.PercentUnit,
+                Query(f"max by (instance) ({series('device_utilization_ratio')})", "{{instance}}"),
+                most=1,
+                quiet=unseen,
+            )),
+            (8, lines(
+                "Memory of the card",
+                """In use by all processes, and what there is, of the card or of the MIG instance.
+                Far above *GPU memory*: others use the card.""",
+                units.BytesIEC,
+                Query(
+                    f"max by (instance) ({series('device_memory_used_bytes')})",
+                    "{{instance}} used",
+                ),
+                Query(
+                    f"max by (instance) ({series('device_memory_capacity_bytes')})",
+                    "{{instance}} capacity",
+                ),
+                quiet=unseen,
+            )),
+            (8, states(
+                "Clock held down",
+                """Why the GPU runs below the clock that it could have. power_cap is normal under
+                load. Heat, the power brake of the machine and slowdowns by the hardware are not
+                (alert EmotionWorkerGpuThrottled).""",
+                Query(
+                    f"max by (instance, reason) ({series('device_throttled')})",
+                    "{{instance}} {{reason}}",
+                ),
+                colours={"/power_cap/": YELLOW, "/thermal|power_brake|slowdown/": RED},
+                quiet=unseen,
+            )),
+        ]),
+        (6, [
+            (12, lines(
+                "Temperature of the GPU",
+                "Where it slows down is the card's own: nvidia-smi -q -d TEMPERATURE.",
+                units.Celsius,
+                Query(
+                    f"max by (instance) ({series('device_temperature_celsius')})", "{{instance}}"
+                ),
+                quiet=unseen,
+            )),
+            (12, lines(
+                "Power of the card",
+                "What it draws. Under load it stays near its limit, if the model keeps it busy.",
+                units.Watt,
+                Query(f"max by (instance) ({series('device_power_watts')})", "{{instance}}"),
+                quiet=unseen,
             )),
         ]),
     ]  # fmt: skip

@@ -220,7 +220,7 @@ def test_a_lock_agrees_with_the_constraints(lock):
     assert {n: v for n, v in locked.items() if not v <= constraints.get(n, v)} == {}
 
 
-@pytest.mark.parametrize(("lock", "extras"), [(LOCKS[0], ()), (LOCKS[1], ("train",))])
+@pytest.mark.parametrize(("lock", "extras"), [(LOCKS[0], ("gpu",)), (LOCKS[1], ("train",))])
 def test_a_lock_holds_all_that_is_asked_for(lock, extras):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     asked = [*project["dependencies"]]

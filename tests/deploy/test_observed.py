@@ -29,6 +29,11 @@ from tests.tools.tables import current, documents
 ROOT = Path(__file__).resolve().parents[2]
 WITHOUT_DATA = {
     "GPU memory": "no GPU here",
+    "Utilization of the GPU": "no GPU here",
+    "Memory of the card": "no GPU here",
+    "Clock held down": "no GPU here",
+    "Temperature of the GPU": "no GPU here",
+    "Power of the card": "no GPU here",
     "Firing alerts": "nothing is wrong here",
 }
 """Panels that stay empty, and why."""

@@ -16,11 +16,12 @@ import numpy as np
 import torch
 
 from tests.gpu.place import SHAPES, Place, card, stage, synchronized
-from worker.batch import Batcher, Budget
+from worker.batch import Batcher
 from worker.layout import Layout
 from worker.model.classifier import TorchClassifier
 from worker.model.load import load
 from worker.records import Document, Encoded, Lease, Record
+from worker.waiting import Budget
 
 BUDGETS = (4_096, 8_192, 16_384, 32_768, 65_536, 131_072)
 """Tokens of a batch, padding included."""

@@ -29,6 +29,7 @@ from tests.support.worker_process import ROOT
 from worker.demo.broker.jars import java_and_class_path
 
 WHEELS = (
+    "nvidia-ml-py",
     "kafka-python", "crc32c", "lz4", "orjson", "prometheus-client", "pydantic", "pydantic-core",
     "pydantic-settings", "annotated-types", "typing-inspection", "python-dotenv", "structlog",
     "confluent-kafka", "datasets", "dill", "multiprocess", "pytest-random-order",

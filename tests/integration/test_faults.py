@@ -117,6 +117,51 @@ def test_a_model_that_breaks_for_everything_dead_letters_nothing(kafka, worker):
     assert 0 < done(kafka, process) <= len(labelled(kafka, process)) <= 100
 
 
+def losses_until_it_ends(process):
+    """How many lost devices the last scrape showed: the worker waits for one that does."""
+    seen = []
+
+    def ended():
+        body = process.get("/metrics")[1].splitlines()
+        seen.extend(line for line in body if line.startswith("worker_inference_errors_total{"))
+        return process.process.poll() is not None
+
+    wait_until(ended, 60, "the worker ends", every=0.1)
+    return max(float(line.split()[1]) for line in seen if 'kind="device"' in line)
+
+
+def test_a_lost_device_ends_the_process_at_once_with_its_own_line_and_dead_letters_nothing(
+    kafka, worker, tmp_path
+):
+    calls = tmp_path / "calls"
+    process = worker(partitions=1, stub={"lost_after": 5, "calls_file": str(calls)},
+                     batch__max_records=20, seconds_per_batch=0.2)  # fmt: skip
+    send(process, tweets(1_000))
+    process.start()
+    assert losses_until_it_ends(process) == 1
+    assert process.wait(30) == 1
+    (line,) = errors(process)
+    assert line.startswith(
+        "the GPU is lost to this process: CUDA error: unspecified launch failure: look for an XID"
+    )
+    assert len(calls.read_text().splitlines()) == 6  # the sixth found it, and was not halved
+    assert dead(kafka, process) == []
+    assert 0 < done(kafka, process) <= len(labelled(kafka, process)) <= 100
+
+
+def test_an_xid_ends_an_idle_worker_with_the_line_of_a_lost_gpu(kafka, worker):
+    process = worker(partitions=1, stub={"looks": 2})
+    process.start()
+    wait_until(lambda: process.metric("worker_device_utilization_ratio") == 0.42, 10, "a look")
+    assert process.metric("worker_device_throttled", uuid="GPU-0", reason="power_cap") == 1
+    assert process.metric("worker_model_info", device_name="a stub", driver="580.95.05") == 1
+
+    assert losses_until_it_ends(process) == 1
+    assert process.wait(30) == 1
+    (line,) = errors(process)
+    assert line.startswith("the GPU is lost to this process: XID 79 (it has fallen off the bus): ")
+
+
 def test_random_model_failures_are_dead_lettered_exactly_and_found_in_few_calls(
     kafka, worker, tmp_path
 ):

@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from worker.classifier import BatchLimits
+from worker.errors import DeviceLost
+from worker.gpu import Gpu, Reading
 from worker.layout import Layout
 from worker.records import Document, Encoded, Lease, Record
 
@@ -53,6 +55,10 @@ class OutOfMemory(Exception):
     kind = "oom"
 
 
+class Lost(Exception):
+    kind = "device"
+
+
 class StubClassifier:
     """Keeps the worker's ``Classifier`` protocol; a word is a token, scores follow from them.
 
@@ -60,7 +66,9 @@ class StubClassifier:
         seconds_per_batch: What each call takes.
         broken: Every call fails.
         breaks_after: Every call after so many fails.
+        lost_after: Every call after so many finds the device lost.
         hangs_after: The call after so many never comes back.
+        looks: How often the GPU's driver answers before an XID comes; None: there is no GPU.
         rows_of_memory: Calls of more rows run out of memory.
         seconds_to_load: What ``load`` takes, for the program.
         calls_file: A file that gets a line with its number of rows for every call.
@@ -72,15 +80,23 @@ class StubClassifier:
     label_shares = None
     limits = BatchLimits(max_records=256, max_tokens=8_192)
     layout = Layout()
+    gpu = None
     depth = 1
 
     def __init__(
         self, *, seconds_per_batch=0.0, broken=False, breaks_after=None, hangs_after=None,
-        rows_of_memory=None, seconds_to_load=0.0, calls_file=None,
+        lost_after=None, looks=None, rows_of_memory=None, seconds_to_load=0.0, calls_file=None,
     ):  # fmt: skip
         self.seconds_per_batch = seconds_per_batch
         self.broken = broken
         self.breaks_after = breaks_after
+        self.lost_after = lost_after
+        self.looks = looks
+        if looks is not None:
+            self.gpu = Gpu(
+                uuid="GPU-0", name="a stub", capability="9.0", cuda="13.2", driver="580.95.05",
+                look=self.look,
+            )  # fmt: skip
         self.hangs_after = hangs_after
         self.rows_of_memory = rows_of_memory
         self.calls_file = calls_file
@@ -103,6 +119,8 @@ class StubClassifier:
                 file.write(f"{len(launched)}\n")
         if self.hangs_after is not None and self.calls > self.hangs_after:
             ctypes.CDLL(None).sleep(10_000)  # in C code: no signal and no exception ends it
+        if self.lost_after is not None and self.calls > self.lost_after:
+            raise Lost("CUDA error: unspecified launch failure\nand its advice")
         if self.seconds_per_batch:
             time.sleep(self.seconds_per_batch)
         if self.rows_of_memory is not None and len(launched) > self.rows_of_memory:
@@ -123,6 +141,12 @@ class StubClassifier:
 
     def memory(self):
         return {}
+
+    def look(self):
+        self.looks -= 1
+        if self.looks < 0:
+            raise DeviceLost("XID 79 (it has fallen off the bus)")
+        return Reading(utilization=0.42, throttled={"power_cap": True})
 
 
 def expected_scores(tokens):

@@ -19,6 +19,7 @@ TOGETHER = {
     "tests/unit/model/test_packed.py": HEAVY,
     "tests/unit/model/test_precision.py": HEAVY,
     "tests/unit/model/test_budget.py": HEAVY,
+    "tests/unit/model/test_failures.py": HEAVY,
     "tests/unit/model/test_encoder.py": HEAVY,
     "tests/unit/model/test_mates.py": HEAVY,
     "tests/unit/model/test_tokenizer.py": HEAVY,

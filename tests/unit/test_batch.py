@@ -7,17 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.fakes import encoded
-from worker.batch import (
-    ANYHOW,
-    PADDED,
-    RECOVERY_SECONDS,
-    RECOVERY_STEPS,
-    Batcher,
-    Budget,
-    ElasticBudget,
-)
+from worker.batch import RECOVERY_SECONDS, RECOVERY_STEPS, Batcher, ElasticBudget
 from worker.layout import Layout
 from worker.records import MicroBatch
+from worker.waiting import ANYHOW, PADDED, Budget
 
 BUDGET = Budget(max_records=4, max_tokens=40, max_wait=0.5)
 lengths = st.lists(st.integers(1, 60), min_size=1, max_size=60)
@@ -174,7 +167,9 @@ def test_neighbours_in_length_join_the_oldest(token_counts, most_records, most_t
     """None that is left beside them would have fitted and needed little padding."""
     batcher = batcher_with(*token_counts, budget=Budget(most_records, most_tokens, 0.5))
     while len(batcher):
-        waiting = sorted(length for length, queue in batcher._queues.items() for _ in queue)
+        waiting = sorted(
+            length for length, queue in batcher._waiting._queues.items() for _ in queue
+        )
         took = sorted(len(item.tokens) for item in batcher.take("full").items)
         # A run of the sorted lengths, and at its ends perhaps not all of a length.
         assert all(took.count(n) == waiting.count(n) for n in set(took) - {took[0], took[-1]})
@@ -205,12 +200,12 @@ def test_the_token_count_is_right_after_anything(token_counts):
     batcher.discard(lambda item: item.document.record.offset % 3 == 0)
     if len(batcher):
         batcher.take("full")
-    waiting = [item for queue in batcher._queues.values() for _, item in queue]
-    assert (len(batcher), batcher._tokens) == (
+    waiting = [item for queue in batcher._waiting._queues.values() for _, item in queue]
+    assert (len(batcher), batcher._waiting.tokens) == (
         len(waiting),
         sum(len(item.tokens) for item in waiting),
     )
-    assert batcher._lengths == sorted({len(item.tokens) for item in waiting})
+    assert batcher._waiting._lengths == sorted({len(item.tokens) for item in waiting})
 
 
 # What may be in a batch when memory is short -----------------------------------------------

@@ -75,6 +75,36 @@ def server(shared):
     return shared
 
 
+def test_nobody_waits_for_a_scrape_where_nobody_ever_scraped():
+    server = Server()
+    server.endpoints.last_scrape(stopped=lambda: pytest.fail("it waits"))
+    server.endpoints.close()
+
+
+def test_what_was_counted_last_is_shown_before_the_worker_ends(server):
+    """A scrape that began before does not show it."""
+    server.ask("/metrics")
+    waited = threading.Thread(
+        target=server.endpoints.last_scrape, kwargs={"stopped": lambda: False}
+    )
+    waited.start()
+    waited.join(0.2)
+    assert waited.is_alive()
+    server.ask("/livez")
+    waited.join(0.1)
+    assert waited.is_alive()
+    assert server.ask("/metrics")[0] == 200
+    waited.join(PATIENCE)
+    assert not waited.is_alive()
+
+
+def test_the_wait_for_a_last_scrape_ends_in_time_or_when_the_worker_is_stopped(server, monkeypatch):
+    server.ask("/metrics")
+    server.endpoints.last_scrape(stopped=lambda: True)
+    monkeypatch.setattr("worker.endpoints.LAST_SCRAPE", 0.01)
+    server.endpoints.last_scrape(stopped=lambda: False)
+
+
 def test_while_the_model_loads_the_worker_is_alive_and_not_ready(server):
     assert server.ask("/livez") == (200, "ok\n")
     assert server.ask("/readyz") == (503, "the model is not loaded\n")

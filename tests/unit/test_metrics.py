@@ -6,6 +6,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.fakes import encoded, record
 from worker.errors import REASONS
+from worker.gpu import Gpu, Reading
 from worker.metrics import DRIFT_WINDOW, Buckets, Metrics
 from worker.records import Lease, MicroBatch, Output
 from worker.settings import MetricsSettings
@@ -29,6 +30,12 @@ NAMES = {
     "worker_consumer_paused": "gauge",
     "worker_dead_letters_total": "counter",
     "worker_device_memory_bytes": "gauge",
+    "worker_device_memory_capacity_bytes": "gauge",
+    "worker_device_memory_used_bytes": "gauge",
+    "worker_device_power_watts": "gauge",
+    "worker_device_temperature_celsius": "gauge",
+    "worker_device_throttled": "gauge",
+    "worker_device_utilization_ratio": "gauge",
     "worker_hanging_transactions": "gauge",
     "worker_in_flight_records": "gauge",
     "worker_inference_errors_total": "counter",
@@ -88,16 +95,11 @@ class Counted:
             registry=self.registry,
         )
 
-    def load_model(self, shares=None):
+    def load_model(self, shares=None, gpu=None):
         self.metrics.model_loaded(
-            name="m",
-            version="v",
-            labels=LABELS,
-            device="cpu",
-            dtype="float32",
-            rows="padded",
-            shares=shares,
-        )
+            name="m", version="v", labels=LABELS, device="cpu", dtype="float32", rows="padded",
+            shares=shares, gpu=gpu,
+        )  # fmt: skip
 
     def value(self, name, /, **labels):
         return self.registry.get_sample_value(f"worker_{name}", labels)
@@ -336,6 +338,37 @@ def test_simple_events_reach_their_instruments(counted):
     metrics.paused(paused=False)
     metrics.broker_reachable(reachable=False)
     assert counted.value("consumer_paused") == counted.value("broker_reachable") == 0
+
+
+OF_THE_GPU = (
+    "device_memory_used_bytes", "device_memory_capacity_bytes", "device_utilization_ratio",
+    "device_temperature_celsius", "device_power_watts", "device_throttled",
+)  # fmt: skip
+
+
+def test_what_the_driver_says_of_the_gpu_is_shown_and_what_it_does_not_say_has_no_series(counted):
+    assert not any(counted.series(name) for name in OF_THE_GPU)
+    counted.metrics.device_read(
+        "GPU-1",
+        Reading(memory_used=5, memory_capacity=80, utilization=0.5, temperature=61.0, power=300.0,
+                throttled={"power_cap": True, "thermal_hardware": False}),
+    )  # fmt: skip
+    values = [counted.value(name, uuid="GPU-1") for name in OF_THE_GPU[:-1]]
+    assert values == [5, 80, 0.5, 61.0, 300.0]
+    assert counted.value("device_throttled", uuid="GPU-1", reason="power_cap") == 1
+    assert counted.value("device_throttled", uuid="GPU-1", reason="thermal_hardware") == 0
+    counted.metrics.device_read("GPU-1", Reading(memory_used=6))
+    assert counted.value("device_memory_used_bytes", uuid="GPU-1") == 6
+    assert not any(counted.series(name) for name in OF_THE_GPU[1:])
+
+
+def test_the_model_tells_on_which_gpu_and_driver_it_runs(counted):
+    gpu = Gpu(uuid="GPU-1", name="NVIDIA H200", capability="9.0", cuda="13.2", driver="580.95.05")
+    counted.load_model(gpu=gpu)
+    assert counted.value(
+        "model_info", name="m", version="v", device="cpu", dtype="float32", rows="padded",
+        device_name="NVIDIA H200", driver="580.95.05", cuda="13.2",
+    ) == 1  # fmt: skip
 
 
 def test_the_model_and_the_program_tell_who_they_are(counted):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from math import isclose
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
     """Query, key and value to what was attended to: all of the shape (..., heads, width of a head),
@@ -24,8 +25,10 @@ class Pack(NamedTuple):
 
     begins: torch.Tensor
     """Int32, shape (texts + 1,), on the device: the place of each first token, and the end."""
-    lengths: Sequence[int]
+    lengths: list[int]
     """Tokens of each text, on the host."""
+    longest: int
+    """The most of them."""
 
 
 def over_rows(mask: torch.Tensor | None) -> Attend:
@@ -55,7 +58,7 @@ class OverPack:
     def __init__(self, pack: Pack, *, scale: float | None = None, reach: int | None = None) -> None:
         self._pack = pack
         self._scale = scale
-        self._reach = None if reach is None or reach >= max(pack.lengths) - 1 else reach
+        self._reach = None if reach is None or reach >= pack.longest - 1 else reach
 
     def __call__(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         """As an `Attend`: all of shape (tokens, heads, width of a head)."""
@@ -68,9 +71,12 @@ class OverPack:
     ) -> torch.Tensor:
         from torch.nn.attention.varlen import varlen_attn  # noqa: PLC0415 - not in every torch
 
-        begins, longest = self._pack.begins, max(self._pack.lengths)
-        # Only arguments that torch 2.10 to 2.15 share; the last two only where they are needed.
-        options: dict[str, Any] = {} if self._scale is None else {"scale": self._scale}
+        begins, longest = self._pack.begins, self._pack.longest
+        # The positional arguments are those of torch 2.10 to 2.15. The others came later, and are
+        # given only where a family needs them.
+        options: dict[str, Any] = {}
+        if self._scale is not None and not isclose(self._scale, query.shape[-1] ** -0.5):
+            options["scale"] = self._scale
         if self._reach is not None:
             options["window_size"] = (self._reach, self._reach)
         found: Any = varlen_attn(query, key, value, begins, begins, longest, longest, **options)
@@ -80,7 +86,7 @@ class OverPack:
     def _text_by_text(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
     ) -> torch.Tensor:
-        lengths, found = list(self._pack.lengths), []
+        lengths, found = self._pack.lengths, []
         texts = zip(*(torch.split(part, lengths) for part in (query, key, value)), strict=True)
         for parts in texts:
             one = scaled_dot_product_attention(

@@ -1,18 +1,19 @@
 """The token budget of a batch, measured on the device when the model is loaded.
 
 The smallest batch whose rate is near the best: a larger one only makes records wait. And none that
-takes longer than `batch.max_seconds`: while a batch runs nothing that comes can be labelled.
+takes longer than `batch.max_seconds`: while a batch runs nothing that comes can be labelled. Tried
+are texts of a tweet's length.
 """
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
 from worker.classifier import BatchLimits
 from worker.model.failures import InferenceError
+from worker.model.tuning import seconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,11 +34,9 @@ TEXT = 22
 """Tokens of a text of the batches that are tried: a tweet's."""
 TOKENS_PER_RECORD = 8
 """A batch may hold so many records for its tokens: texts that are shorter hardly occur."""
-LEVEL = 3
-"""Batches in a row of which no later one is faster: the rate rises no more."""
 SWEEPS = 2
-"""How often each batch is tried; its best time counts. Twice in all, not in a row: a busy moment
-falls on one of them."""
+"""How often each batch is tried; its best time counts. Not in a row: a busy moment falls on one of
+them. In the first sweep each batch runs twice, since the first time of a shape takes longer."""
 
 
 class Trial(NamedTuple):
@@ -46,6 +45,7 @@ class Trial(NamedTuple):
     tokens: int
     """Padding included."""
     seconds: float
+    """Of a batch that is full."""
 
     @property
     def rate(self) -> float:
@@ -53,39 +53,39 @@ class Trial(NamedTuple):
         return self.tokens / self.seconds
 
 
-def calibrated(classifier: TorchClassifier, *, max_seconds: float) -> list[Trial]:
-    """Tries batches of rising size; sets the classifier's limits.
+def measured(classifier: TorchClassifier, *, max_seconds: float) -> list[Trial]:
+    """Tries batches of rising size, to where one is too long or too large, or none is faster.
 
     Args:
         classifier: As it will run.
-        max_seconds: Longest time of a batch. The smallest batch is taken even if it takes longer.
+        max_seconds: Longest time of a batch.
 
     Returns:
-        What was tried, the smallest first.
+        What was tried, the smallest first; empty where nothing runs: the warm-up will say why.
     """
-    begin = time.perf_counter()
     best: dict[int, Trial] = {}
-    for _ in range(SWEEPS):
-        for trial in _sweep(classifier, max_seconds):
-            former = best.get(trial.tokens, trial)
-            best[trial.tokens] = min(former, trial, key=lambda one: one.seconds)
-    trials = [best[tokens] for tokens in sorted(best)]
+    for sweep in range(SWEEPS):
+        _sweep(classifier, best, max_seconds=max_seconds, runs=1 if sweep else 2)
+    return [best[tokens] for tokens in sorted(best)]
+
+
+def limits(trials: Sequence[Trial], *, max_seconds: float) -> BatchLimits | None:
+    """The limits that follow from what was tried; None where nothing was. Logs them."""
     if not trials:
-        return []  # the warm-up will say why
+        return None
     chosen = choice(trials, max_seconds=max_seconds)
-    classifier.limits = BatchLimits(
+    found = BatchLimits(
         max_records=max(1, chosen.tokens // TOKENS_PER_RECORD), max_tokens=chosen.tokens
     )
     log.info(
         "batch_calibrated",
-        max_tokens=classifier.limits.max_tokens,
-        max_records=classifier.limits.max_records,
+        max_tokens=found.max_tokens,
+        max_records=found.max_records,
         batch_seconds=round(chosen.seconds, 4),
         tokens_per_second=round(chosen.rate),
         best_tokens_per_second=round(max(trial.rate for trial in trials)),
-        seconds=round(time.perf_counter() - begin, 3),
     )
-    return trials
+    return found
 
 
 def choice(trials: Sequence[Trial], *, max_seconds: float) -> Trial:
@@ -101,34 +101,31 @@ def choice(trials: Sequence[Trial], *, max_seconds: float) -> Trial:
     return next((trial for trial in near if trial.tokens >= ENOUGH), near[-1])
 
 
-def _sweep(classifier: TorchClassifier, max_seconds: float) -> list[Trial]:
-    """Batches of rising size, to the first that is too long or too large, or no faster any more."""
+def _sweep(
+    classifier: TorchClassifier, best: dict[int, Trial], *, max_seconds: float, runs: int
+) -> None:
+    """Batches of rising size; of each its best time so far is kept."""
     row = classifier.filler(min(TEXT, classifier.checkpoint.max_length))
     cost = classifier.layout.tokens([len(row)])
-    trials: list[Trial] = []
     tokens = SMALLEST
     while tokens <= LARGEST:
         rows = max(1, tokens // cost)
         try:
-            if not trials:
-                classifier.run([row])  # the first call of all takes longer
-            begin = time.perf_counter()
-            classifier.run([row] * rows)
-            seconds = time.perf_counter() - begin
+            took = min(seconds(classifier, [row] * rows) for _ in range(runs))
         except InferenceError as error:
             log.debug("batch_too_large", tokens=tokens, error=str(error))
-            break
-        # Per token, as if the batch were full: it holds a whole number of texts.
-        trials.append(Trial(tokens, seconds * tokens / (rows * cost)))
-        if seconds > max_seconds or _level(trials):
-            break
+            return
+        # As if the batch were full: it holds a whole number of texts.
+        trial = Trial(tokens, took * tokens / (rows * cost))
+        best[tokens] = min(best.get(tokens, trial), trial, key=lambda one: one.seconds)
+        if best[tokens].seconds > max_seconds or _level(best, tokens):
+            return
         tokens *= 2
-    return trials
 
 
-def _level(trials: Sequence[Trial]) -> bool:
-    """Whether the last two batches had no better rate than the one before them."""
-    if len(trials) < LEVEL:
+def _level(best: dict[int, Trial], tokens: int) -> bool:
+    """Whether neither a batch of so many tokens nor of half has a better rate than of a quarter."""
+    if tokens // 4 not in best:
         return False
-    before, *last = trials[-LEVEL:]
-    return max(trial.rate for trial in last) * NEAR <= before.rate
+    quarter, *last = (best[size].rate for size in (tokens // 4, tokens // 2, tokens))
+    return max(last) * NEAR <= quarter

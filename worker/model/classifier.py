@@ -8,10 +8,11 @@ import torch
 
 from worker.classifier import BatchLimits
 from worker.errors import Refused
+from worker.model import device as devices
 from worker.model import precision
 from worker.model.failures import InferenceError, explained
+from worker.model.padded import PAD_MULTIPLE, HostBatch, PaddedRows, types_of
 from worker.model.prefix import PrefixTokenizer
-from worker.model.rows import PAD_MULTIPLE, HostBatch, PaddedRows, types_of
 from worker.model.samples import SAMPLES
 from worker.model.tokenizer import load_tokenizer, takes_types
 
@@ -48,6 +49,7 @@ class TorchClassifier:
         self.checkpoint = checkpoint
         self.device = device
         self.network = model
+        self.gpu = devices.gpu_of(device)
         self.depth = 2 if device.type == "cuda" else 1
         self.limits = CUDA_LIMITS if device.type == "cuda" else CPU_LIMITS
         self.precision = precision.FLOAT32
@@ -56,8 +58,8 @@ class TorchClassifier:
         self._tokenizer = PrefixTokenizer(tokenizer, max_length=checkpoint.max_length)
         multiple = PAD_MULTIPLE if device.type == "cuda" else 1
         types = types_of(tokenizer, SAMPLES[0]) if takes_types(checkpoint.path, model) else None
-        self.rows = PaddedRows(checkpoint=checkpoint, types=types, multiple=multiple)
-        self.way: PaddedRows | PackedRows = self.rows
+        self.padded = PaddedRows(checkpoint=checkpoint, types=types, multiple=multiple)
+        self.rows: PaddedRows | PackedRows = self.padded
         """How rows are staged; `packing.py` sets it."""
 
     @property
@@ -78,7 +80,7 @@ class TorchClassifier:
     @property
     def layout(self) -> Layout:
         """Of the rows of a batch."""
-        return self.way.layout
+        return self.rows.layout
 
     @property
     def dtype(self) -> torch.dtype:
@@ -105,11 +107,14 @@ class TorchClassifier:
         Raises:
             InferenceError: A token id is outside the embedding table.
         """
-        staged = self.way.stage(rows)
+        staged = self.rows.stage(rows)
         if self.device.type != "cuda":
             return staged
-        with torch.cuda.device(self.device):
-            return staged._replace(tensors=tuple(one.pin_memory() for one in staged.tensors))
+        try:
+            with torch.cuda.device(self.device):
+                return staged._replace(tensors=tuple(one.pin_memory() for one in staged.tensors))
+        except Exception as error:
+            raise explained(error, self.device) from error
 
     def logits(self, staged: HostBatch) -> torch.Tensor:
         """Runs the model on staged rows; shape (rows, labels), on the device.
@@ -119,9 +124,9 @@ class TorchClassifier:
         """
         try:
             tensors = [one.to(self.device, non_blocking=True) for one in staged.tensors]
-            return self.way.logits(self.network, tensors, staged.lengths)
+            return self.rows.logits(self.network, tensors, staged.lengths)
         except Exception as error:
-            raise explained(error) from error
+            raise explained(error, self.device) from error
 
     @torch.inference_mode()
     def launch(self, staged: HostBatch) -> tuple[torch.Tensor, torch.cuda.Event | None]:
@@ -148,7 +153,7 @@ class TorchClassifier:
             # has nothing to do, and the buffer would be read before it is written.
             done.record(torch.cuda.current_stream(self.device))
         except Exception as error:
-            raise explained(error) from error
+            raise explained(error, self.device) from error
         return host, done
 
     def scores(self, launched: tuple[torch.Tensor, torch.cuda.Event | None]) -> np.ndarray:
@@ -162,18 +167,12 @@ class TorchClassifier:
             try:
                 done.synchronize()
             except Exception as error:
-                raise explained(error) from error
+                raise explained(error, self.device) from error
         return scores.numpy()
 
     def memory(self) -> dict[str, int]:
         """Bytes of device memory by kind; empty on a CPU."""
-        if self.device.type != "cuda":
-            return {}
-        return {
-            "allocated": torch.cuda.memory_allocated(self.device),
-            "reserved": torch.cuda.memory_reserved(self.device),
-            "peak": torch.cuda.max_memory_allocated(self.device),
-        }
+        return devices.memory_of(self.device)
 
     def warm_up(self, *, max_records: int, max_tokens: int) -> None:
         """Runs the shapes of batches that will come: the first time of a shape takes longer.

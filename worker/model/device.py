@@ -1,14 +1,19 @@
-"""The device on which the model runs, and in which precision."""
+"""The device on which the model runs, in which precision, and what is known of it."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+import structlog
 import torch
 
 from worker.errors import Refused
 from worker.given.library import unseen_gpu
+from worker.gpu import Gpu
+from worker.model import nvml
+
+log = structlog.get_logger(__name__)
 
 BFLOAT16_CAPABILITY = (8, 0)
 """First CUDA compute capability with native bfloat16 (Ampere)."""
@@ -35,13 +40,6 @@ def choose_device(asked: str) -> torch.device:
     return device
 
 
-def prepare_cuda() -> None:
-    """Settles which of CUDA's kernels may run."""
-    # cuDNN's attention, which torch prefers on Hopper from 2.10 on, makes a plan for every new
-    # (rows, length), which takes up to 0.4 s; padded batches have new shapes all the time.
-    torch.backends.cuda.enable_cudnn_sdp(enabled=False)
-
-
 def choose_dtype(asked: str, device: torch.device) -> torch.dtype:
     """The precision for a name; for `auto`, the fastest that the device computes natively.
 
@@ -55,6 +53,75 @@ def choose_dtype(asked: str, device: torch.device) -> torch.dtype:
         native = torch.cuda.get_device_capability(device) >= BFLOAT16_CAPABILITY
         return torch.bfloat16 if native else torch.float16
     return torch.bfloat16 if _cpu_has_bfloat16() else torch.float32
+
+
+def settle_arithmetic(device: torch.device) -> None:
+    """Sets how a GPU computes where libraries leave a choice, so that no default decides it.
+
+    A product in float32 is one: TF32, with 10 bits of a mantissa in place of 23, is off. What stays
+    in float32 does so because its scores are to be exact (the head, `model.dtype: float32`, or a
+    model that bears no reduced precision); who wants the speed has bfloat16. Nor are sums of
+    float16 products kept in float16. And no algorithm is chosen by a race, or two starts of one
+    worker might compute with different ones.
+
+    cuDNN's attention, which torch prefers on Hopper from 2.10 on, makes a plan for each new (rows,
+    length), in up to 0.4 s, and padded batches have new ones all the time: it is off.
+    """
+    if device.type == "cuda":
+        torch.backends.cuda.enable_cudnn_sdp(enabled=False)
+        torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cudnn.benchmark = False
+
+
+def give_back(device: torch.device) -> None:
+    """Gives back the memory of a GPU that trials needed, and forgets how much it was."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def gpu_of(device: torch.device) -> Gpu | None:
+    """The GPU that a device is; None of a CPU. Logs what is known of it."""
+    if device.type != "cuda":
+        return None
+    found = torch.cuda.get_device_properties(device)
+    seen = nvml.find(str(found.uuid))
+    gpu = Gpu(
+        uuid=seen.uuid if seen else f"GPU-{found.uuid}",
+        name=found.name,
+        capability=f"{found.major}.{found.minor}",
+        cuda=torch.version.cuda or "none",
+        driver=seen.driver if seen else None,
+        look=seen.look if seen else None,
+    )
+    log.info(
+        "gpu",
+        device=str(device),
+        gpu=gpu.name,
+        uuid=gpu.uuid,
+        capability=gpu.capability,
+        memory=found.total_memory,
+        driver=gpu.driver,
+        cuda=gpu.cuda,
+        cudnn=torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
+        torch=torch.__version__,
+        tf32=torch.backends.cuda.matmul.allow_tf32,
+        deterministic=torch.are_deterministic_algorithms_enabled(),
+    )
+    return gpu
+
+
+def memory_of(device: torch.device) -> dict[str, int]:
+    """Bytes of device memory that this process has, by kind; empty on a CPU."""
+    if device.type != "cuda":
+        return {}
+    return {
+        "allocated": torch.cuda.memory_allocated(device),
+        "reserved": torch.cuda.memory_reserved(device),
+        "peak": torch.cuda.max_memory_allocated(device),
+    }
 
 
 def usable_cpus() -> int:

@@ -17,8 +17,8 @@ from worker.errors import Refused
 from worker.laps import Laps
 from worker.model import budget, mates, packing, precision, tuning
 from worker.model import checkpoint as checkpoints
+from worker.model import device as devices
 from worker.model.classifier import TorchClassifier
-from worker.model.device import choose_device, prepare_cuda, usable_cpus
 from worker.model.failures import InferenceError
 from worker.model.tokenizer import padding_side
 from worker.model.weights import network
@@ -59,11 +59,10 @@ def load(
     """
     laps = laps or Laps()
     checkpoint = checkpoint or checkpoints.read(path)
-    place = choose_device(device)
-    if place.type == "cuda":
-        prepare_cuda()
+    place = devices.choose_device(device)
+    devices.settle_arithmetic(place)
     if place.type == "cpu":
-        torch.set_num_threads(threads or usable_cpus())
+        torch.set_num_threads(threads or devices.usable_cpus())
     classifier = TorchClassifier(
         checkpoint=checkpoint, model=network(checkpoint, place), device=place
     )
@@ -95,8 +94,10 @@ def load(
     )
     laps.lap("rows")
     if max_seconds is not None:
-        budget.calibrated(classifier, max_seconds=max_seconds)
+        trials = budget.measured(classifier, max_seconds=max_seconds)
+        classifier.limits = budget.limits(trials, max_seconds=max_seconds) or classifier.limits
         laps.lap("budget")
+    devices.give_back(place)
     log.info(
         "model_loaded",
         model=checkpoint.name,

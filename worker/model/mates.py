@@ -16,14 +16,14 @@ import torch
 
 from worker.errors import Refused
 from worker.model.encoder import SequenceClassifier
-from worker.model.rows import HostBatch
+from worker.model.padded import HostBatch
 from worker.model.samples import SAMPLES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from worker.model.classifier import TorchClassifier
-    from worker.model.rows import Side
+    from worker.model.padded import Side
 
 log = structlog.get_logger(__name__)
 
@@ -57,7 +57,7 @@ def settle_side(classifier: TorchClassifier, *, asked: Side) -> None:
         sides = ["left", "right"] if asked == "left" else ["right", "left"]
     apart = float("inf")
     for side in sides:
-        classifier.rows.side = side
+        classifier.padded.side = side
         apart = min(apart, difference(_logits(classifier, [*rows, longest])[:-1], alone))
         if apart <= SHARE:
             if side != asked:
@@ -94,7 +94,7 @@ def difference(together: np.ndarray, alone: np.ndarray, *, rounding: float = ROU
 @torch.inference_mode()
 def _logits(classifier: TorchClassifier, rows: Sequence[Sequence[int]]) -> np.ndarray:
     """Float32, shape (rows, labels): as they are padded now, to the longest and no further."""
-    padded = classifier.rows.arrays(rows, max(map(len, rows)))
+    padded = classifier.padded.arrays(rows, max(map(len, rows)))
     tensors = tuple(map(torch.from_numpy, padded))
     found = classifier.logits(HostBatch(tensors, list(map(len, rows))))
     array: np.ndarray = found.float().cpu().numpy()

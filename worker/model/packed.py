@@ -20,7 +20,7 @@ from worker.given.positions import OFFSET_POSITIONS
 from worker.layout import Layout
 from worker.model.attention import Pack
 from worker.model.failures import InferenceError
-from worker.model.rows import HostBatch
+from worker.model.padded import HostBatch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,6 +47,8 @@ class PackedRows:
         offset = checkpoint.config.get("model_type") in OFFSET_POSITIONS
         self._padding = checkpoint.pad_token_id if offset else None
         self._packed = network.packed
+        self.close = getattr(network, "close", lambda: None)
+        """To be called where the network is not run on packs after all."""
 
     def stage(self, rows: Sequence[Sequence[int]]) -> HostBatch:
         """Token ids and positions, int64, shape (tokens,); and begins, int32, shape (rows + 1,).
@@ -79,8 +81,8 @@ class PackedRows:
         self,
         network: torch.nn.Module,  # noqa: ARG002 - the one that it was made for
         tensors: Sequence[torch.Tensor],
-        lengths: Sequence[int],
+        lengths: list[int],
     ) -> torch.Tensor:
         """Runs the network on what was staged, which is on its device; shape (rows, labels)."""
         ids, positions, begins = tensors
-        return self._packed(ids, positions, Pack(begins, lengths))
+        return self._packed(ids, positions, Pack(begins, lengths, max(lengths)))

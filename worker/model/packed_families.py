@@ -54,7 +54,11 @@ class NetworkOfTransformers:
         AttentionInterface.register(ATTENTION, _attend)
         self._model = model
         last = getattr(model.base_model, LAST_MODULES[model.config.model_type])
-        last.register_forward_hook(_first_tokens)
+        self._hook = last.register_forward_hook(_first_tokens)
+
+    def close(self) -> None:
+        """Leaves the network as it was."""
+        self._hook.remove()
 
     def packed(self, ids: torch.Tensor, positions: torch.Tensor, pack: Pack) -> torch.Tensor:
         """As `SequenceClassifier.packed`."""

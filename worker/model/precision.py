@@ -1,12 +1,12 @@
 """The precision of a network: of its matrix products alone, or 16 bit throughout.
 
 Throughout means that embeddings, norms and sums have the products' precision, too: half the memory
-traffic between the products. float16 has the digits for it, and a range that few networks leave:
-what a network computes for the sample texts is looked at first. bfloat16 has not: throughout it
-changes 3 labels of 2,000 validation tweets, two of them where float32's two best scores are 0.06
-apart; of the products alone it changes 1, where they are 0.0003 apart.
+traffic between the products. float16 has the digits for it, and a range that few networks leave: a
+network's weights, and what it computes for the sample texts, are looked at first. bfloat16 has not
+the digits: throughout it changes 3 labels of 2,000 validation tweets, two of them where float32's
+two best scores are 0.06 apart; of the products alone it changes 1, where they are 0.0003 apart.
 
-The head stays in float32: its rounding would be that of the scores.
+The last layer stays in float32: its rounding would be that of the scores.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from worker.model.device import choose_dtype
 if TYPE_CHECKING:
     from worker.model.classifier import TorchClassifier
 
-FLOAT16_ROOM = 8.0
-"""How far below float16's largest number everything that is computed for the sample texts must
-stay: other texts may give larger numbers."""
+FLOAT16_ROOM = {True: 8.0, False: 2.0}
+"""How many times the largest number of the sample texts float16 must hold, throughout and of the
+products alone: other texts may give larger ones, and sums of products grow from layer to layer."""
 
 
 class Precision(NamedTuple):
@@ -87,23 +87,40 @@ class Numbers:
         self._others.clear()
 
 
-def fits_float16(classifier: TorchClassifier) -> bool:
-    """Whether what a network in float32 computes for the sample texts is far within the range.
+def fits_float16(classifier: TorchClassifier, *, throughout: bool) -> bool:
+    """Whether the numbers of a network in float32 are far within float16's range.
+
+    Looked at are its weights, and what it computes for the sample texts and for the longest row.
+
+    Args:
+        classifier: In float32, with padded rows.
+        throughout: Whether all numbers would be float16; else only products and what they take.
 
     Raises:
         InferenceError: The network fails.
     """
-    largest = 0.0
+    network = classifier.network
+    modules = [one for one in network.modules() if throughout or isinstance(one, linear.Product)]
+    weights = [one for module in modules for one in module.parameters(recurse=False)]
+    largest = max((_size(one) for one in weights), default=0.0)
 
-    def look(module: torch.nn.Module, inputs: object, output: object) -> None:  # noqa: ARG001
+    def look(module: torch.nn.Module, inputs: tuple[object, ...], output: object) -> None:  # noqa: ARG001
         nonlocal largest
-        if isinstance(output, torch.Tensor) and output.is_floating_point():
-            largest = max(largest, float(output.abs().max()))
+        largest = max(largest, *(_size(one) for one in (*inputs, output)))
 
-    hooks = [module.register_forward_hook(look) for module in classifier.network.modules()]
+    hooks = [module.register_forward_hook(look) for module in modules]
     try:
         classifier.reference()
+        classifier.run([classifier.filler(classifier.checkpoint.max_length)])
     finally:
         for hook in hooks:
             hook.remove()
-    return largest * FLOAT16_ROOM <= torch.finfo(torch.float16).max
+    return largest * FLOAT16_ROOM[throughout] <= torch.finfo(torch.float16).max
+
+
+def _size(numbers: object) -> float:
+    """The largest number; infinite where one is no number, 0 where they are no floats."""
+    if not isinstance(numbers, torch.Tensor) or not numbers.is_floating_point():
+        return 0.0
+    largest = float(numbers.detach().abs().max())
+    return largest if largest == largest else float("inf")  # noqa: PLR0124 - NaN is not itself

@@ -62,14 +62,11 @@ def choose_precision(
         difference = _difference(found, expected)
         if difference <= TOLERANCE:
             break
-        log.debug("precision_passed_over", **_told(precision), difference=difference)
+        log.info("precision_passed_over", **_told(precision), difference=difference)
     else:
         name = precisions[-1].name
         if required:
-            raise Refused(
-                f"model.dtype: scores in {name} differ from float32 by {difference:.3f}, "
-                f"{TOLERANCE} is accepted: set float32 or auto"
-            )
+            raise Refused(f"model.dtype: {_against(name, difference)}: set float32 or auto")
         log.warning("precision_refused", dtype=name, difference=difference, instead="float32")
         found = _computed(classifier, numbers, FLOAT32)
     numbers.settle()
@@ -100,8 +97,8 @@ def _computed(
     try:
         if precision.dtype == torch.float16:
             numbers.use(FLOAT32)
-            if not fits_float16(classifier):
-                log.debug("precision_out_of_range", **_told(precision))
+            if not fits_float16(classifier, throughout=precision.throughout):
+                log.info("precision_out_of_range", **_told(precision))
                 return None
         numbers.use(precision)
         classifier.precision = precision
@@ -109,6 +106,12 @@ def _computed(
     except InferenceError as error:
         log.debug("precision_unusable", **_told(precision), error=str(error))
         return None
+
+
+def _against(name: str, difference: float) -> str:
+    if np.isfinite(difference):
+        return f"scores in {name} differ from float32 by {difference:.3f}, {TOLERANCE} is accepted"
+    return f"the model cannot be run in {name}, or its numbers are near the end of the range"
 
 
 def _told(precision: Precision) -> dict[str, str | bool]:
@@ -139,7 +142,7 @@ def _onednn_is_faster(classifier: TorchClassifier) -> bool:
         for _ in range(3):
             for onednn in (True, False):  # in turns: a busy moment falls on both
                 linear.use_onednn(classifier.network, use=onednn)
-                best[onednn] = min(best[onednn], _seconds(classifier, rows))
+                best[onednn] = min(best[onednn], seconds(classifier, rows))
             if max(best.values()) > CLEAR * min(best.values()):
                 break
     except InferenceError as error:
@@ -148,7 +151,8 @@ def _onednn_is_faster(classifier: TorchClassifier) -> bool:
     return best[True] < best[False]
 
 
-def _seconds(classifier: TorchClassifier, rows: list[list[int]]) -> float:
+def seconds(classifier: TorchClassifier, rows: list[list[int]]) -> float:
+    """What one batch takes."""
     begin = time.perf_counter()
     classifier.run(rows)
     return time.perf_counter() - begin

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, assert_never
 import structlog
 
 from worker import awake
-from worker.batch import Batcher, Budget, ElasticBudget
+from worker.batch import Batcher, ElasticBudget
 from worker.messages import Abort, Barrier, Documents, Drain, Ended, Finished, Outcomes
 from worker.records import Document, Encoded, FlushReason, Lease, MicroBatch, Rejection
 from worker.stages.inbox import next_of
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from worker.classifier import Classifier
     from worker.messages import Staged, ToAssemble, ToClassify, ToPublish
     from worker.metrics import Metrics
+    from worker.waiting import Budget
 
 log = structlog.get_logger(__name__)
 

@@ -6,6 +6,9 @@ A batch that fails is halved until the one record that breaks it is alone, in at
 2·log2(batch) + 2 calls. That record is rejected only if a known-good text passes right after;
 otherwise the device itself has failed, and dead-lettering would empty the topic.
 
+A device that computes nothing more for this process says so at the first call: then nothing is
+halved and nobody is blamed, the worker ends.
+
 A row whose scores are not finite is only suspected: another row of its batch may have caused that.
 The suspected rows are halved in the same way, so each of them takes two calls at most, and a
 known-good text for each that is rejected.
@@ -14,12 +17,12 @@ known-good text for each that is rejected.
 from __future__ import annotations
 
 import time
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from worker.errors import Fatal
+from worker.errors import DeviceLost, Fatal
 from worker.messages import Staged
 from worker.records import (
     SCORE_DECIMALS,
@@ -32,7 +35,7 @@ from worker.records import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from worker.classifier import Classifier
@@ -89,12 +92,19 @@ class Inference:
         """Whether the model ran out of memory in the last batch that was finished."""
 
     def launch(self, staged: Staged) -> Launched:
-        """Starts a staged batch."""
+        """Starts a staged batch.
+
+        Raises:
+            DeviceLost: The device computes nothing more.
+        """
         if staged.error is not None:
+            self._end_if_lost(staged.error)
             return Launched(staged.batch, None, staged.error)
         try:
-            with self._guard:
+            with self._calling():
                 return Launched(staged.batch, self._classifier.launch(staged.buffers))
+        except Fatal:
+            raise
         except Exception as error:  # noqa: BLE001 - around a model call; judged by finish()
             return Launched(staged.batch, None, error)
 
@@ -102,6 +112,7 @@ class Inference:
         """Waits for a batch and returns one outcome for each of its documents, in their order.
 
         Raises:
+            DeviceLost: The device computes nothing more.
             Fatal: The model fails for a known-good text as well.
         """
         self.ran_out = False
@@ -109,7 +120,7 @@ class Inference:
         if launched.error is not None:
             return self._failed(items, launched.error)
         try:
-            with self._guard:
+            with self._calling():
                 scores = self._classifier.scores(launched.handle)
             return self._read(items, scores)
         except Fatal:
@@ -156,6 +167,8 @@ class Inference:
         """Outcomes of a part of a batch, and whether it failed as a whole."""
         try:
             scores = self._run([item.tokens for item in items])
+        except DeviceLost:
+            raise
         except Exception as error:  # noqa: BLE001 - around a model call
             self._count(error)
             return self._split(items, error), True
@@ -202,6 +215,8 @@ class Inference:
         """
         try:
             healthy = bool(np.isfinite(self._run(self._canary)).all())
+        except DeviceLost:
+            raise
         except Exception as canary_error:  # noqa: BLE001 - around a model call
             self._count(canary_error)
             raise Fatal(
@@ -213,13 +228,32 @@ class Inference:
 
     def _run(self, rows: Sequence[Sequence[int]]) -> np.ndarray:
         classifier = self._classifier
-        with self._guard:
+        with self._calling():
             return classifier.scores(classifier.launch(classifier.stage(rows)))
+
+    @contextmanager
+    def _calling(self) -> Iterator[None]:
+        """Around every call of the model."""
+        with self._guard:
+            try:
+                yield
+            except Exception as error:
+                self._end_if_lost(error)
+                raise
+
+    def _end_if_lost(self, error: Exception) -> None:
+        """Raises `DeviceLost` where each half of the batch would fail with the same error."""
+        if getattr(error, "kind", None) != DeviceLost.kind:
+            return
+        self._on_error(DeviceLost.kind)
+        if isinstance(error, DeviceLost):
+            raise error
+        raise DeviceLost(_one_line(error)) from error
 
     def _count(self, error: Exception) -> None:
         kind = getattr(error, "kind", "other")
         self.ran_out = self.ran_out or kind == "oom"
-        self._on_error(kind if kind in ("oom", "device") else "other")
+        self._on_error("oom" if kind == "oom" else "other")
 
 
 def _one_line(error: Exception) -> str:

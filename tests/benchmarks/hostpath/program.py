@@ -21,8 +21,8 @@ import numpy as np
 import worker.__main__
 from worker import logs, settings
 from worker.classifier import BatchLimits
+from worker.model.padded import PaddedRows, Types
 from worker.model.prefix import PrefixTokenizer
-from worker.model.rows import PaddedRows, Types
 from worker.model.tokenizer import load_tokenizer
 from worker.service import serve
 
@@ -49,6 +49,7 @@ class Instant:
     name = "instant"
     version = "0123456789ab"
     label_shares = None
+    gpu = None
 
     def __init__(
         self, *, tokenizer=None, labels=6, seconds=0.0, seconds_per_token=0.0, depth=1,

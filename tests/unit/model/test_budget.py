@@ -34,20 +34,20 @@ def test_the_smallest_batch_near_the_best_rate_is_chosen(measured, tokens):
 
 
 class Device:
-    """A classifier whose batches take a time of their own, by a clock that only they move."""
+    """A classifier whose batches take a time of their own, and the first of a size a longer one."""
 
-    def __init__(self, model, monkeypatch, *, seconds, memory=2**30):
-        self.ran, self.now = [], 0.0
-        self.seconds, self.memory = seconds, memory
-        monkeypatch.setattr(model, "run", self.run)
-        monkeypatch.setattr("worker.model.budget.time.perf_counter", lambda: self.now)
+    def __init__(self, monkeypatch, *, seconds, cold=0.0, memory=2**30):
+        self.ran = []
+        self.time, self.cold, self.memory = seconds, cold, memory
+        monkeypatch.setattr("worker.model.budget.seconds", self.seconds)
 
-    def run(self, rows):
+    def seconds(self, _, rows):
         tokens = sum(map(len, rows))
-        self.ran.append(tokens)
         if tokens > self.memory:
             raise failures.InferenceError("oom", "out of device memory")
-        self.now += self.seconds(tokens)
+        took = self.time(tokens) + (0.0 if tokens in self.ran else self.cold)
+        self.ran.append(tokens)
+        return took
 
 
 @pytest.fixture(scope="module")
@@ -55,14 +55,15 @@ def model(untrained):
     return classifiers.load(path=untrained, device="cpu", dtype="float32", rows="packed")
 
 
-def calibrated(model, max_seconds=0.25):
-    found = budget.calibrated(model, max_seconds=max_seconds)
-    return found, model.limits
+def measured(model, max_seconds=0.25):
+    found = budget.measured(model, max_seconds=max_seconds)
+    return found, budget.limits(found, max_seconds=max_seconds)
 
 
-def test_a_device_with_a_fixed_price_for_each_batch_gets_larger_ones(model, monkeypatch):
-    Device(model, monkeypatch, seconds=lambda tokens: 0.002 + tokens * 1e-6)
-    found, limits = calibrated(model)
+@pytest.mark.parametrize("cold", [0.0, 0.05, 0.4])
+def test_a_device_with_a_fixed_price_for_each_batch_gets_larger_ones(model, monkeypatch, cold):
+    Device(monkeypatch, seconds=lambda tokens: 0.002 + tokens * 1e-6, cold=cold)
+    found, limits = measured(model)
     best = max(trial.rate for trial in found)
     assert limits == BatchLimits(max_records=8_192, max_tokens=65_536)
     assert 0.97 <= next(t.rate for t in found if t.tokens == 65_536) / best < 1
@@ -71,31 +72,29 @@ def test_a_device_with_a_fixed_price_for_each_batch_gets_larger_ones(model, monk
 def test_a_device_without_one_gets_the_smallest_and_is_not_asked_for_larger_ones(
     model, monkeypatch
 ):
-    device = Device(model, monkeypatch, seconds=lambda tokens: tokens * 1e-6)
-    found, limits = calibrated(model)
+    device = Device(monkeypatch, seconds=lambda tokens: tokens * 1e-6)
+    found, limits = measured(model)
     assert limits == BatchLimits(max_records=32, max_tokens=256)
     assert [trial.tokens for trial in found] == [64, 128, 256]
     assert max(device.ran) <= 256
 
 
 def test_no_batch_takes_longer_than_it_may(model, monkeypatch):
-    Device(model, monkeypatch, seconds=lambda tokens: 0.1 + tokens * 1e-4)
-    found, limits = calibrated(model, max_seconds=0.2)
+    Device(monkeypatch, seconds=lambda tokens: 0.1 + tokens * 1e-4)
+    found, limits = measured(model, max_seconds=0.2)
     assert limits.max_tokens == 512
     assert found[-1].tokens == 1_024, "it is not tried further than the first that is too long"
 
 
 def test_a_batch_without_memory_ends_the_search_and_no_more(model, monkeypatch):
-    Device(model, monkeypatch, seconds=lambda tokens: 0.01 + tokens * 1e-6, memory=2_000)
-    _, limits = calibrated(model)
+    Device(monkeypatch, seconds=lambda tokens: 0.01 + tokens * 1e-6, memory=2_000)
+    _, limits = measured(model)
     assert limits.max_tokens == 1_024
 
 
-def test_a_device_that_runs_nothing_keeps_what_it_had_and_the_warm_up_says_why(model, monkeypatch):
-    Device(model, monkeypatch, seconds=lambda _: 1.0, memory=0)
-    before = model.limits
-    found, limits = calibrated(model)
-    assert (found, limits) == ([], before)
+def test_a_device_that_runs_nothing_has_no_limits(model, monkeypatch):
+    Device(monkeypatch, seconds=lambda _: 1.0, memory=0)
+    assert measured(model) == ([], None)
 
 
 def test_a_busy_moment_in_one_sweep_does_not_count(model, monkeypatch):
@@ -104,8 +103,8 @@ def test_a_busy_moment_in_one_sweep_does_not_count(model, monkeypatch):
     def seconds(tokens):
         return (0.002 + tokens * 1e-6) * (3.0 if next(calls) in (3, 4, 5) else 1.0)
 
-    Device(model, monkeypatch, seconds=seconds)
-    found, _ = calibrated(model)
+    Device(monkeypatch, seconds=seconds)
+    found, _ = measured(model)
     rates = [trial.rate for trial in found]
     assert rates == sorted(rates)
 

@@ -63,7 +63,7 @@ def test_a_batch_has_the_scores_that_the_library_gives_to_each_text_alone(tmp_pa
 def test_a_model_that_reads_the_last_place_is_padded_on_the_left_whatever_is_asked(tmp_path, side):
     path = make(tmp_path / "xlnet", "xlnet", **({} if side is None else {"padding_side": side}))
     model = load(path)
-    assert model.rows.side == "left"
+    assert model.padded.side == "left"
     assert np.abs(together(model) - alone_by_the_library(path, model)).max() < CLOSE
 
 
@@ -73,7 +73,7 @@ def test_a_model_that_reads_the_first_place_is_padded_on_the_right_whatever_is_a
 ):
     path = make(tmp_path / kind, kind, padding_side="left")
     model = load(path)
-    assert model.rows.side == "right"
+    assert model.padded.side == "right"
     assert np.abs(together(model) - alone_by_the_library(path, model)).max() < CLOSE
 
 

@@ -92,21 +92,41 @@ def test_a_network_that_leaves_float16s_range_gets_products_of_bfloat16(tmp_path
     assert np.abs(scores(model) - expected).max() < 0.02
 
 
-def test_float16_by_name_is_refused_where_the_range_is_left(tmp_path):
+def test_a_weight_that_no_sample_text_meets_is_seen(tmp_path, throughout):
+    """The embedding of a rare word: its text would become a dead letter."""
+    path = family(tmp_path / "bert", "bert", spread=0.1)
+    change(path, "bert.embeddings.word_embeddings.weight", lambda one: one[100].fill_(20_000.0))
+    assert loaded(path).precision == precision.Precision(torch.bfloat16)
+
+
+def test_a_number_that_only_sums_may_enlarge_keeps_no_products_from_float16(tmp_path):
     path = family(tmp_path / "bert", "bert", spread=0.1)
     grown(path)
+    model = loaded(path, "float32", rows="padded")
+    assert not precision.fits_float16(model, throughout=True)
+    assert precision.fits_float16(model, throughout=False)
+
+
+def test_float16_by_name_is_refused_where_the_range_is_left(tmp_path):
+    path = family(tmp_path / "bert", "bert", spread=0.1)
+    grown(path, 100_000.0)
     with pytest.raises(Refused, match=r"model\.dtype: .*float16.*: set float32 or auto"):
         loaded(path, "float16")
 
 
-def grown(path):
-    """Inner numbers of the first layer become 10,000: for float16 too near to its largest."""
+def grown(path, number=10_000.0):
+    """A number of the first layer becomes 10,000: throughout too near to float16's largest."""
+    layer = "bert.encoder.layer.0"
+    change(path, f"{layer}.intermediate.dense.bias", lambda one: one[0].fill_(number))
+    change(path, f"{layer}.output.dense.weight", lambda one: one[:, 0].zero_())
+
+
+def change(path, name, how):
+    """Changes a tensor of a checkpoint."""
     import safetensors.torch as files
 
     weights = files.load_file(path / "model.safetensors")
-    layer = "bert.encoder.layer.0"
-    weights[f"{layer}.intermediate.dense.bias"][0] = 10_000.0
-    weights[f"{layer}.output.dense.weight"][:, 0] = 0.0
+    how(weights[name])
     files.save_file(weights, path / "model.safetensors", metadata={"format": "pt"})
 
 

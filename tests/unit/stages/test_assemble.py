@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 
 from tests.support.fakes import StubClassifier, document
 from worker import awake
-from worker.batch import RECOVERY_SECONDS, RECOVERY_STEPS, Budget
+from worker.batch import RECOVERY_SECONDS, RECOVERY_STEPS
 from worker.messages import Abort, Barrier, Documents, Drain, Ended, Finished, Staged
 from worker.metrics import Metrics
 from worker.records import Lease
@@ -18,6 +18,7 @@ from worker.stages.assemble import (
     Assembler,
     AssembleStage,
 )
+from worker.waiting import Budget
 
 
 class Assembly:

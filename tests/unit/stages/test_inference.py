@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.support.fakes import BREAKS, NOT_FINITE, StubClassifier, expected_label, expected_scores
 from tests.support.fakes import encoded as encoded_tokens
-from worker.errors import Fatal
+from worker.errors import DeviceLost, Fatal
 from worker.records import Classified, Encoded, MicroBatch, Rejection
 from worker.stages.inference import CANARY, OOM_PAUSES, Inference, stage
 
@@ -306,7 +306,7 @@ def test_out_of_memory_halves_the_batch_until_it_fits():
 
 @pytest.mark.parametrize(
     ("kind", "counted"),
-    [("oom", "oom"), ("device", "device"), ("other", "other"), ("new", "other"), (None, "other")],
+    [("oom", "oom"), ("other", "other"), ("new", "other"), (None, "other")],
 )
 def test_errors_are_counted_by_a_closed_set_of_kinds(kind, counted):
     class Failing(StubClassifier):
@@ -319,6 +319,79 @@ def test_errors_are_counted_by_a_closed_set_of_kinds(kind, counted):
     # Once for the batch; then for the canary, or for each attempt to find memory.
     assert errors == [counted] * (1 + (len(OOM_PAUSES) if counted == "oom" else 1))
     assert "\n" not in str(caught.value)
+
+
+class Losing(StubClassifier):
+    """Finds its device lost in one of its methods, from one of its calls on."""
+
+    def __init__(self, method, *, after=0, error=None):
+        super().__init__()
+        self.method, self.after = method, after
+        self.error = error or KindError("device")
+        self.made = {"stage": 0, "launch": 0, "scores": 0}
+
+    def _called(self, method):
+        self.made[method] += 1
+        if method == self.method and self.made[method] > self.after:
+            raise self.error
+
+    def stage(self, rows):
+        self._called("stage")
+        return super().stage(rows)
+
+    def launch(self, staged):
+        self._called("launch")
+        return super().launch(staged)
+
+    def scores(self, launched):
+        self._called("scores")
+        return super().scores(launched)
+
+
+@pytest.mark.parametrize("method", ["stage", "launch", "scores"])
+def test_a_lost_device_ends_the_worker_at_the_first_call_and_no_batch_is_halved(method):
+    classifier, errors = Losing(method), []
+    with pytest.raises(DeviceLost) as caught:
+        classify(classifier, texts_with({}, count=64), errors)
+    assert errors == ["device"]
+    assert classifier.made[method] == 1
+    assert str(caught.value) == (
+        "the GPU is lost to this process: text: look for an XID in the kernel log (dmesg); what "
+        "was not committed is read again after a restart"
+    )
+
+
+@pytest.mark.parametrize("count", [2, 64])
+@pytest.mark.parametrize("after", [1, 2, 3])
+def test_a_device_that_is_lost_while_a_culprit_is_sought_makes_no_dead_letter(count, after):
+    """After the batch: in one of its halves, or for the known-good text that follows."""
+    classifier, errors = Losing("launch", after=after), []
+    with pytest.raises(DeviceLost):
+        classify(classifier, texts_with({count - 1: BREAKS}, count=count), errors)
+    assert classifier.made["launch"] == after + 1
+    assert errors.count("device") == 1
+
+
+def test_a_device_that_is_lost_while_memory_is_sought_ends_the_worker(monkeypatch):
+    monkeypatch.setattr("worker.stages.inference.OOM_PAUSES", (0.0, 0.0))
+    classifier, errors = Losing("scores"), []
+    kinds = iter(["oom", "device"])
+
+    def next_error(staged):
+        classifier.error = KindError(next(kinds))
+        return staged
+
+    classifier.launch = next_error
+    with pytest.raises(DeviceLost):
+        classify(classifier, ["fine"], errors)
+    assert errors == ["oom", "device"]
+
+
+def test_the_line_of_a_lost_device_is_the_models_own_where_it_gives_one():
+    lost = DeviceLost("XID 79 (it has fallen off the bus)")
+    with pytest.raises(DeviceLost) as caught:
+        classify(Losing("scores", error=lost), ["fine"])
+    assert caught.value is lost
 
 
 def test_a_text_that_finds_no_memory_is_not_blamed_for_it():

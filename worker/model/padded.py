@@ -86,7 +86,7 @@ class PaddedRows:
 
     @staticmethod
     def logits(
-        network: torch.nn.Module, tensors: Sequence[torch.Tensor], lengths: Sequence[int]
+        network: torch.nn.Module, tensors: Sequence[torch.Tensor], lengths: list[int]
     ) -> torch.Tensor:
         """Runs a network on what was staged, which is on its device; shape (rows, labels)."""
         inputs: dict[str, torch.Tensor | None] = dict(zip(INPUTS, tensors, strict=False))
