@@ -287,7 +287,7 @@ class ModelSettings(Group):
     """Threads of the model on a CPU. Default: one for each CPU that the process may use."""
     deadline: Annotated[float, Ge(1), Le(3600), SECONDS] = 60.0
     """Longest call of the model; then the process exits with 1. Set several times the slowest
-    batch: a batch of the default size takes BERT base about 10 s on one slow CPU core."""
+    batch: one long text takes a large model seconds on a slow CPU core."""
     load_deadline: Annotated[float, Ge(1), Le(86_400), SECONDS] = 600.0
     """Longest loading of the model, warm-up included; then the process exits with 1."""
 
@@ -300,7 +300,7 @@ class BatchSettings(Group):
     """Most tokens, padding included, in a micro-batch. Default: measured at the start, the fewest
     whose rate is within 3 % of the best; `emotion-worker check --calibrate` shows it."""
     max_seconds: Annotated[float, Gt(0), Le(60), SECONDS] = 0.25
-    """Longest time of a micro-batch where `max_tokens` is measured."""
+    """Longest time of a micro-batch of tweets where `max_tokens` is measured."""
     max_wait: Annotated[float, Ge(0), Le(60), SECONDS] = 0.05
     """Longest wait for more records to batch while the model is busy; an idle model never waits."""
     in_flight: Count | None = None

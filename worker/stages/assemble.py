@@ -1,6 +1,6 @@
 """The assemble thread: documents to staged micro-batches, beside the running model.
 
-While the model runs one batch the next is tokenized, chosen and padded. `Assembler` does the work,
+While the model runs one batch the next is tokenized, chosen and staged. `Assembler` does the work,
 without a queue or a clock; `AssembleStage` calls `step` and waits as long as `patience` says.
 """
 
@@ -46,7 +46,7 @@ class Assembler:
     later cannot join a batch that is already chosen, even if their lengths fit better.
 
     Args:
-        classifier: Tokenizes and pads.
+        classifier: Tokenizes and stages.
         budget: What a batch may hold while there is memory for it.
         metrics: Counts batches and texts.
         publish: Takes the rejections of documents for which the tokenizer fails.

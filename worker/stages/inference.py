@@ -60,7 +60,7 @@ class Launched:
 
 
 def stage(classifier: Classifier, batch: MicroBatch) -> Staged:
-    """Pads a batch on the host, while another batch runs. Any thread."""
+    """Stages a batch on the host, while another batch runs. Any thread."""
     try:
         return Staged(batch, classifier.stage([item.tokens for item in batch.items]))
     except Exception as error:  # noqa: BLE001 - around a model call; judged by finish()
