@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.heavy, pytest.mark.usefixtures("one_thread")]
 
 torch = Lazy("torch")
 classifiers, failures = Lazy("worker.model.load"), Lazy("worker.model.failures")
-packed = Lazy("worker.model.packed")
+packed, attention = Lazy("worker.model.packed"), Lazy("worker.model.attention")
 packing, packed_families = Lazy("worker.model.packing"), Lazy("worker.model.packed_families")
 tokenizers = Lazy("worker.model.tokenizer")
 
@@ -213,3 +213,49 @@ def test_on_cuda_many_packs_of_mixed_lengths_leave_the_memory_flat(untrained):
         model.run(rows[at : at + 1_000])
         seen.append(torch.cuda.memory_reserved())
     assert max(seen[50:]) <= max(seen[:50])
+
+
+def test_the_kernel_of_cuda_is_asked_for_what_every_torch_since_2_10_knows(monkeypatch):
+    """None is on a CPU: what it is given is looked at, and computed text by text."""
+    asked = []
+    pack = attention.Pack(torch.tensor([0, 3, 5], dtype=torch.int32), [3, 2], 3)
+    parts = torch.randn(3, 5, 2, 8).unbind()
+
+    def kernel(*given, **options):
+        asked.append((given[3:], options))
+        return plain(*given[:3])
+
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", kernel)
+    for scale, reach, options in [
+        (None, None, {}),
+        (8**-0.5, 2, {}),  # its own scale, and a window that no text is longer than
+        (0.5, 1, {"scale": 0.5, "window_size": (1, 1)}),
+    ]:
+        attend = attention.OverPack(pack, scale=scale, reach=reach)
+        plain = attend._text_by_text
+        assert torch.equal(attend._by_one_kernel(*parts), plain(*parts))
+        given, found = asked.pop()
+        assert (given[0] is given[1] is pack.begins, given[2:], found) == (True, (3, 3), options)
+
+
+@pytest.mark.parametrize(
+    ("capability", "dtype", "reason"),
+    [
+        ((7, 5), "bfloat16", "the GPU is older than Ampere, for which there is no kernel"),
+        ((8, 0), "float32", "packs need 16 bit"),
+        ((8, 0), "bfloat16", ""),
+    ],
+)
+def test_what_packs_need_of_a_gpu(tmp_path, monkeypatch, capability, dtype, reason):
+    path = family(tmp_path / "bert", "bert", spread=0.1)
+    model = loaded(path, "padded", dtype=dtype)
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda _: capability)
+    assert packing._missing_on_cuda(model) == reason
+
+
+@pytest.mark.parametrize("kind", ["bert", "electra"])
+def test_heads_of_a_width_that_the_kernel_does_not_take_stay_padded(tmp_path, monkeypatch, kind):
+    path = family(tmp_path / kind, kind, spread=0.1, num_attention_heads=8)  # of 4
+    model = loaded(path, "padded", dtype="bfloat16")
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda _: (9, 0))
+    assert packing._missing_on_cuda(model) == "the width of a head is no multiple of 8"

@@ -12,7 +12,7 @@ pytestmark = [pytest.mark.heavy, pytest.mark.usefixtures("one_thread")]
 
 torch = Lazy("torch")
 classifiers, precision = Lazy("worker.model.load"), Lazy("worker.model.precision")
-tuning, encoder = Lazy("worker.model.tuning"), Lazy("worker.model.encoder")
+failures = Lazy("worker.model.failures")
 
 TEXTS = [text for text, _ in tiny.sentences(20, seed=9)]
 
@@ -137,3 +137,39 @@ def test_the_float32_numbers_are_given_back(tmp_path, throughout):
     products = [m for m in model.network.modules() if hasattr(m, "settle")]
     assert products
     assert all(product._float32 is None for product in products)
+
+
+def on_cuda(path):
+    return classifiers.load(path=path, device="cuda", dtype="auto")
+
+
+@pytest.mark.gpu
+def test_on_cuda_all_numbers_have_16_bit_where_the_scores_bear_it(tmp_path):
+    path = family(tmp_path / "bert", "bert", spread=0.1)
+    model = on_cuda(path)
+    assert model.precision == precision.Precision(torch.float16, throughout=True)
+    assert np.abs(scores(model) - scores(loaded(path, "float32"))).max() < 0.02
+
+
+@pytest.mark.gpu
+def test_on_cuda_a_network_that_leaves_the_range_gets_16_bit_products_only(tmp_path):
+    path = family(tmp_path / "bert", "bert", spread=0.1)
+    grown(path)
+    model = on_cuda(path)
+    assert not model.precision.throughout
+    assert np.abs(scores(model) - scores(loaded(path, "float32"))).max() < 0.02
+
+
+@pytest.mark.gpu
+def test_on_cuda_a_batch_without_memory_fails_alone(tmp_path):
+    model = on_cuda(family(tmp_path / "bert", "bert", spread=0.1))
+    expected, row = scores(model), model.filler(tiny.POSITIONS - 2)
+    room = torch.cuda.memory_reserved() + 64 * 2**20
+    torch.cuda.set_per_process_memory_fraction(room / torch.cuda.mem_get_info()[1])
+    try:
+        with pytest.raises(failures.InferenceError) as caught:
+            model.run([row] * 50_000)
+        assert caught.value.kind == "oom"
+        assert np.abs(scores(model) - expected).max() < 0.01
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
