@@ -70,7 +70,7 @@ def test_a_thousand_tweets_get_the_labels_that_evaluate_gives(
     produce(kafka, names["input_topic"], sent)
     worker = WorkerProcess(
         bootstrap=kafka, directory=tmp_path, group=names["input_topic"], checkpoint=checkpoint,
-        model__device="cpu", **names,
+        model__device="cpu", model__rows="packed", **names,  # `evaluate` has padded rows
     )  # fmt: skip
     with worker.start():
         worker.wait_processed(COUNT, timeout=400)
