@@ -162,7 +162,7 @@ def _measured(trials: list[Trial], settings: CheckSettings) -> list[str]:
     lines = [f"{'tokens':>9} {'batch ms':>10} {'tokens/s':>10}"]
     for trial in trials:
         note = "  chosen" if trial is chosen else ""
-        if trial.seconds > limit:
+        if trial.undisturbed > limit:
             note += f"  longer than batch.max_seconds, {limit:g} s"
         lines.append(f"{trial.tokens:9} {trial.seconds * 1_000:10.1f} {trial.rate:10,.0f}{note}")
     if settings.batch.max_tokens is not None:

@@ -7,13 +7,14 @@ are texts of a tweet's length.
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
+import torch
 
 from worker.classifier import BatchLimits
 from worker.model.failures import InferenceError
-from worker.model.tuning import seconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,9 +25,9 @@ log = structlog.get_logger(__name__)
 
 SMALLEST = 64
 """Tokens of the smallest batch that is tried: three tweets. Each other has twice as many."""
-ENOUGH = 256
+ENOUGH = 512
 """Tokens below which a batch is chosen only where a larger one would be slower, or too long: what a
-batch costs beside the model is not measured here."""
+batch costs beside the model is not measured here, and a busy machine makes all sizes look alike."""
 LARGEST = 262_144
 NEAR = 0.97
 """The part of the best rate that is enough."""
@@ -46,6 +47,9 @@ class Trial(NamedTuple):
     """Padding included."""
     seconds: float
     """Of a batch that is full."""
+    undisturbed: float
+    """On a CPU, what it takes at least where no other program runs: the processor time, over all
+    threads. On another device the same as `seconds`."""
 
     @property
     def rate(self) -> float:
@@ -95,7 +99,7 @@ def choice(trials: Sequence[Trial], *, max_seconds: float) -> Trial:
         trials: The smallest first; at least one.
         max_seconds: Longest time of a batch; the first trial may take longer.
     """
-    short = [trial for trial in trials if trial.seconds <= max_seconds] or [trials[0]]
+    short = [trial for trial in trials if trial.undisturbed <= max_seconds] or [trials[0]]
     best = max(trial.rate for trial in short)
     near = [trial for trial in short if trial.rate >= NEAR * best]
     return next((trial for trial in near if trial.tokens >= ENOUGH), near[-1])
@@ -111,21 +115,33 @@ def _sweep(
     while tokens <= LARGEST:
         rows = max(1, tokens // cost)
         try:
-            took = min(seconds(classifier, [row] * rows) for _ in range(runs))
+            took = [timed(classifier, [row] * rows) for _ in range(runs)]
         except InferenceError as error:
             log.debug("batch_too_large", tokens=tokens, error=str(error))
             return
         # As if the batch were full: it holds a whole number of texts.
-        trial = Trial(tokens, took * tokens / (rows * cost))
-        best[tokens] = min(best.get(tokens, trial), trial, key=lambda one: one.seconds)
-        if best[tokens].seconds > max_seconds or _level(best, tokens):
+        full = tokens / (rows * cost)
+        found = [Trial(tokens, each * full, least * full) for each, least in took]
+        former = [best[tokens]] if tokens in best else []
+        best[tokens] = min(former + found, key=lambda one: one.seconds)
+        if best[tokens].undisturbed > max_seconds or _level(best, tokens):
             return
         tokens *= 2
 
 
+def timed(classifier: TorchClassifier, rows: list[list[int]]) -> tuple[float, float]:
+    """Seconds of one batch, and those that it takes at least where no other program runs."""
+    begin, spent = time.perf_counter(), time.process_time()
+    classifier.run(rows)
+    took, spent = time.perf_counter() - begin, time.process_time() - spent
+    if classifier.device.type != "cpu":
+        return took, took
+    return took, min(took, spent / torch.get_num_threads())
+
+
 def _level(best: dict[int, Trial], tokens: int) -> bool:
     """Whether neither a batch of so many tokens nor of half has a better rate than of a quarter."""
-    if tokens // 4 not in best:
+    if tokens < ENOUGH or tokens // 4 not in best:
         return False
     quarter, *last = (best[size].rate for size in (tokens // 4, tokens // 2, tokens))
     return max(last) * NEAR <= quarter

@@ -12,7 +12,7 @@ failures = Lazy("worker.model.failures")
 
 
 def trials(**seconds):
-    return [budget.Trial(int(tokens[1:]), took) for tokens, took in seconds.items()]
+    return [budget.Trial(int(tokens[1:]), took, took) for tokens, took in seconds.items()]
 
 
 @pytest.mark.parametrize(
@@ -22,9 +22,9 @@ def trials(**seconds):
         ({"t256": 0.064, "t512": 0.1, "t1024": 0.195}, 512),  # 2.6 % above it
         ({"t256": 0.064, "t512": 0.1, "t1024": 0.19}, 1_024),  # 5 % above it
         ({"t256": 0.1, "t512": 0.15, "t1024": 0.26}, 512),  # the best takes too long
-        ({"t64": 0.02, "t128": 0.04, "t256": 0.08, "t512": 0.16}, 256),  # all the same: not tiny
+        ({"t128": 0.02, "t256": 0.04, "t512": 0.08, "t1024": 0.16}, 512),  # all the same: not tiny
         ({"t64": 0.1, "t128": 0.2, "t256": 0.4}, 128),  # tiny, where more would take too long
-        ({"t64": 0.02, "t128": 0.1, "t256": 0.2}, 64),  # tiny, where more would be slower
+        ({"t64": 0.02, "t128": 0.1, "t512": 0.4}, 64),  # tiny, where more would be slower
         ({"t64": 0.4}, 64),  # so does the smallest, and there is none smaller
         ({"t64": 0.4, "t128": 0.5}, 64),
     ],
@@ -39,15 +39,15 @@ class Device:
     def __init__(self, monkeypatch, *, seconds, cold=0.0, memory=2**30):
         self.ran = []
         self.time, self.cold, self.memory = seconds, cold, memory
-        monkeypatch.setattr("worker.model.budget.seconds", self.seconds)
+        monkeypatch.setattr("worker.model.budget.timed", self.timed)
 
-    def seconds(self, _, rows):
+    def timed(self, _, rows):
         tokens = sum(map(len, rows))
         if tokens > self.memory:
             raise failures.InferenceError("oom", "out of device memory")
         took = self.time(tokens) + (0.0 if tokens in self.ran else self.cold)
         self.ran.append(tokens)
-        return took
+        return took, took
 
 
 @pytest.fixture(scope="module")
@@ -74,9 +74,9 @@ def test_a_device_without_one_gets_the_smallest_and_is_not_asked_for_larger_ones
 ):
     device = Device(monkeypatch, seconds=lambda tokens: tokens * 1e-6)
     found, limits = measured(model)
-    assert limits == BatchLimits(max_records=32, max_tokens=256)
-    assert [trial.tokens for trial in found] == [64, 128, 256]
-    assert max(device.ran) <= 256
+    assert limits == BatchLimits(max_records=64, max_tokens=512)
+    assert [trial.tokens for trial in found] == [64, 128, 256, 512]
+    assert max(device.ran) <= 512
 
 
 def test_no_batch_takes_longer_than_it_may(model, monkeypatch):
@@ -107,6 +107,17 @@ def test_a_busy_moment_in_one_sweep_does_not_count(model, monkeypatch):
     found, _ = measured(model)
     rates = [trial.rate for trial in found]
     assert rates == sorted(rates)
+
+
+def test_a_machine_that_is_busy_does_not_make_batches_tiny():
+    """Each takes ten times as long as it would alone."""
+    tried = [budget.Trial(64 * 2**n, 0.1 * 2**n, 0.01 * 2**n) for n in range(6)]
+    assert budget.choice(tried, max_seconds=0.25).tokens == 512
+
+
+def test_on_a_cpu_what_a_batch_takes_at_least_is_its_processor_time(model):
+    took, least = budget.timed(model, [model.filler(20)] * 64)
+    assert 0 < least <= took
 
 
 def test_loading_measures_only_where_it_is_asked_to(untrained):

@@ -100,7 +100,11 @@ def test_check_names_the_gpu_and_its_driver(monkeypatch, capsys):
 
 def test_check_shows_what_batches_take_where_it_is_asked_to(monkeypatch, capsys):
     model = SimpleNamespace(device="cpu", gpu=None, dtype="torch.float32", layout=Layout())
-    tried = [budget.Trial(256, 0.064), budget.Trial(512, 0.1), budget.Trial(1_024, 0.3)]
+    tried = [
+        budget.Trial(256, 0.064, 0.06),
+        budget.Trial(512, 0.1, 0.1),
+        budget.Trial(1_024, 0.3, 0.3),
+    ]
     monkeypatch.setattr("worker.model.load.load", lambda **_: model)
     monkeypatch.setattr("worker.model.budget.measured", lambda *_, **__: tried)
     given = CheckSettings(calibrate=True, batch=BatchSettings(max_tokens=300))
