@@ -408,6 +408,9 @@ class Settings(Given):
     """Buckets of histograms"""
     log: LogSettings = LogSettings()
     """Logs"""
+    processes: Annotated[int, Ge(1), Le(64)] = 1
+    """Worker processes that share the device, each a member of the group. With more than one, `run`
+    starts and supervises them, and serves their metrics and probes as one."""
 
     @property
     def transactional(self) -> bool:
@@ -423,6 +426,20 @@ class Settings(Given):
     def static_member(self) -> bool:
         """Whether this replica keeps its partitions through a restart."""
         return self.transactional or self.kafka.replica_id is not None
+
+    def of_process(self, number: int) -> Self:
+        """The settings of one of several processes: an identity and a port of its own.
+
+        Args:
+            number: From 1 on.
+        """
+        identity = f"{self.replica}-{number}" if self.static_member else None
+        return self.model_copy(
+            update={
+                "kafka": self.kafka.model_copy(update={"replica_id": identity}),
+                "http": HttpSettings(host="127.0.0.1", port=0),
+            }
+        )
 
     @model_validator(mode="after")
     def _topics_differ(self) -> Self:

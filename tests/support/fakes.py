@@ -140,14 +140,32 @@ def _token(word):
 
 
 def main():
+    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 0.0
+    if sys.argv[2:3] == ["child"]:
+        from worker.processes import child
+
+        return child.main(int(sys.argv[3]), lambda *of, **more: stub_worker(seconds, *of, **more))
     from worker import logs, settings
-    from worker.service import serve
 
     chosen = settings.load(sys.argv[2:])
     logs.configure(format=chosen.log.format, level=chosen.log.level)
-    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 0.0
+    if chosen.processes == 1:
+        return stub_worker(seconds, chosen)
+    from worker.processes.supervisor import supervise
+    from worker.signals import DrainSignals
+
+    command = [sys.executable, "-m", "tests.support.fakes", str(seconds), "child"]
+    with DrainSignals() as signals:
+        return supervise(chosen, signals=signals, command=command)
+
+
+def stub_worker(seconds, settings, **more):
+    from worker.service import serve
+
     wrong = json.loads(os.environ.get("STUB", "{}"))
-    return serve(chosen, load=lambda: StubClassifier(seconds_per_batch=seconds, **wrong))
+    return serve(
+        settings, load=lambda: StubClassifier(seconds_per_batch=seconds, **wrong), **more
+    )
 
 
 if __name__ == "__main__":
