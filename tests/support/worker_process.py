@@ -136,7 +136,13 @@ class WorkerProcess:
                    f"{count} records processed", every=0.1)  # fmt: skip
 
     def resident_bytes(self):
-        return psutil.Process(self.process.pid).memory_info().rss
+        """Of all its processes together."""
+        every = [psutil.Process(self.process.pid), *self.children()]
+        return sum(process.memory_info().rss for process in every)
+
+    def children(self):
+        """The processes that it has started, with `processes` above 1; in the order of their start."""
+        return sorted(psutil.Process(self.process.pid).children(), key=lambda of: of.pid)
 
     def kill(self):
         self.process.kill()
@@ -171,4 +177,6 @@ class WorkerProcess:
 
     def __exit__(self, *_):
         if self.process is not None and self.process.poll() is None:
+            for child in self.children():
+                child.kill()
             self.kill()

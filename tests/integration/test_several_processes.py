@@ -1,0 +1,256 @@
+"""Several worker processes under one supervisor, on a real Apache Kafka, with an instant model."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections import Counter
+
+import psutil
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.support.audit import audit, read_committed
+from tests.support.kafka_helpers import Message, committed, end_offsets, produce, wait_until
+from tests.support.worker_process import WorkerProcess, no_echo
+
+GUARANTEES = pytest.mark.parametrize("guarantee", ["at_least_once", "exactly_once"])
+
+
+@pytest.fixture
+def several(kafka, topic, tmp_path):
+    """A function that makes a supervisor of two on fresh topics; `.topics` are their names."""
+    made = []
+
+    def make(*, like=None, **options):
+        names = like.topics if like else {
+            "input_topic": topic("in", partitions=4),
+            "output_topic": topic("out", partitions=4),
+            "dlq_topic": topic("dlq"),
+        }  # fmt: skip
+        worker = WorkerProcess(
+            bootstrap=kafka, directory=tmp_path, group=names["input_topic"], **names,
+            **{"processes": 2, "kafka__session_timeout": 6, "kafka__heartbeat_interval": 1,
+               "kafka__replica_id": "pod", "batch__max_records": 32, **options},
+        )  # fmt: skip
+        worker.topics = names
+        made.append(worker)
+        return worker
+
+    yield make
+    for worker in made:
+        worker.__exit__()
+
+
+def feed(kafka, worker, count, *, first=0):
+    numbers = range(first, first + count)
+    produce(
+        kafka,
+        worker.topics["input_topic"],
+        [
+            Message(value=json.dumps({"text": f"n {n}", "id": n}).encode(), key=b"%d" % (n % 100))
+            for n in numbers
+        ],
+    )
+
+
+def wait_all_committed(kafka, worker, timeout=120):
+    name = worker.topics["input_topic"]
+    wait_until(
+        lambda: worker.alive() and committed(kafka, name) == end_offsets(kafka, name),
+        timeout,
+        "all is committed",
+    )
+
+
+def verdict(kafka, worker):
+    names = worker.topics
+    topics = (names[f"{role}_topic"] for role in ("input", "output", "dlq"))
+    return audit(*(read_committed(kafka, name) for name in topics), topic=names["input_topic"])
+
+
+def assert_kept(kafka, worker, guarantee):
+    found = verdict(kafka, worker)
+    print(f"{guarantee}: {found}")
+    assert not found.missing, found.missing[:20]
+    assert not found.wrong, found.wrong[:20]
+    assert not found.dead_lettered
+    if guarantee == "exactly_once":
+        assert found.exactly_once, f"{found}: {found.disordered[:20]}"
+
+
+def events(worker, name):
+    return [event for event in worker.events() if event["event"] == name]
+
+
+def test_two_processes_look_like_one_worker(kafka, several):
+    worker = several()
+    feed(kafka, worker, 2_000)
+    worker.start()
+    wait_until(
+        lambda: [worker.metric("worker_assigned_partitions", process=n) for n in "12"] == [2, 2],
+        60,
+        "each has half of the partitions",
+    )
+    worker.wait_processed(2_000)
+    assert worker.get("/livez") == worker.get("/readyz") == (200, "ok\n")
+    status, body = worker.get("/metrics")
+    assert status == 200
+    families = list(text_string_to_metric_families(body))
+    assert max(Counter(family.name for family in families).values()) == 1
+    samples = [sample for family in families for sample in family.samples]
+    labelled = {sample.labels.get("process") for sample in samples}
+    assert labelled == {"1", "2", "supervisor", None}
+    assert {s.name for s in samples if "process" not in s.labels} == {"worker_processes"}
+    values = {(s.name, s.labels.get("process")): s.value for s in samples}
+    assert values["worker_processes", None] == 2
+    for number in "12":
+        assert values["worker_process_up", number] == 1
+        assert values["worker_process_restarts_total", number] == 0
+        assert values["process_resident_memory_bytes", number] > 0
+        assert worker.metric("worker_records_processed_total", process=number) > 0
+    if subprocess.run(["which", "promtool"], capture_output=True, check=False).returncode == 0:
+        checked = subprocess.run(
+            ["promtool", "check", "metrics"], input=body, capture_output=True, text=True,
+            check=False,
+        )  # fmt: skip
+        assert (checked.returncode, checked.stderr.strip(), checked.stdout.strip()) == (0, "", "")
+    assert worker.stop() == 0
+    assert_kept(kafka, worker, "exactly_once")  # nothing was killed, so nothing came twice
+    ours = [event for event in worker.events() if event["logger"] == "worker.service"]
+    assert {event["process"] for event in ours} == {1, 2}
+    assert worker.events()[-1]["event"] == "drained"
+    assert "process" not in worker.events()[-1]
+
+
+def test_a_process_that_is_stopped_holds_no_probe_and_no_scrape(several):
+    worker = several().start()
+    held, other = worker.children()
+    held.suspend()
+    try:
+        began = time.monotonic()
+        assert worker.metric("worker_process_up") == 1
+        assert time.monotonic() - began < 9  # Prometheus waits 10 s
+        assert worker.get("/livez")[0] == 200
+        wait_until(lambda: worker.get("/readyz")[0] == 503, 30, "it is not ready")
+        assert worker.get("/readyz")[1].startswith("process ")
+        assert other.is_running()
+    finally:
+        held.resume()
+    wait_until(lambda: worker.get("/readyz")[0] == 200, 60, "it is ready again")
+    assert worker.stop() == 0
+
+
+@GUARANTEES
+def test_a_process_that_is_killed_is_started_again_and_nothing_is_lost(kafka, several, guarantee):
+    worker = several(delivery__guarantee=guarantee, seconds_per_batch=0.05)
+    worker.start()
+    feed(kafka, worker, 4_000)
+    for kill in (1, 2):
+        worker.wait_processed(200)
+        victim = worker.children()[kill % 2]
+        victim.kill()
+        wait_until(
+            lambda kill=kill: worker.metric("worker_process_restarts_total") == kill, 30, "noticed"
+        )
+        wait_until(lambda: len(worker.children()) == 2, 30, "it is started again")
+        assert victim.pid not in {child.pid for child in worker.children()}
+        worker.wait_ready()
+    wait_all_committed(kafka, worker)
+    ended = events(worker, "process_ended")
+    assert [event["exit"] for event in ended] == ["SIGKILL", "SIGKILL"]
+    assert {event["process"] for event in ended} == {1, 2}
+    assert worker.stop() == 0
+    assert_kept(kafka, worker, guarantee)
+
+
+@GUARANTEES
+def test_a_supervisor_that_is_killed_leaves_nobody_and_another_goes_on(kafka, several, guarantee):
+    worker = several(delivery__guarantee=guarantee, seconds_per_batch=0.05)
+    worker.start()
+    feed(kafka, worker, 3_000)
+    worker.wait_processed(200)
+    orphans = worker.children()
+    worker.kill()
+    gone, alive = psutil.wait_procs(orphans, timeout=40)
+    assert not alive, worker.log()
+    assert len(gone) == 2
+    assert len(events(worker, "drained")) == 2  # each finished what it had read
+    successor = several(like=worker, delivery__guarantee=guarantee).start()
+    wait_all_committed(kafka, successor)
+    assert successor.stop() == 0
+    assert_kept(kafka, successor, guarantee)
+
+
+@GUARANTEES
+def test_a_successor_takes_over_from_processes_that_still_run(kafka, several, guarantee):
+    """As after kill -9 of the supervisor by an impatient hand: the orphans have not drained yet."""
+    worker = several(delivery__guarantee=guarantee, seconds_per_batch=0.2)
+    worker.start()
+    feed(kafka, worker, 2_000)
+    worker.wait_processed(100)
+    orphans = worker.children()
+    worker.kill()
+    successor = several(like=worker, delivery__guarantee=guarantee).start()
+    wait_all_committed(kafka, successor)
+    psutil.wait_procs(orphans, timeout=40)
+    assert successor.stop() == 0
+    assert_kept(kafka, successor, guarantee)
+
+
+def test_signals_that_reach_every_process_at_once_are_one_request_to_drain(kafka, several):
+    """As from systemd; a terminal's Ctrl-C goes to the supervisor's process group only."""
+    worker = several(seconds_per_batch=0.1, delivery__guarantee="exactly_once").start()
+    feed(kafka, worker, 2_000)
+    worker.wait_processed(100)
+    assert os.getpgid(worker.process.pid) not in {os.getpgid(c.pid) for c in worker.children()}
+    children = worker.children()
+    for process in (*children, worker.process):
+        process.send_signal(signal.SIGTERM)
+    assert worker.wait() == 0
+    assert len(events(worker, "drained")) == 3
+    assert verdict(kafka, worker).doubled == 0
+
+
+def test_a_second_signal_ends_it_at_once(kafka, several):
+    worker = several(seconds_per_batch=5.0, drain__deadline=60).start()
+    feed(kafka, worker, 2_000)
+    wait_until(lambda: worker.metric("worker_in_flight_records") > 0, 30, "it is at work")
+    worker.process.send_signal(signal.SIGINT)
+    wait_until(lambda: len(events(worker, "drain_started")) == 3, 30, "all drain")
+    no_echo()
+    began = time.monotonic()
+    assert worker.stop(number=signal.SIGINT) == 1
+    assert time.monotonic() - began < 20
+    assert worker.events()[-1]["event"] == "not every process has drained: its own lines say why"
+
+
+def test_a_signal_during_the_start_ends_it_with_0(several):
+    worker = several(stub={"seconds_to_load": 60}).start(ready=False)
+    wait_until(lambda: len(events(worker, "http_listening")) == 3, 30, "all have begun")
+    assert worker.stop() == 0
+
+
+def test_what_is_refused_ends_it_with_2_and_the_reason(several):
+    worker = several(like=None)
+    worker.environment["WORKER_DLQ__TOPIC"] = "no-such-topic"
+    worker.start(ready=False)
+    assert worker.wait() == 2
+    last = worker.events()[-1]["event"]
+    assert "was refused: " in last
+    assert "no-such-topic" in last
+    assert "process 1" in last or "process 2" in last
+
+
+def test_a_checkpoint_that_is_refused_ends_it_with_2(several, tmp_path):
+    worker = several(checkpoint=tmp_path / "nowhere").start(ready=False)
+    assert worker.wait() == 2
+    assert "model.checkpoint" in worker.events()[-1]["event"]
+    assert not events(worker, "process_ended") or worker.events()[-1]["level"] == "error"
+
+
+def test_processes_that_never_get_ready_end_it_with_1(several):
+    worker = several(stub={"unknown_argument": 1}).start(ready=False)
+    assert worker.wait(60) == 1
+    assert worker.events()[-1]["event"].startswith("no process becomes ready; the last one: ")
