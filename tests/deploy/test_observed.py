@@ -30,6 +30,8 @@ ROOT = Path(__file__).resolve().parents[2]
 WITHOUT_DATA = {
     "GPU memory": "no GPU here",
     "Firing alerts": "nothing is wrong here",
+    "Processes": "workers of one process here",
+    "Restarts of processes": "workers of one process here",
 }
 """Panels that stay empty, and why."""
 PARTITIONS = 4

@@ -31,7 +31,7 @@ ALERTS = {
         "DeadLetterRatioHigh", "LatencyP99High", "OutOfMemory", "GpuIdleWithBacklog",
         "RebalanceStorm", "MixedModels", "PredictionDrift", "RecordsExpired",
         "BreakerOpen", "HangingTransaction", "OutputsRefused", "LagWithoutProgress",
-        "LatencyBudgetBurn", "DeadLetterBudgetBurn",
+        "LatencyBudgetBurn", "DeadLetterBudgetBurn", "ProcessRestarts",
     )
 }  # fmt: skip
 # In the form of a setting: Kafka's, and a field of the output.
