@@ -279,7 +279,8 @@ class ModelSettings(Group):
     """Precision of matrix multiplications. `auto` picks bfloat16 where the hardware has it, float16
     on older GPUs, float32 otherwise."""
     threads: Annotated[int, Ge(1), Le(1024)] | None = None
-    """Threads of the model on a CPU. Default: one for each CPU that the process may use."""
+    """Threads of the model on a CPU. Default: one for each CPU that the process may use, shared by
+    the `processes`."""
     deadline: Annotated[float, Ge(1), Le(3600), SECONDS] = 60.0
     """Longest call of the model; then the process exits with 1. Set several times the slowest
     batch: a batch of the default size takes BERT base about 10 s on one slow CPU core."""

@@ -158,8 +158,8 @@ def overview() -> list[Line]:
             first answer. They pause, and lose nothing.""",
             units.Short,
             Query(
-                f"count(count by (namespace, release, instance) ({series('broker_reachable')} == 0))"
-                " or vector(0)"
+                "count(count by (namespace, release, instance)"
+                f" ({series('broker_reachable')} == 0)) or vector(0)"
             ),
             limits=(1, 1),
         ),
@@ -406,8 +406,8 @@ def gpu() -> list[Line]:
             )),
             (8, lines(
                 "GPU memory",
-                """GPU memory of a worker, all its processes: allocated by tensors, reserved by torch, and the most
-                that was ever allocated. Empty on a CPU.""",
+                """GPU memory of a worker, all its processes: allocated by tensors, reserved by
+                torch, and the most that was ever allocated. Empty on a CPU.""",
                 units.BytesIEC,
                 Query(
                     f"sum by (instance, kind) ({series('device_memory_bytes')})",

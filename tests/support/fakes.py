@@ -163,9 +163,7 @@ def stub_worker(seconds, settings, **more):
     from worker.service import serve
 
     wrong = json.loads(os.environ.get("STUB", "{}"))
-    return serve(
-        settings, load=lambda: StubClassifier(seconds_per_batch=seconds, **wrong), **more
-    )
+    return serve(settings, load=lambda: StubClassifier(seconds_per_batch=seconds, **wrong), **more)
 
 
 if __name__ == "__main__":

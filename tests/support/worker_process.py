@@ -141,7 +141,7 @@ class WorkerProcess:
         return sum(process.memory_info().rss for process in every)
 
     def children(self):
-        """The processes that it has started, with `processes` above 1; in the order of their start."""
+        """Those that it has started, with `processes` above 1, in the order of their start."""
         return sorted(psutil.Process(self.process.pid).children(), key=lambda of: of.pid)
 
     def kill(self):

@@ -34,6 +34,7 @@ def main(descriptor: int, run: Run | None = None) -> int:
         end = ChildEnd(descriptor)
         start = end.settings()
         if start is None:
+            end.close()
             return EXIT_DRAINED
         end.heed(signals)
         number, settings = start

@@ -118,6 +118,10 @@ class ChildEnd:
         """An error was logged: the supervisor repeats the last one if it has to end."""
         self._say({"error": error})
 
+    def close(self) -> None:
+        """Gives the descriptor back."""
+        self._socket.close()
+
     def _heed(self, signals: DrainSignals) -> None:
         while True:
             word = b""
