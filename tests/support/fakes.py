@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.support.device import SharedDevice
 from worker.classifier import BatchLimits
 from worker.records import Document, Encoded, Lease, Record
 
@@ -63,6 +64,7 @@ class StubClassifier:
         rows_of_memory: Calls of more rows run out of memory.
         seconds_to_load: What ``load`` takes, for the program.
         calls_file: A file that gets a line with its number of rows for every call.
+        device: A file: `seconds_per_batch` are those of the device that all who name it share.
     """
 
     name = "stub"
@@ -74,7 +76,7 @@ class StubClassifier:
 
     def __init__(
         self, *, seconds_per_batch=0.0, broken=False, breaks_after=None, hangs_after=None,
-        rows_of_memory=None, seconds_to_load=0.0, calls_file=None,
+        rows_of_memory=None, seconds_to_load=0.0, calls_file=None, device=None,
     ):  # fmt: skip
         self.seconds_per_batch = seconds_per_batch
         self.broken = broken
@@ -82,6 +84,7 @@ class StubClassifier:
         self.hangs_after = hangs_after
         self.rows_of_memory = rows_of_memory
         self.calls_file = calls_file
+        self.compute = SharedDevice(device).compute if device else time.sleep
         self.calls = 0
         time.sleep(seconds_to_load)
 
@@ -102,7 +105,7 @@ class StubClassifier:
         if self.hangs_after is not None and self.calls > self.hangs_after:
             ctypes.CDLL(None).sleep(10_000)  # in C code: no signal and no exception ends it
         if self.seconds_per_batch:
-            time.sleep(self.seconds_per_batch)
+            self.compute(self.seconds_per_batch)
         if self.rows_of_memory is not None and len(launched) > self.rows_of_memory:
             raise OutOfMemory("the stub has too many rows")
         self.broken = self.broken or (
