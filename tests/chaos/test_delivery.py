@@ -25,7 +25,7 @@ SEVERAL = (
     )
     if LONG
     else Plan(
-        messages=2_500, partitions=4, workers=1, processes=2, kills=1, child_kills=2, joins=0,
+        messages=1_500, partitions=4, workers=1, processes=2, kills=1, child_kills=1, joins=0,
         stops=0, broker_kills=0,
     )
 )  # fmt: skip

@@ -140,6 +140,17 @@ class WorkerProcess:
         every = [psutil.Process(self.process.pid), *self.children()]
         return sum(process.memory_info().rss for process in every)
 
+    def wait_shared(self, partitions, timeout=60.0):
+        """Each of its processes has its share of the partitions."""
+        several = int(self.environment.get("WORKER_PROCESSES", 1))
+        each = [{"process": str(n)} for n in range(1, several + 1)] if several > 1 else [{}]
+        share = partitions // several
+        wait_until(
+            lambda: all(self.metric("worker_assigned_partitions", **of) == share for of in each),
+            timeout,
+            "each process has its share",
+        )
+
     def children(self):
         """Those that it has started, with `processes` above 1, in the order of their start."""
         return sorted(psutil.Process(self.process.pid).children(), key=lambda of: of.pid)

@@ -146,8 +146,10 @@ app.kubernetes.io/part-of: emotion-stream
 {{- if and $memory (gt $processes 1) -}}
 {{- if kindIs "string" $memory -}}
 {{- $number := regexFind "^[0-9.]+" $memory -}}
-{{- $all := printf "%v%s" (round (mulf (float64 $number) $processes) 6) (trimPrefix $number $memory) -}}
-{{- $_ := set (index $resources $kind) "memory" $all -}}
+{{- $all := round (mulf (float64 $number) $processes) 6 -}}
+{{- /* Not 8.5e+09: an exponent before a unit is no quantity. */ -}}
+{{- $written := ternary (printf "%.0f" $all) (toString $all) (eq $all (floor $all)) -}}
+{{- $_ := set (index $resources $kind) "memory" (print $written (trimPrefix $number $memory)) -}}
 {{- else -}}
 {{- $_ := set (index $resources $kind) "memory" (mulf $memory $processes | int64) -}}
 {{- end -}}
