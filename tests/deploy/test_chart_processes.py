@@ -1,8 +1,5 @@
 """Several processes in each pod: what the chart multiplies, and what it leaves alone."""
 
-import json
-import subprocess
-
 import pytest
 from jsonschema import Draft202012Validator
 
@@ -16,7 +13,6 @@ from tests.deploy.chart_objects import (
 )
 from tests.deploy.chart_values import KEDA, MINIMAL, merged
 from tests.tools import chart_schema
-from tests.tools.chart_schema import CHART
 
 ON_THE_CPU = merged(MINIMAL, {"gpu": {"enabled": False}})
 
@@ -132,18 +128,6 @@ def test_the_user_may_write_the_transactions_of_every_process():
         if acl["resource"]["type"] == "transactionalId"
     ]
     assert (allowed["name"], allowed["patternType"]) == ("emotion-worker-me-", "prefix")
-
-
-@needs_helm
-@pytest.mark.parametrize("processes", [1, 2])
-def test_the_notes_say_how_many_partitions_are_needed(processes):
-    done = subprocess.run(
-        ["helm", "install", "emotion-worker", ".", "--dry-run=client", "--values", "-"],
-        cwd=CHART, input=json.dumps(merged(MINIMAL, {"processes": processes})),
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert "Pods that stay Pending" in done.stdout, done.stderr
-    assert ("2 processes of each pod share its GPU" in done.stdout) == (processes == 2)
 
 
 def test_the_schema_has_the_bounds_of_the_setting():
