@@ -13,7 +13,14 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.audit import audit, read_committed
-from tests.support.kafka_helpers import Message, committed, end_offsets, produce, wait_until
+from tests.support.kafka_helpers import (
+    Message,
+    committed,
+    end_offsets,
+    produce,
+    read_all,
+    wait_until,
+)
 from tests.support.worker_process import WorkerProcess
 
 
@@ -188,6 +195,22 @@ def test_a_signal_during_the_start_ends_it_with_0(several):
     worker = several(stub={"seconds_to_load": 60}).start(ready=False)
     wait_until(lambda: len(events(worker, "http_listening")) == 3, 30, "all have begun")
     assert worker.stop() == 0
+
+
+def test_the_real_command_shares_a_real_model(kafka, several, untrained):
+    worker = several(checkpoint=untrained).start()
+    worker.wait_shared(4)
+    feed(kafka, worker, 300)
+    worker.wait_processed(300)
+    _, body = worker.get("/metrics")
+    (info,) = [f for f in text_string_to_metric_families(body) if f.name == "worker_model_info"]
+    assert [(s.labels["process"], s.labels["device"]) for s in info.samples] == [
+        *(("1", "cpu"), ("2", "cpu"))
+    ]
+    supervisor = psutil.Process(worker.process.pid)
+    assert not any("torch" in file.path for file in supervisor.memory_maps())
+    assert worker.stop() == 0
+    assert len(read_all(kafka, worker.topics["output_topic"])) == 300
 
 
 def test_a_checkpoint_that_is_refused_ends_it_with_2_and_the_reason(several, tmp_path):

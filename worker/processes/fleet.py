@@ -161,7 +161,7 @@ class Fleet:
         handle = child.handle
         if handle is None:
             if self._code is None and now >= child.start_at:
-                child.handle, child.killed = self._spawn(child.number), False
+                self._start(child, now)
             return
         code = handle.ended()
         if code is not None:
@@ -179,6 +179,12 @@ class Fleet:
                 problem=handle.problem,
             )
             handle.kill()
+
+    def _start(self, child: _Child, now: float) -> None:
+        try:
+            child.handle, child.killed = self._spawn(child.number), False
+        except OSError as error:  # no memory, or too many processes: the others go on
+            self._ended(child, EXIT_FAILED, now, error=f"it cannot be started: {error}")
 
     def _hangs(self, child: _Child, handle: Handle, now: float) -> bool:
         patience = DEAF if handle.port else UNHEARD

@@ -60,7 +60,7 @@ class SupervisorEnd:
 
     def read(self) -> None:
         """Takes what the child has sent by now."""
-        with contextlib.suppress(BlockingIOError, ConnectionError):
+        with contextlib.suppress(OSError):  # nothing more yet, or its end was not orderly
             while piece := self._ours.recv(_PIECE):
                 self._unread += piece
         *lines, self._unread = self._unread.split(b"\n")

@@ -38,6 +38,9 @@ class Process:
         number: Which child it is, from 1 on.
         settings: The child's.
         clock: Monotonic seconds.
+
+    Raises:
+        OSError: It cannot be started.
     """
 
     def __init__(
@@ -52,15 +55,19 @@ class Process:
         self._over = threading.Event()
         self._lifeline = SupervisorEnd(settings, number)
         theirs = self._lifeline.theirs.fileno()
-        self._popen = subprocess.Popen(
-            [*command, str(theirs)],
-            stdin=subprocess.DEVNULL,
-            pass_fds=(theirs,),
-            # The same modules as here: `-m` alone would look in the working directory first.
-            env={**os.environ, "PYTHONSAFEPATH": "1", "PYTHONPATH": _path()},
-            # Ctrl-C on a terminal is the supervisor's to hear, which asks the children once.
-            process_group=0,
-        )
+        try:
+            self._popen = subprocess.Popen(
+                [*command, str(theirs)],
+                stdin=subprocess.DEVNULL,
+                pass_fds=(theirs,),
+                # The same modules as here: `-m` alone would look in the working directory first.
+                env={**os.environ, "PYTHONSAFEPATH": "1", "PYTHONPATH": _path()},
+                # Ctrl-C on a terminal is the supervisor's to hear, which asks the children once.
+                process_group=0,
+            )
+        except OSError:
+            self._lifeline.close()
+            raise
         self._lifeline.handed_over()
         self.pid = self._popen.pid
         self.port: int | None = None

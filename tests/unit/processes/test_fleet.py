@@ -48,7 +48,7 @@ class Scene:
         self.now = 1_000.0
         self.spawned = []
         self.restarted = []
-        self.asked = self.hurried = False
+        self.asked = self.hurried = self.full = False
         self.fleet = Fleet(
             count=count, spawn=self._spawn, clock=lambda: self.now, drain_deadline=DEADLINE,
             restarted=self.restarted.append,
@@ -56,6 +56,8 @@ class Scene:
         self.logs = []
 
     def _spawn(self, number):
+        if self.full and number == 1:
+            raise OSError("no memory")
         self.spawned.append(Child(number, self.now))
         return self.spawned[-1]
 
@@ -97,6 +99,18 @@ def test_a_child_that_ends_is_started_again_after_a_pause_and_the_other_goes_on(
     scene.turn(0.3)
     assert [child.number for child in scene.spawned] == [1, 2, 1]
     assert scene.spawned[1].asked == []
+
+
+def test_one_that_cannot_be_started_is_tried_again_and_the_other_goes_on():
+    scene = Scene()
+    scene.full = True
+    assert scene.turn() is None
+    assert [child.number for child in scene.spawned] == [2]
+    line = next(line for line in scene.logs if line["event"] == "process_ended")
+    assert line["error"] == "it cannot be started: no memory"
+    scene.full = False
+    scene.turn(FIRST_PAUSE + 0.1)
+    assert [child.number for child in scene.spawned] == [2, 1]
 
 
 def test_a_child_that_logged_why_is_quoted_and_one_that_was_killed_is_not():
