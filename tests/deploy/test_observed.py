@@ -1,8 +1,8 @@
 """What is watched, watched: a real Prometheus scrapes real workers through a minute of traffic.
 
-One worker of two processes, a second of one that joins and leaves, a burst, bad records of every kind. Then every
-expression of the dashboard finds data, every rule evaluates, no alert fires, and every name in
-rules, dashboard and documents is one of the scrape's.
+A worker of two processes, a second of one that joins and leaves, a burst, bad records of every
+kind. Then every expression of the dashboard finds data, every rule evaluates, no alert fires, and
+every name in rules, dashboard and documents is one of the scrape's.
 
 DRAW=deploy/grafana keeps the pictures that are drawn from it, the documents'.
 """

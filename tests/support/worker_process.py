@@ -1,5 +1,6 @@
 """The worker as its own process, as a pod runs it: started, watched, stopped, killed."""
 
+import contextlib
 import json
 import os
 import signal
@@ -188,6 +189,7 @@ class WorkerProcess:
 
     def __exit__(self, *_):
         if self.process is not None and self.process.poll() is None:
-            for child in self.children():
-                child.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):  # it is just ending
+                for child in self.children():
+                    child.kill()
             self.kill()
