@@ -150,6 +150,19 @@ def test_one_that_gets_ready_and_fails_is_never_hopeless():
     assert not restarts.hopeless
 
 
+def test_only_ends_in_a_row_are_hopeless():
+    restarts = Restarts()
+    for _ in range(HOPELESS - 1):
+        restarts.ended(0.0)
+    restarts.ready(1.0)
+    restarts.ended(2.0)
+    for _ in range(HOPELESS - 1):
+        restarts.ended(3.0)
+    assert not restarts.hopeless
+    restarts.ended(4.0)
+    assert restarts.hopeless
+
+
 def test_when_none_ever_gets_ready_it_ends_with_1_and_the_reason():
     scene = Scene()
     for _ in range(2_000):
