@@ -483,9 +483,8 @@ def test_a_drain_hands_back_what_it_cannot_finish(kafka, worker, tmp_path, proce
     assert len(outputs) == done
 
 
-@SEVERAL
-def test_a_missed_drain_deadline_is_a_failure(kafka, worker, processes):
-    process = worker(seconds_per_batch=30, drain__deadline=1, processes=processes)
+def test_a_missed_drain_deadline_is_a_failure(kafka, worker):
+    process = worker(seconds_per_batch=30, drain__deadline=1)
     produce(kafka, process.topics["input_topic"], [tweet("slow", 1)])
     process.start()
     wait_until(lambda: process.metric("worker_in_flight_records") == 1, 90, "in flight")
