@@ -9,7 +9,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from worker.errors import EXIT_DRAINED, EXIT_INTERRUPTED, EXIT_REFUSED, Fatal, Refused
+from worker.errors import EXIT_DRAINED, EXIT_INTERRUPTED, EXIT_REFUSED, Refused
 from worker.given.interrupts import recognised
 from worker.log_lines import say
 from worker.signals import DrainSignals
@@ -78,49 +78,13 @@ def _serve(options: list[str], signals: DrainSignals) -> int:
 
     chosen = settings.load(options)
     logs.configure(format=chosen.log.format, level=chosen.log.level)
-    _prepare_libraries()
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
+    if chosen.processes > 1:
+        from worker.processes.supervisor import supervise  # noqa: PLC0415
 
-    from worker.service import serve  # noqa: PLC0415
+        return supervise(chosen, signals=signals)
+    from worker.run import run  # noqa: PLC0415
 
-    def look() -> None:
-        from worker.model import checkpoint as checkpoints  # noqa: PLC0415
-
-        checkpoints.look(chosen.model.checkpoint)
-
-    def load_model() -> Classifier:
-        from worker.laps import Laps  # noqa: PLC0415
-        from worker.model import checkpoint as checkpoints  # noqa: PLC0415
-
-        model = chosen.model
-        laps = Laps()
-        with ThreadPoolExecutor(1) as beside:
-            # Computing the digest of the weights releases the GIL.
-            reading = beside.submit(checkpoints.read, model.checkpoint)
-            # Imported only now: signal handlers are in place before torch, which takes seconds.
-            try:
-                from worker.model.load import load  # noqa: PLC0415
-            except (ImportError, OSError) as error:  # OSError: a shared library is missing
-                raise Fatal(
-                    f"the libraries of the model cannot be imported: {error}: install them again, "
-                    "in the versions of constraints.txt"
-                ) from error
-
-            laps.lap("import")
-            checkpoint = reading.result()
-        laps.lap("checkpoint")
-        return load(
-            path=model.checkpoint,
-            device=model.device,
-            dtype=model.dtype,
-            rows=model.rows,
-            threads=model.threads,
-            max_seconds=None if chosen.batch.max_tokens else chosen.batch.max_seconds,
-            checkpoint=checkpoint,
-            laps=laps,
-        )
-
-    return serve(chosen, load=load_model, look=look, signals=signals)
+    return run(chosen, signals=signals)
 
 
 def _check(options: list[str]) -> int:
@@ -128,11 +92,13 @@ def _check(options: list[str]) -> int:
 
     chosen = check_options.load(options)
     logs.configure(format=chosen.log.format, level="error")
-    _prepare_libraries()
     print("settings    ok", flush=True)
     from worker.check import check  # noqa: PLC0415
+    from worker.run import prepare_libraries  # noqa: PLC0415
 
-    return check(chosen)
+    prepare_libraries()
+    # What the first of several processes needs, all of them do.
+    return check(chosen.of_process(1) if chosen.processes > 1 else chosen)
 
 
 def _schema(options: list[str]) -> int:
@@ -163,19 +129,6 @@ def _redrive(options: list[str]) -> int:
 
     return redrive(chosen)
 
-
-def _prepare_libraries() -> None:
-    """Sets what the model's libraries read from the environment when they are imported."""
-    # Checkpoints are local: no library may ask a hub, or wait for one.
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    # Idle OpenMP threads that spin take the cores from the Kafka client: 737 messages/s instead
-    # of 941 on 2 cores (bfloat16, MiniLM).
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
-
-if TYPE_CHECKING:
-    from worker.classifier import Classifier
 
 if __name__ == "__main__":
     sys.exit(main())

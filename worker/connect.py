@@ -5,15 +5,17 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from worker.errors import Refused
+from worker.errors import Refused, Transient
+from worker.kafka.cluster import access
 from worker.kafka.cluster.clients import Connection
 from worker.kafka.cluster.features import Use
 from worker.kafka.cluster.security import Security
+from worker.kafka.cluster.topics import TopicDesk
 from worker.kafka.consume.start import Start
 from worker.kafka.produce.transaction import TRANSACTION_TIMEOUT
 
 if TYPE_CHECKING:
-    from worker.kafka.cluster.topics import TopicDesk, Topics
+    from worker.kafka.cluster.topics import Topics
     from worker.settings import KafkaSettings, Settings
 
 
@@ -79,6 +81,26 @@ def start(settings: Settings, topics: Topics) -> Start:
 def identity(settings: Settings) -> str:
     """This replica's client id, which is its transactional id too."""
     return f"{settings.kafka.group_id}-{settings.replica}"
+
+
+def explained(failure: BaseException, settings: Settings) -> BaseException:
+    """The failure; or, where a broker forbids something, a refusal that says what is missing."""
+    if not access.forbidden(failure):
+        return failure
+    link = connection(settings)
+    desk = TopicDesk(connection=link)
+    try:
+        checked(desk, settings)
+    except Refused as refused:
+        return refused
+    except Transient:
+        pass
+    finally:
+        desk.close()
+    if access.may_not_write_transactions(failure):
+        lacking = f"Write on transactional id {identity(settings)}"
+        return Refused(access.advice([lacking], link.security.who))
+    return failure
 
 
 def _security(kafka: KafkaSettings) -> Security:

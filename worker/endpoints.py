@@ -7,7 +7,7 @@ import threading
 import time
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from prometheus_client import make_wsgi_app
 
@@ -17,7 +17,7 @@ from worker.server import Server
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from prometheus_client import CollectorRegistry
+    from prometheus_client.registry import Collector
 
 SETTLING = 60.0
 """Seconds that records may take to settle after the longest call of the model."""
@@ -95,24 +95,31 @@ class Health:
         return next((problem for there, problem in problems if there), None)
 
 
+class Probes(Protocol):
+    """The answers of the probes: None, or what is wrong. Any thread may ask."""
+
+    def live(self) -> str | None:
+        """Why a restart would help."""
+
+    def ready(self) -> str | None:
+        """Why no records can be labelled now."""
+
+
 class Endpoints:
     """The HTTP server, on a thread of its own.
 
     Args:
         host: Address to bind, IPv4 or IPv6; `::` serves both.
         port: Port to bind; 0 takes a free one.
-        registry: The metrics.
+        registry: Collects the metrics, for each request.
         health: The probes' answers.
 
     Raises:
         Refused: The address cannot be bound.
     """
 
-    def __init__(
-        self, *, host: str, port: int, registry: CollectorRegistry, health: Health
-    ) -> None:
+    def __init__(self, *, host: str, port: int, registry: Collector, health: Probes) -> None:
         metrics = make_wsgi_app(registry)
-        self.health = health
         self._begun = self._shown = 0  # scrapes, and the last of them whose answer was sent
 
         def answer(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:

@@ -78,13 +78,28 @@ def _ordered(_log: Any, _method: str, line: EventDict) -> EventDict:
     return {name: line[name] for name in dict.fromkeys((*FIRST, *line)) if name in line}
 
 
-def configure(*, format: Literal["json", "console"], level: str) -> None:  # noqa: A002 - the setting's name
+def configure(
+    *,
+    format: Literal["json", "console"],  # noqa: A002 - the setting's name
+    level: str,
+    process: int | None = None,
+) -> None:
     """Sends this program's and its libraries' logs to standard error, one line each.
 
     No thread waits for whoever reads them; `logging.shutdown` does at the end, for a limited time.
+
+    Args:
+        format: As in the settings.
+        level: As in the settings.
+        process: Which of several processes this is: a field of each line.
     """
+
+    def numbered(_log: Any, _method: str, line: EventDict) -> EventDict:
+        return line if process is None else {**line, "process": process}
+
     shared: list[Processor] = [
         structlog.stdlib.add_log_level,
+        numbered,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
     ]

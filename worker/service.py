@@ -10,6 +10,7 @@ A problem of the topics is logged without waiting for the model, and the other w
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
 from dataclasses import dataclass
@@ -22,10 +23,9 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from worker import awake, garbage
 from worker.aside import Aside
 from worker.classifier import batching
-from worker.connect import checked, connection, identity
+from worker.connect import checked, connection, explained
 from worker.endpoints import SETTLING, STUCK, Endpoints, Health
-from worker.errors import EXIT_DRAINED, EXIT_FAILED, DeviceLost, Fatal, Refused, Transient
-from worker.kafka.cluster import access
+from worker.errors import EXIT_DRAINED, EXIT_FAILED, DeviceLost, Fatal, Transient
 from worker.kafka.cluster.topics import TopicDesk
 from worker.laps import Laps
 from worker.last_resort import LAST_RESORT
@@ -68,6 +68,7 @@ def serve(
     load: Callable[[], Classifier],
     look: Callable[[], None] = lambda: None,
     signals: DrainSignals | None = None,
+    listening: Callable[[int], None] = lambda _: None,
 ) -> int:
     """Runs the worker until a signal drains it or it fails.
 
@@ -76,6 +77,7 @@ def serve(
         load: Makes the model, which may be any `Classifier`. Called on a thread of its own.
         look: Raises what a quick look at the checkpoint finds. Called before `load`.
         signals: Signals that are caught already; None: they are caught from here on.
+        listening: Called with the port of the HTTP server, once it answers.
 
     Returns:
         The exit code: 0 drained, 1 failed, 2 refused. If the model is still being loaded the
@@ -84,21 +86,23 @@ def serve(
     """
     in_time = functools.partial(_in_time, settings.model.load_deadline)
     loading = Loading(in_time(lambda: _loaded(settings, load)), look=in_time(look))
-    with awake.now.ticking():
-        if signals is None:
-            with DrainSignals() as caught:
-                code = _code(settings, loading, caught)
-        else:
-            code = _code(settings, loading, signals)
+    catching = DrainSignals() if signals is None else contextlib.nullcontext(signals)
+    with awake.now.ticking(), catching as caught:
+        code = _code(settings, loading, caught, listening)
     if loading.under_way:
         end_at_once(code)
     return code
 
 
-def _code(settings: Settings, loading: Loading[_Loaded], signals: DrainSignals) -> int:
+def _code(
+    settings: Settings,
+    loading: Loading[_Loaded],
+    signals: DrainSignals,
+    listening: Callable[[int], None],
+) -> int:
     signals.heeded()
     try:
-        return _serve(settings, loading, signals)
+        return _serve(settings, loading, signals, listening)
     except StoppedEarly:
         log.info("stopped_before_start")
         end_at_once(EXIT_DRAINED)  # the start may be under way on its thread
@@ -112,7 +116,12 @@ def _code(settings: Settings, loading: Loading[_Loaded], signals: DrainSignals) 
         return EXIT_FAILED
 
 
-def _serve(settings: Settings, loading: Loading[_Loaded], signals: DrainSignals) -> int:
+def _serve(
+    settings: Settings,
+    loading: Loading[_Loaded],
+    signals: DrainSignals,
+    listening: Callable[[int], None],
+) -> int:
     registry = CollectorRegistry()
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
         collector(registry=registry)
@@ -133,6 +142,7 @@ def _serve(settings: Settings, loading: Loading[_Loaded], signals: DrainSignals)
     )
     endpoints.start()
     log.info("http_listening", host=settings.http.host, port=endpoints.port)
+    listening(endpoints.port)
     loading.start()
     starting = Aside(lambda: _started(settings, loading, metrics, health), name="start")
     starting.start()
@@ -140,7 +150,7 @@ def _serve(settings: Settings, loading: Loading[_Loaded], signals: DrainSignals)
         pipeline, told = starting.result(stopped=lambda: signals.asked)
         log.info("worker_started", **told)
         pipeline.start()
-        return _run(pipeline, signals, endpoints, settings)
+        return _run(pipeline, signals, health, settings, last_scrape=endpoints.last_scrape)
     finally:
         if not (loading.under_way or starting.under_way):
             LAST_RESORT.put_off(0)  # no thread is left that could hang
@@ -230,11 +240,18 @@ def _in_time(deadline: float, step: Callable[[], T]) -> Callable[[], T]:
     return limited_step
 
 
-def _run(pipeline: Pipeline, signals: DrainSignals, seen: Endpoints, settings: Settings) -> int:
+def _run(
+    pipeline: Pipeline,
+    signals: DrainSignals,
+    health: Health,
+    settings: Settings,
+    *,
+    last_scrape: Callable[..., None],
+) -> int:
     failure = None
     while failure is None and not signals.asked:
         failure = pipeline.failure(timeout=0.2)
-    seen.health.draining = True
+    health.draining = True
     if failure is None:
         log.info("drain_started")
         failure = pipeline.drain(hurried=lambda: signals.hurried)
@@ -245,7 +262,7 @@ def _run(pipeline: Pipeline, signals: DrainSignals, seen: Endpoints, settings: S
     code = _told(failure, settings)
     lost = isinstance(failure, DeviceLost)
     if lost:
-        seen.last_scrape(stopped=lambda: signals.asked)
+        last_scrape(stopped=lambda: signals.asked)
     if left_behind or lost:  # torn down, a library would wait for the lost GPU
         end_at_once(code)
     return code
@@ -256,32 +273,12 @@ def _told(failure: BaseException | None, settings: Settings) -> int:
     if failure is None:
         log.info("drained")
         return EXIT_DRAINED
-    failure = _explained(failure, settings)
+    failure = explained(failure, settings)
     if isinstance(failure, Fatal | Transient):
         log.error(str(failure))
         return failure.exit_code if isinstance(failure, Fatal) else EXIT_FAILED
     log.error("unexpected_failure", exc_info=failure)
     return EXIT_FAILED
-
-
-def _explained(failure: BaseException, settings: Settings) -> BaseException:
-    """The failure; or, where a broker forbids something, a refusal that says what is missing."""
-    if not access.forbidden(failure):
-        return failure
-    link = connection(settings)
-    desk = TopicDesk(connection=link)
-    try:
-        checked(desk, settings)
-    except Refused as refused:
-        return refused
-    except Transient:
-        pass
-    finally:
-        desk.close()
-    if access.may_not_write_transactions(failure):
-        lacking = f"Write on transactional id {identity(settings)}"
-        return Refused(access.advice([lacking], link.security.who))
-    return failure
 
 
 def _wait_for_topics(desk: TopicDesk, settings: Settings, loading: Loading[_Loaded]) -> Topics:

@@ -284,7 +284,8 @@ class ModelSettings(Group):
     longest. `auto` packs them where the model can be run so, gives the same scores, and is not
     slower; `packed` is refused where it cannot or does not."""
     threads: Annotated[int, Ge(1), Le(1024)] | None = None
-    """Threads of the model on a CPU. Default: one for each CPU that the process may use."""
+    """Threads of the model on a CPU. Default: one for each CPU that the process may use, shared by
+    the `processes`."""
     deadline: Annotated[float, Ge(1), Le(3600), SECONDS] = 60.0
     """Longest call of the model; then the process exits with 1. Set several times the slowest
     batch: one long text takes a large model seconds on a slow CPU core."""
@@ -417,6 +418,9 @@ class Settings(Given):
     """Buckets of histograms"""
     log: LogSettings = LogSettings()
     """Logs"""
+    processes: Annotated[int, Ge(1), Le(64)] = 1
+    """Worker processes that share the device, each a member of the group. With more than one, `run`
+    starts and supervises them, and serves their metrics and probes as one."""
 
     @property
     def transactional(self) -> bool:
@@ -432,6 +436,20 @@ class Settings(Given):
     def static_member(self) -> bool:
         """Whether this replica keeps its partitions through a restart."""
         return self.transactional or self.kafka.replica_id is not None
+
+    def of_process(self, number: int) -> Self:
+        """The settings of one of several processes: an identity and a port of its own.
+
+        Args:
+            number: From 1 on.
+        """
+        identity = f"{self.replica}-{number}" if self.static_member else None
+        return self.model_copy(
+            update={
+                "kafka": self.kafka.model_copy(update={"replica_id": identity}),
+                "http": HttpSettings(host="127.0.0.1", port=0),
+            }
+        )
 
     @model_validator(mode="after")
     def _topics_differ(self) -> Self:

@@ -55,6 +55,8 @@ STANDSTILL = (
     f"time() - {series('partition_progress_timestamp_seconds')}",
     f"time() - ({series('last_progress_timestamp_seconds')} > 0)",
 )
+WHOLE = 'process=~"|supervisor"'
+"""Of a worker with several processes, the one whose end is the worker's."""
 DEAD = f"sum({rate('records_processed_total', outcome='dead_letter')})"
 SETTLED = f"sum({rate('records_processed_total')})"
 BACKLOG = f"group:worker_backlog_seconds:rate5m{{{GROUP}, {TOPIC}}}"
@@ -141,10 +143,11 @@ def overview() -> list[Line]:
         number(
             "Restarts",
             """Restarts of workers under the same name, in the time shown. Alert
-            EmotionWorkerTargetDown.""",
+            EmotionWorkerTargetDown. Of a worker with several processes, those of its supervisor;
+            for the others, see *Processes* (Pipeline).""",
             units.Short,
             Query(
-                f"sum(changes(process_start_time_seconds{{{SCOPE}}}[$__range]))",
+                f"sum(changes(process_start_time_seconds{{{SCOPE}, {WHOLE}}}[$__range]))",
                 now=True,
             ),
             limits=(1, 3),
@@ -154,7 +157,10 @@ def overview() -> list[Line]:
             """Workers whose last question no broker answered, or that still wait for their
             first answer. They pause, and lose nothing.""",
             units.Short,
-            Query(f"count({series('broker_reachable')} == 0) or vector(0)"),
+            Query(
+                "count(count by (namespace, release, instance)"
+                f" ({series('broker_reachable')} == 0)) or vector(0)"
+            ),
             limits=(1, 1),
         ),
         number(
@@ -162,7 +168,7 @@ def overview() -> list[Line]:
             """Workers that read almost nothing, since most input was bad. Alert
             EmotionWorkerBreakerOpen.""",
             units.Short,
-            Query(f"sum({series('breaker_open')})"),
+            Query(f"sum(max by (namespace, release, instance) ({series('breaker_open')}))"),
             limits=(1, 1),
         ),
         number(
@@ -252,7 +258,8 @@ def pipeline() -> list[Line]:
             (8, lines(
                 "In flight",
                 """Records that a worker has read and not settled. At the limit (batch.in_flight)
-                the worker pauses: a later stage is the bottleneck. Near 0, its input is.""",
+                the worker pauses: a later stage is the bottleneck. Near 0, its input is. Each of
+                several processes has the limit for itself.""",
                 units.Short,
                 Query(f"sum by (instance) ({series('in_flight_records')})", "{{instance}}"),
                 stacked=True,
@@ -300,6 +307,30 @@ def pipeline() -> list[Line]:
                     ),
                     "cut texts",
                 ),
+            )),
+        ]),
+        (7, [
+            (12, lines(
+                "Processes",
+                """Of workers with several processes (WORKER_PROCESSES): how many there are to be,
+                and how many answer. One that does not is started again; the others go on.""",
+                units.Short,
+                Query(f"sum by (instance) ({series('processes')})", "{{instance}} wanted"),
+                Query(f"sum by (instance) ({series('process_up')})", "{{instance}} answer"),
+                quiet="one process each",
+            )),
+            (12, lines(
+                "Restarts of processes",
+                """Ends of a process that nobody asked for, in a step of the graph, or in four
+                scrapes. Its supervisor starts it again. Alert EmotionWorkerProcessRestarts.""",
+                units.Short,
+                Query(
+                    f"sum by (instance, process) ({increase('process_restarts_total')})",
+                    "{{instance}} process {{process}}",
+                ),
+                bars=True,
+                stacked=True,
+                quiet="one process each",
             )),
         ]),
     ]  # fmt: skip
@@ -367,16 +398,16 @@ def gpu() -> list[Line]:
                 "Model busy",
                 """Share of the time that the model runs, on a GPU or a CPU. Low with a backlog:
                 something else is the bottleneck (alert EmotionWorkerGpuIdleWithBacklog). Low
-                without one: there is room for more records.""",
+                without one: there is room for more records. Of several processes the sum, which is
+                above 100 % while their models run at the same time.""",
                 units.PercentUnit,
                 Query(f"sum by (instance) ({BUSY})", "{{instance}}"),
                 limit=0.5,
-                most=1,
             )),
             (8, lines(
                 "GPU memory",
-                """GPU memory of this process: allocated by tensors, reserved by torch, and the most
-                that was ever allocated. Empty on a CPU.""",
+                """GPU memory of a worker, all its processes: allocated by tensors, reserved by
+                torch, and the most that was ever allocated. Empty on a CPU.""",
                 units.BytesIEC,
                 Query(
                     f"sum by (instance, kind) ({series('device_memory_bytes')})",
@@ -420,14 +451,16 @@ def gpu() -> list[Line]:
             )),
             (12, labels_of(
                 "What runs where",
-                "Model, device, precision, driver and program of each worker.",
+                """Model, device, precision, driver and program of each worker, or of each of its
+                processes.""",
                 Query(
-                    f"{series('model_info')} * on (namespace, job, instance) group_left (program)"
+                    f"{series('model_info')}"
+                    " * on (namespace, job, instance, process) group_left (program)"
                     f' label_replace({series("build_info")}, "program", "$1", "version", "(.*)")',
                     now=True,
                 ),
-                "instance", "name", "version", "device", "dtype", "device_name", "driver", "cuda",
-                "program",
+                "instance", "process", "name", "version", "device", "dtype", "rows", "device_name",
+                "driver", "cuda", "program",
             )),
         ]),
         *card(),
@@ -660,7 +693,8 @@ def quality() -> list[Line]:
                 way, or alert EmotionWorkerMixedModels.""",
                 units.Short,
                 Query(
-                    f"count by (name, version) ({SERVED})",
+                    "count by (name, version)"
+                    f" (count by (namespace, release, instance, name, version) ({SERVED}))",
                     "{{name}} {{version}}",
                 ),
                 stacked=True,

@@ -22,6 +22,7 @@ WHOLE = (
     "contest --kill --checkpoint CHECKPOINT",
     "hostpath",
     "simulated",
+    "processes",
     "load",
     "load --checkpoint CHECKPOINT",
     "latency",
@@ -36,10 +37,11 @@ QUICK = (
     "contest --kill --messages 600 --rate 150 --only worker --checkpoint CHECKPOINT",
     "hostpath --rounds 1 --messages 20000 --rows at_least_once,exactly_once",
     "simulated --rounds 1 --messages 5000",
+    "processes --rounds 1 --messages 10000",
     "latency --rounds 1 --seconds 3 --guarantees at_least_once",
     "growth --rounds 1 --messages 10000 --backlog 100000 --series headers",
 )
-KEEPING = ("contest", "simulated", "load", "latency", "growth")
+KEEPING = ("contest", "simulated", "processes", "load", "latency", "growth")
 """Those that write results to the repository; `hostpath` does if it is given another checkout."""
 
 

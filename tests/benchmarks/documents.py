@@ -1,6 +1,6 @@
 """The documents' tables of what the benchmarks found, from `tests/benchmarks/results`."""
 
-from tests.benchmarks import growth, latency, load, simulated, steps
+from tests.benchmarks import growth, latency, load, processes, simulated, steps
 from tests.benchmarks.circumstances import line
 from tests.benchmarks.contest import figures
 from tests.benchmarks.contest.environment import NAMED
@@ -26,6 +26,7 @@ _REPORTS = {
     "steps": steps.report,
     "hostpath": lambda found: f"{hostpath.rates(found)}\n\n{hostpath.stages(found)}",
     "simulated": simulated.report,
+    "processes": processes.report,
     "growth": growth.report,
     "load-simulated": load.report,
     "load-real": load.report,

@@ -260,7 +260,7 @@ def test_helm_test_runs_a_check_where_the_worker_would_and_needs_no_gpu(
 
 
 @needs_helm
-@pytest.mark.parametrize("name", ["minimal", "production-gpu", "training"])
+@pytest.mark.parametrize("name", ["minimal", "production-gpu", "training", "gpu-processes"])
 def test_what_is_said_after_an_install_is_short_and_names_the_workload(name, tmp_path):
     # `helm template` leaves the notes out: here they are made part of an object.
     chart = shutil.copytree(CHART, tmp_path / "chart")
@@ -273,6 +273,7 @@ def test_what_is_said_after_an_install_is_short_and_names_the_workload(name, tmp
     assert told["text"].startswith(f"{thing['kind']} {thing['metadata']['name']}: group ")
     assert len(told["text"].splitlines()) < 12
     assert ("Training: " in told["text"]) == (name == "training")
+    assert ("2 processes of each pod share its GPU" in told["text"]) == (name == "gpu-processes")
 
 
 def leaves():

@@ -171,6 +171,10 @@ SASL = {"security_protocol": "SASL_SSL", "sasl_mechanism": "SCRAM-SHA-512", "sas
         ({"keda": {"enabled": True}}, "keda.recordsPerSecond: not set"),
         ({"keda": {"enabled": True}}, "keda.partitions: not set"),
         (merged(KEDA, {"keda": {"maxReplicas": 5}}), "keda.maxReplicas: 5 pods for 4 partitions"),
+        (
+            merged(KEDA, {"processes": 2, "keda": {"maxReplicas": 3}}),
+            "keda.maxReplicas: 3 pods of 2 processes for 4 partitions",
+        ),
         (merged(KEDA, {"keda": {"minReplicas": 5}}), "keda.minReplicas: 5 is more than maxR"),
         (
             merged(KEDA, {"strimzi": {"cluster": "c", "topics": {"enabled": True}}}),

@@ -31,7 +31,8 @@ ALERTS = {
         "DeadLetterRatioHigh", "LatencyP99High", "OutOfMemory", "GpuIdleWithBacklog",
         "RebalanceStorm", "MixedModels", "PredictionDrift", "RecordsExpired",
         "BreakerOpen", "HangingTransaction", "OutputsRefused", "LagWithoutProgress",
-        "LatencyBudgetBurn", "DeadLetterBudgetBurn", "DeviceLost", "GpuThrottled",
+        "LatencyBudgetBurn", "DeadLetterBudgetBurn", "ProcessRestarts",
+        "DeviceLost", "GpuThrottled",
     )
 }  # fmt: skip
 # In the form of a setting: Kafka's, and a field of the output.

@@ -34,9 +34,9 @@ code = main([
     f"--output={{folder / 'trained'}}", "--epochs=1", "--batch-size=16",
 ])
 assert code == 0, code
-from worker.model import classifier
+from worker.model.load import load
 for path in (folder / "trained", tiny / "trained"):
-    model = classifier.load(path=path, device="cpu", dtype="float32", threads=1)
+    model = load(path=path, device="cpu", dtype="float32", threads=1)
     batch = model.stage([ids for ids, _ in model.tokenize(["so happy today"])])
     assert model.scores(model.launch(batch)).shape == (1, 6)
 assert not {lacking} & set(sys.modules)

@@ -21,7 +21,7 @@ from tests.support.replica import Replica
 from tests.support.worker_process import WorkerProcess
 from worker.demo.broker import EmbeddedKafka
 
-Kind = Literal["kill", "join", "leave", "stop", "broker"]
+Kind = Literal["kill", "child", "join", "leave", "stop", "broker"]
 
 SESSION_TIMEOUT = 6.0  # seconds; the shortest that the worker takes
 _JOINERS = 2  # at most, beside the workers that stay
@@ -35,7 +35,11 @@ class Plan:
     messages: int
     partitions: int = 8
     workers: int = 3
+    processes: int = 1
+    """Of each worker: with more than one, a worker is their supervisor."""
     kills: int
+    child_kills: int = 0
+    """Of one of a worker's several processes."""
     joins: int
     """And as many leaves."""
     stops: int
@@ -54,6 +58,7 @@ def schedule(plan: Plan, rng: random.Random) -> list[Fault]:
     """The faults in random order, spread over the stream; every leave has its join before it."""
     kinds: list[str] = [
         *["kill"] * plan.kills,
+        *["child"] * plan.child_kills,
         *["stop"] * plan.stops,
         *["broker"] * plan.broker_kills,
         *["member"] * (2 * plan.joins),
@@ -209,12 +214,19 @@ class Conductor:
             return victim.name
         return ""
 
+    def _child_one(self) -> str:
+        if victims := [replica for replica in self.replicas if replica.hittable]:
+            time.sleep(self._rng.uniform(0, 0.3))
+            victim = self._rng.choice(victims)
+            return f"{victim.name}, process {victim.kill_child(self._rng)}"
+        return ""
+
     def _stop_one(self) -> str:
         victims = [replica for replica in self.replicas if replica.hittable]
         if len(victims) < 2 or any(replica.suspended for replica in self.replicas):
             return ""
         victim = self._rng.choice(victims)
-        victim.suspend(SESSION_TIMEOUT + self._rng.uniform(2, 5))
+        victim.suspend(SESSION_TIMEOUT + self._rng.uniform(2, 5), self._rng)
         return victim.name
 
     def _join_one(self) -> str:
@@ -257,6 +269,7 @@ class Conductor:
             kafka__session_timeout=SESSION_TIMEOUT,
             kafka__heartbeat_interval=1,
             kafka__replica_id=name,
+            processes=self._plan.processes,
             **self._topics,
             **self._settings,
         )

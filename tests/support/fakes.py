@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.support.device import SharedDevice
 from worker.classifier import BatchLimits
 from worker.errors import DeviceLost
 from worker.gpu import Gpu, Reading
@@ -72,6 +73,7 @@ class StubClassifier:
         rows_of_memory: Calls of more rows run out of memory.
         seconds_to_load: What ``load`` takes, for the program.
         calls_file: A file that gets a line with its number of rows for every call.
+        device: A file: `seconds_per_batch` are those of the device that all who name it share.
     """
 
     name = "stub"
@@ -86,6 +88,7 @@ class StubClassifier:
     def __init__(
         self, *, seconds_per_batch=0.0, broken=False, breaks_after=None, hangs_after=None,
         lost_after=None, looks=None, rows_of_memory=None, seconds_to_load=0.0, calls_file=None,
+        device=None,
     ):  # fmt: skip
         self.seconds_per_batch = seconds_per_batch
         self.broken = broken
@@ -100,6 +103,7 @@ class StubClassifier:
         self.hangs_after = hangs_after
         self.rows_of_memory = rows_of_memory
         self.calls_file = calls_file
+        self.compute = SharedDevice(device).compute if device else time.sleep
         self.calls = 0
         time.sleep(seconds_to_load)
 
@@ -122,7 +126,7 @@ class StubClassifier:
         if self.lost_after is not None and self.calls > self.lost_after:
             raise Lost("CUDA error: unspecified launch failure\nand its advice")
         if self.seconds_per_batch:
-            time.sleep(self.seconds_per_batch)
+            self.compute(self.seconds_per_batch)
         if self.rows_of_memory is not None and len(launched) > self.rows_of_memory:
             raise OutOfMemory("the stub has too many rows")
         self.broken = self.broken or (
@@ -166,14 +170,30 @@ def _token(word):
 
 
 def main():
+    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 0.0
+    if sys.argv[2:3] == ["child"]:
+        from worker.processes import child
+
+        return child.main(int(sys.argv[3]), lambda *of, **more: stub_worker(seconds, *of, **more))
     from worker import logs, settings
-    from worker.service import serve
 
     chosen = settings.load(sys.argv[2:])
     logs.configure(format=chosen.log.format, level=chosen.log.level)
-    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 0.0
+    if chosen.processes == 1:
+        return stub_worker(seconds, chosen)
+    from worker.processes.supervisor import supervise
+    from worker.signals import DrainSignals
+
+    command = [sys.executable, "-m", "tests.support.fakes", str(seconds), "child"]
+    with DrainSignals() as signals:
+        return supervise(chosen, signals=signals, command=command)
+
+
+def stub_worker(seconds, settings, **more):
+    from worker.service import serve
+
     wrong = json.loads(os.environ.get("STUB", "{}"))
-    return serve(chosen, load=lambda: StubClassifier(seconds_per_batch=seconds, **wrong))
+    return serve(settings, load=lambda: StubClassifier(seconds_per_batch=seconds, **wrong), **more)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,14 @@
 """A replica of the worker as a cluster runs it: one identity, restarted whenever it ends."""
 
+import contextlib
+import random
 import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+
+import psutil
 
 from tests.support.worker_process import WorkerProcess
 
@@ -43,6 +47,7 @@ class Replica:
         self._in_a_row = 0
         self._killed = False
         self._wake_at: float | None = None
+        self._asleep: psutil.Process
         self._leaving_since: float | None = None
         self._look_at = 0.0
         self._start()
@@ -69,8 +74,19 @@ class Replica:
         self.ready = False
         self.worker.kill()
 
-    def suspend(self, seconds: float) -> None:
-        self.worker.process.send_signal(signal.SIGSTOP)
+    def kill_child(self, rng: random.Random) -> int:
+        """One of several processes: its number of all, from 0 on. Its supervisor goes on."""
+        children = self.worker.children()
+        victim = rng.randrange(len(children))
+        children[victim].kill()
+        self.ready = False
+        return victim
+
+    def suspend(self, seconds: float, rng: random.Random) -> None:
+        """It, or one of its several processes."""
+        every = [*self.worker.children(), psutil.Process(self.worker.process.pid)]
+        self._asleep = rng.choice(every)
+        self._asleep.suspend()
         self._wake_at = time.monotonic() + seconds
 
     def leave(self) -> None:
@@ -81,7 +97,8 @@ class Replica:
         """What a supervisor does now and then: wakes, looks, starts again."""
         now = time.monotonic()
         if self._wake_at is not None and now > self._wake_at:
-            self.worker.process.send_signal(signal.SIGCONT)
+            with contextlib.suppress(psutil.NoSuchProcess):  # it was killed in its sleep
+                self._asleep.resume()
             self._wake_at = None
         code = self.worker.process.poll()
         if code is None:

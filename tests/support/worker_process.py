@@ -1,5 +1,6 @@
 """The worker as its own process, as a pod runs it: started, watched, stopped, killed."""
 
+import contextlib
 import json
 import os
 import signal
@@ -136,7 +137,24 @@ class WorkerProcess:
                    f"{count} records processed", every=0.1)  # fmt: skip
 
     def resident_bytes(self):
-        return psutil.Process(self.process.pid).memory_info().rss
+        """Of all its processes together."""
+        every = [psutil.Process(self.process.pid), *self.children()]
+        return sum(process.memory_info().rss for process in every)
+
+    def wait_shared(self, partitions, timeout=60.0):
+        """Each of its processes has its share of the partitions."""
+        several = int(self.environment.get("WORKER_PROCESSES", 1))
+        each = [{"process": str(n)} for n in range(1, several + 1)] if several > 1 else [{}]
+        share = partitions // several
+        wait_until(
+            lambda: all(self.metric("worker_assigned_partitions", **of) == share for of in each),
+            timeout,
+            "each process has its share",
+        )
+
+    def children(self):
+        """Those that it has started, with `processes` above 1, in the order of their start."""
+        return sorted(psutil.Process(self.process.pid).children(), key=lambda of: of.pid)
 
     def kill(self):
         self.process.kill()
@@ -171,4 +189,7 @@ class WorkerProcess:
 
     def __exit__(self, *_):
         if self.process is not None and self.process.poll() is None:
+            with contextlib.suppress(psutil.NoSuchProcess):  # it is just ending
+                for child in self.children():
+                    child.kill()
             self.kill()

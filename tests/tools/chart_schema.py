@@ -41,6 +41,7 @@ def schema():
     """The schema of the values, its parts that speak of settings made anew."""
     whole = json.loads(SCHEMA.read_text())
     whole["properties"]["settings"] = worker_settings()
+    whole["properties"]["processes"] = _plain(_property("processes"))
     whole["properties"]["training"]["properties"]["settings"] = training_settings()
     return whole
 
@@ -50,6 +51,8 @@ def worker_settings():
     model = Settings.model_json_schema()
     groups = {}
     for name, group in model["properties"].items():
+        if "$ref" not in group:
+            continue  # a setting without a group is a value of the chart itself
         fields = model["$defs"][group["$ref"].rpartition("/")[2]]["properties"]
         mine = {k: v for k, v in fields.items() if k not in OF_THE_CHART.get(name, ())}
         # Templates read what values.yaml gives; `null` would take it away.
@@ -59,6 +62,10 @@ def worker_settings():
     del kafka["bootstrap_servers"]["default"]
     kafka["group_id"] |= {"default": "", "minLength": 0}  # the release's name
     return {"description": Settings.__doc__} | _object(groups, required=sorted(given))
+
+
+def _property(name):
+    return Settings.model_json_schema()["properties"][name]
 
 
 def training_settings():

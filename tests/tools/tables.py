@@ -71,6 +71,9 @@ def _worker_settings():
 
     rows = [_row("variable", "default", "meaning"), _row("---", "---", "---")]
     for group, field in Settings.model_fields.items():
+        if not issubclass(field.annotation, BaseModel):
+            rows.append(_row(f"`WORKER_{group}`".upper(), _default(field), _meaning(field)))
+            continue
         for name, knob in field.annotation.model_fields.items():
             variable = f"`WORKER_{group}__{name}`".upper()
             rows.append(_row(variable, _default(knob), _meaning(knob)))
@@ -129,6 +132,7 @@ def _choices(annotation):
 def metric_families():
     """Every instrument of the worker: name, type, labels, help."""
     from worker.metrics import Metrics
+    from worker.processes.metrics import ProcessMetrics
 
     registry = CollectorRegistry()
     metrics = Metrics(
@@ -144,7 +148,7 @@ def metric_families():
         shares=None,
     )
     found = []
-    for instrument in vars(metrics).values():
+    for instrument in (*vars(metrics).values(), *vars(ProcessMetrics(1)).values()):
         labels = getattr(instrument, "_labelnames", getattr(instrument, "labelnames", None))
         if labels is not None:
             (family,) = instrument.describe()

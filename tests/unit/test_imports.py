@@ -36,6 +36,21 @@ def run(*command, code):
             ["worker", "run", "--http.port", "0", "--model.checkpoint", "nowhere", *DEAD],
             marks=SLOW,
         ),
+        pytest.param(
+            2,
+            [
+                "worker",
+                "run",
+                "--processes",
+                "2",
+                "--http.port",
+                "0",
+                "--model.checkpoint",
+                "no",
+                *DEAD,
+            ],
+            marks=SLOW,
+        ),
         (0, ["train", "--help"]),
         (0, ["train", "run", "--help"]),
     ],
@@ -43,6 +58,14 @@ def run(*command, code):
 )
 def test_a_command_that_needs_no_model_imports_none_of_its_libraries(code, words):
     assert not imported.WITHOUT_A_MODEL & run(*words, code=code)
+
+
+@SLOW
+def test_the_supervisor_of_several_processes_imports_no_client():
+    command = ["worker", "run", "--processes", "2", "--http.port", "0", "--model.checkpoint", "no"]
+    found = run(*command, *DEAD, code=2)
+    assert "worker.processes.supervisor" in found
+    assert not {"kafka", "worker.kafka", "worker.service", "worker.run"} & found
 
 
 def test_a_model_that_is_loaded_and_warm_has_brought_nothing_that_compiles_or_trains(untrained):

@@ -44,13 +44,14 @@ def run(monkeypatch, failure):
         raise Ended(code)
 
     monkeypatch.setattr("worker.service.end_at_once", end_at_once)
-    seen = SimpleNamespace(
-        health=SimpleNamespace(draining=False), last_scrape=lambda **_: done.append("scrape")
-    )
+    health = SimpleNamespace(draining=False)
     signals = SimpleNamespace(asked=False, hurried=False)
     with capture_logs() as logs:
         try:
-            code = service._run(Pipeline(done, failure), signals, seen, Settings())
+            code = service._run(
+                Pipeline(done, failure), signals, health, Settings(),
+                last_scrape=lambda **_: done.append("scrape"),
+            )  # fmt: skip
         except Ended as ended:
             (code,) = ended.args
     return done, code, [line["event"] for line in logs]
@@ -80,6 +81,6 @@ def test_a_gpu_that_is_lost_while_the_model_loads_ends_the_process_at_once(monke
     monkeypatch.setattr("worker.service._serve", lost)
     signals = SimpleNamespace(heeded=lambda: None)
     with pytest.raises(Ended) as ended, capture_logs() as logs:
-        service._code(Settings(), None, signals)
+        service._code(Settings(), None, signals, lambda _: None)
     assert ended.value.args == (1,)
     assert [line["event"][:30] for line in logs] == ["the GPU is lost to this process"[:30]]

@@ -79,6 +79,7 @@ class RedriveSettings(Settings):
     http: CliSuppress[HttpSettings] = HttpSettings()
     metrics: CliSuppress[MetricsSettings] = MetricsSettings()
     log: CliSuppress[LogSettings] = LogSettings()
+    processes: CliSuppress[Count] = 1
 
     reason: tuple[Reason, ...] = ()
     """Only dead letters with this reason; repeat the option for several. Default: all."""

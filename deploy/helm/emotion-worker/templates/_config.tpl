@@ -29,6 +29,9 @@
 {{- $_ := set $config "WORKER_KAFKA__GROUP_ID" (include "emotion-worker.groupId" .) -}}
 {{- $_ := set $config "WORKER_MODEL__CHECKPOINT" "/checkpoint" -}}
 {{- $_ := set $config "WORKER_MODEL__DEVICE" (ternary "cuda" "cpu" .Values.gpu.enabled) -}}
+{{- if gt (int .Values.processes) 1 -}}
+{{- $_ := set $config "WORKER_PROCESSES" (int .Values.processes | toString) -}}
+{{- end -}}
 {{- if not (or .Values.gpu.enabled (hasKey $config "WORKER_MODEL__THREADS")) -}}
 {{- $_ := set $config "WORKER_MODEL__THREADS" (include "emotion-worker.cpuThreads" .) -}}
 {{- end -}}
@@ -342,7 +345,8 @@ spec:
         {{- include "emotion-worker.probe" (list "/readyz" .Values.probes.readiness) | nindent 8 }}
       resources:
         {{- $gpu := .Values.gpu.enabled }}
-        {{- include "emotion-worker.resources" (list . .Values.resources $gpu) | nindent 8 }}
+        {{- $resources := include "emotion-worker.ofAllProcesses" . | fromYaml }}
+        {{- include "emotion-worker.resources" (list . $resources $gpu) | nindent 8 }}
       securityContext:
         {{- toYaml .Values.containerSecurityContext | nindent 8 }}
       volumeMounts:

@@ -137,12 +137,34 @@ app.kubernetes.io/part-of: emotion-stream
 {{ toYaml $resources }}
 {{- end }}
 
-{{/* Whole threads for the CPUs that are asked for: 1500m are 2. */}}
+{{/* The resources of the worker's container: memory is that of one process, times their number. */}}
+{{- define "emotion-worker.ofAllProcesses" -}}
+{{- $resources := deepCopy .Values.resources -}}
+{{- $processes := int .Values.processes -}}
+{{- range $kind := list "requests" "limits" -}}
+{{- $memory := dig $kind "memory" "" $resources -}}
+{{- if and $memory (gt $processes 1) -}}
+{{- if kindIs "string" $memory -}}
+{{- $number := regexFind "^[0-9.]+" $memory -}}
+{{- $all := round (mulf (float64 $number) $processes) 6 -}}
+{{- /* Not 8.5e+09: an exponent before a unit is no quantity. */ -}}
+{{- $written := ternary (printf "%.0f" $all) (toString $all) (eq $all (floor $all)) -}}
+{{- $_ := set (index $resources $kind) "memory" (print $written (trimPrefix $number $memory)) -}}
+{{- else -}}
+{{- $_ := set (index $resources $kind) "memory" (mulf $memory $processes | int64) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{ toYaml $resources }}
+{{- end }}
+
+{{/* Whole threads of a process for the CPUs that are asked for: 1500m are 2, of two processes 1. */}}
 {{- define "emotion-worker.cpuThreads" -}}
 {{- $limit := dig "limits" "cpu" 1 .Values.resources -}}
 {{- $cpu := dig "requests" "cpu" $limit .Values.resources | toString -}}
 {{- $unit := ternary 1000.0 1.0 (hasSuffix "m" $cpu) -}}
-{{ max 1 (divf (trimSuffix "m" $cpu | float64) $unit | ceil | int) }}
+{{- $threads := divf (trimSuffix "m" $cpu | float64) $unit | ceil | int -}}
+{{ max 1 (div $threads (int .Values.processes)) }}
 {{- end }}
 
 {{/* What every pod has: (list $ WITH_GPU). */}}

@@ -167,8 +167,9 @@ The worker refuses the same settings when it starts; here they do not get as far
 {{- $partitions := ternary $.Values.strimzi.topics.input.partitions .partitions $.Values.strimzi.topics.enabled -}}
 {{- if not $partitions -}}
 {{- $problems = append $problems "keda.partitions: not set; how many partitions the input topic has" -}}
-{{- else if gt (int .maxReplicas) (int $partitions) -}}
-{{- $problems = append $problems (printf "keda.maxReplicas: %v pods for %v partitions; a pod without a partition does nothing" .maxReplicas $partitions) -}}
+{{- else if gt (mul (int .maxReplicas) (int $.Values.processes)) (int $partitions) -}}
+{{- $each := ternary "" (printf " of %v processes" $.Values.processes) (eq (int $.Values.processes) 1) -}}
+{{- $problems = append $problems (printf "keda.maxReplicas: %v pods%s for %v partitions; a pod without a partition does nothing" .maxReplicas $each $partitions) -}}
 {{- end -}}
 {{- end -}}
 {{- if and (eq $mechanism "OAUTHBEARER") (not .triggerAuthentication) -}}
