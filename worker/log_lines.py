@@ -12,6 +12,7 @@ import io
 import logging
 import os
 import select
+import stat
 import sys
 import threading
 import time
@@ -86,6 +87,17 @@ class Unblocked(io.TextIOBase):
         return len(text)
 
 
+def _opened(descriptor: int) -> int:
+    """A descriptor of the same file; of a pipe one that never blocks.
+
+    Several processes may write to one pipe: another may take the room that a poll has seen.
+    """
+    with contextlib.suppress(OSError):  # another user's pipe may not be opened
+        if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+            return os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK)
+    return os.dup(descriptor)
+
+
 class LogLines(logging.Handler):
     """A handler that never waits. `flush` does, for a limited time. Any thread.
 
@@ -98,7 +110,7 @@ class LogLines(logging.Handler):
 
     def __init__(self, descriptor: int) -> None:
         super().__init__()
-        self._file = os.dup(descriptor) if descriptor >= 0 else os.open(os.devnull, os.O_WRONLY)
+        self._file = _opened(descriptor) if descriptor >= 0 else os.open(os.devnull, os.O_WRONLY)
         # Simple: a finalizer, or a signal handler, may log while a line is being put.
         self._lines: SimpleQueue[bytes] = SimpleQueue()
         self._put = 0  # bytes; these two are written under the handler's lock

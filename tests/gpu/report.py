@@ -94,7 +94,7 @@ def rivals(one: Found) -> str:
 def worker(one: Found) -> str:
     backlogs = [
         [
-            row["guarantee"], str(row["workers"]), f"{row['messages_per_s']:,.0f}",
+            row["guarantee"], str(row["processes"]), f"{row['messages_per_s']:,.0f}",
             ", ".join(f"{share:.0%}" for share in row["busy"]), f"{row['device_mb']:,.0f}",
             f"{row['resident_mb']:,.0f}",
         ]
@@ -107,7 +107,7 @@ def worker(one: Found) -> str:
         ]
         for row in one["steady"]
     ]  # fmt: skip
-    head = ["guarantee", "workers", "messages/s", "models busy", "device MB", "resident MB"]
+    head = ["guarantee", "processes", "messages/s", "models busy", "device MB", "resident MB"]
     steady = ["guarantee", "asked/s", "sent/s", "p50, ms", "p95", "p99", "a batch, ms"]
     return (
         f"{one['shape']}, {one['cores']} cores.\n\n{table(head, backlogs)}\n\n"

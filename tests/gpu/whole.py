@@ -1,11 +1,10 @@
-"""The whole worker on Apache Kafka, on one device: several workers, both guarantees.
+"""The whole worker on Apache Kafka, on one device: several processes, both guarantees.
 
-Workers of one group share the partitions and the device. First a backlog: messages/s, and which
-part of the time the model of each worker was busy. Then, with one worker, half of that as a steady
-load: latency from a record's timestamp to its output.
+The processes of a worker share the partitions and the device. First a backlog: messages/s, and
+which part of the time the model of each process was busy. Then, with one process, half of that as a
+steady load: latency from a record's timestamp to its output.
 """
 
-import contextlib
 import json
 import os
 import tempfile
@@ -24,14 +23,14 @@ from worker.demo.broker import EmbeddedKafka
 PARTITIONS = 8
 KEYS = 500
 CASES = (1, 2, 4)
-"""How many workers."""
+"""How many processes."""
 TOPIC = "backlog"
 MESSAGES = 600_000
 """Of a backlog."""
 MOST = 0.8
 """Part of a backlog that is measured: at a partition's end its worker has no work."""
 WINDOW = 6.0
-"""Seconds of a backlog's measurement, from the moment when every worker labels."""
+"""Seconds of a backlog's measurement, from the moment when every process labels."""
 SECONDS = 15.0
 
 
@@ -48,13 +47,13 @@ def measure(place: Place) -> dict[str, Any]:
         bootstrap, directory = kafka.bootstrap_servers, Path(folder)
         fill(bootstrap, texts, messages)
         for guarantee in GUARANTEES[:1] if place.tiny else GUARANTEES:
-            for workers in CASES[:1] if place.tiny else CASES:
+            for processes in CASES[:2] if place.tiny else CASES:
                 if place.over:
                     return found
-                one = {"guarantee": guarantee, "workers": workers}
+                one = {"guarantee": guarantee, "processes": processes}
                 one |= backlog(
-                    bootstrap, f"{guarantee}-{workers}", guarantee=guarantee,
-                    workers=workers, messages=messages, checkpoint=checkpoint,
+                    bootstrap, f"{guarantee}-{processes}", guarantee=guarantee,
+                    processes=processes, messages=messages, checkpoint=checkpoint,
                     directory=directory, device=place.device,
                 )  # fmt: skip
                 found["backlogs"].append(one)
@@ -77,41 +76,38 @@ def backlog(
     name: str,
     *,
     guarantee: str,
-    workers: int,
+    processes: int,
     messages: int,
     checkpoint: Path,
     directory: Path,
     device: str,
 ) -> dict[str, Any]:
-    """Messages/s of all workers, and of each the busy share of its model and its memory."""
+    """Messages/s of all processes, and of each the busy share of its model."""
     for role in ("output", "dlq"):
         create_topic(bootstrap, f"{role}-{name}", PARTITIONS)
-    with contextlib.ExitStack() as stack:
-        started = [
-            stack.enter_context(
-                WorkerProcess(
-                    bootstrap=bootstrap, directory=directory, group=name, input_topic=TOPIC,
-                    output_topic=f"output-{name}", dlq_topic=f"dlq-{name}",
-                    delivery__guarantee=guarantee, kafka__replica_id=f"r{number}",
-                    log__level="warning", checkpoint=checkpoint, model__device=device,
-                )
-            )
-            for number in range(workers)
-        ]  # fmt: skip
-        for one in started:
-            one.start(ready=False)
-        for one in started:
-            one.wait_ready(300)
-        wait_until(lambda: all(one.processed() for one in started), 120, "every worker labels")
-        begin, before = time.perf_counter(), [busy(one) for one in started]
-        first = last = sum(one.processed() for one in started)
+    worker = WorkerProcess(
+        bootstrap=bootstrap, directory=directory, group=name, input_topic=TOPIC,
+        output_topic=f"output-{name}", dlq_topic=f"dlq-{name}", delivery__guarantee=guarantee,
+        kafka__replica_id="r", log__level="warning", checkpoint=checkpoint, model__device=device,
+    )  # fmt: skip
+    worker.environment["WORKER_PROCESSES"] = str(processes)
+    labels = [{"process": str(n)} for n in range(1, processes + 1)] if processes > 1 else [{}]
+
+    def processed(of: dict[str, str]) -> int:
+        return int(worker.metric("worker_records_processed_total", **of))
+
+    with worker.start(ready=False):
+        worker.wait_ready(300)
+        wait_until(lambda: all(map(processed, labels)), 120, "every process labels")
+        begin, before = time.perf_counter(), [busy(worker, of) for of in labels]
+        first = last = worker.processed()
         while (took := time.perf_counter() - begin) < WINDOW and last < MOST * messages:
             time.sleep(0.2)
-            last = sum(one.processed() for one in started)
+            last = worker.processed()
         assert last > first, f"{messages} messages are too few to measure"
-        shares = [(busy(one) - was) / took for one, was in zip(started, before, strict=True)]
-        memory = sum(one.metric("worker_device_memory_bytes", kind="peak") for one in started)
-        resident = sum(one.resident_bytes() for one in started)
+        shares = [(busy(worker, of) - was) / took for of, was in zip(labels, before, strict=True)]
+        memory = worker.metric("worker_device_memory_bytes", kind="peak")
+        resident = worker.resident_bytes()
     return {
         "messages_per_s": (last - first) / took,
         "busy": shares,
@@ -137,9 +133,9 @@ def fill(bootstrap: str, texts: list[str], messages: int) -> None:
     assert producer.flush(120) == 0, "not all of the backlog was written"
 
 
-def busy(worker: WorkerProcess) -> float:
+def busy(worker: WorkerProcess, of: dict[str, str]) -> float:
     """Seconds of the model's batches so far."""
-    return float(worker.metric("worker_stage_duration_seconds_sum", stage="model"))
+    return float(worker.metric("worker_stage_duration_seconds_sum", stage="model", **of))
 
 
 def steady(

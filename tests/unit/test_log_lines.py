@@ -2,6 +2,8 @@
 
 import fcntl
 import json
+import logging
+import os
 import signal
 import struct
 import subprocess
@@ -12,7 +14,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.support.kafka_helpers import wait_until
-from worker.log_lines import MOST_BYTES
+from worker.log_lines import MOST_BYTES, LogLines
 
 MANY = 40_000
 PADDING = 2 * MOST_BYTES // MANY
@@ -39,6 +41,19 @@ def program(lines, then="", padding=0):
         [sys.executable, "-c", text], cwd=ROOT, text=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
+
+
+def test_a_pipe_that_other_processes_write_to_never_blocks_and_theirs_stays_as_it_was():
+    """Between the look for room and the write another may take the room."""
+    read, write = os.pipe()
+    handler = LogLines(write)
+    try:
+        assert (os.get_blocking(handler._file), os.get_blocking(write)) == (False, True)
+        handler.emit(logging.makeLogRecord({"msg": "a line"}))
+        assert os.read(read, 100) == b"a line\n"
+    finally:
+        for descriptor in (read, write, handler._file):
+            os.close(descriptor)
 
 
 @pytest.mark.slow

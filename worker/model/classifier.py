@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from worker.classifier import BatchLimits
-from worker.errors import Refused
+from worker.errors import Fatal, Refused
 from worker.model import device as devices
 from worker.model import precision
 from worker.model.failures import InferenceError, explained
@@ -182,7 +182,8 @@ class TorchClassifier:
             max_tokens: Most tokens of a batch, padding included.
 
         Raises:
-            Refused: A batch does not fit the device's memory, or fails otherwise.
+            Fatal: A batch does not fit the device's memory.
+            Refused: It fails otherwise.
         """
         length, packed = PAD_MULTIPLE, self.layout.packed
         while True:
@@ -191,7 +192,9 @@ class TorchClassifier:
             try:
                 self.run([self.filler(length)] * rows)
             except InferenceError as error:
-                raise Refused(
+                # What takes the memory may be gone at the next start: another process, perhaps.
+                kind = Fatal if error.kind == "oom" else Refused
+                raise kind(
                     f"batch.max_tokens: the model fails on {self.device} for a batch of {rows} "
                     f"texts of {length} tokens ({error}): lower it"
                 ) from error

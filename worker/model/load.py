@@ -13,7 +13,7 @@ import numpy as np
 import structlog
 import torch
 
-from worker.errors import Refused
+from worker.errors import Fatal, Refused
 from worker.laps import Laps
 from worker.model import budget, mates, packing, precision, tuning
 from worker.model import checkpoint as checkpoints
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from worker.model.checkpoint import Checkpoint
 
 log = structlog.get_logger(__name__)
+
+NO_MEMORY = "{place} has no memory for the model of {path}: free some, or take a smaller model"
 
 
 def load(
@@ -55,6 +57,7 @@ def load(
         laps: Measures the seconds of each step, which are logged at the end.
 
     Raises:
+        Fatal: The device's memory is too small, or taken.
         Refused: The checkpoint, the device, the precision or packed rows cannot be used.
     """
     laps = laps or Laps()
@@ -63,15 +66,19 @@ def load(
     devices.settle_arithmetic(place)
     if place.type == "cpu":
         torch.set_num_threads(threads or devices.usable_cpus())
-    classifier = TorchClassifier(
-        checkpoint=checkpoint, model=network(checkpoint, place), device=place
-    )
+    try:
+        model = network(checkpoint, place)
+    except torch.OutOfMemoryError as error:
+        raise Fatal(NO_MEMORY.format(place=place, path=path)) from error
+    classifier = TorchClassifier(checkpoint=checkpoint, model=model, device=place)
     laps.lap("weights")
     try:
         mates.settle_side(classifier, asked=padding_side(path))
         laps.lap("padding")
         expected = classifier.reference()
     except InferenceError as error:
+        if error.kind == "oom":
+            raise Fatal(NO_MEMORY.format(place=place, path=path)) from error
         raise Refused(f"model.checkpoint: {path} cannot label a text: {error}") from error
     if expected.shape[1] != len(checkpoint.labels):
         raise Refused(

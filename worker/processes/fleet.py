@@ -2,9 +2,9 @@
 
     start ──► running ──a child ends──► pause ──► start      the others go on
                  │
-                 ├──asked──────────────► draining ──► 0, or 1 if one failed or was too late
-                 ├──a child is refused─► draining ──► 2      a restart would not help
-                 └──none ever gets ready───────────► 1
+                 ├──asked────────────────────► draining ──► 0, or 1 if one failed or was late
+                 ├──refused, none was ready──► draining ──► 2      a restart would not help
+                 └──none gets ready any more─────────────► 1, or 2 if each was refused last
 
 `Handle` is what it knows of a process; `process.py` has the real one.
 """
@@ -31,8 +31,12 @@ late, and ends by itself at its deadline. The chart leaves 10 before the pod is 
 DEAF = 30.0
 """Seconds without a good answer of /livez after which a child is killed: three failures of the
 chart's liveness probe, which asks every 10 s."""
+KILL_SECONDS = 1.0
+"""Longest wait for the ends of killed children: a driver may hold one for longer."""
 UNHEARD = 120.0
 """The same for a child whose HTTP server has never answered: the chart's startup probe."""
+STOPPED_EARLY = (-signal.SIGTERM, -signal.SIGINT)
+"""How a child ends that systemd, say, has signalled before it caught signals."""
 STUCK = 60.0
 """Seconds without a turn after which the supervisor itself is not alive."""
 
@@ -42,8 +46,9 @@ class Handle(Protocol):
 
     port: int | None
     """Of its HTTP server, once it answers."""
-    heard: float
-    """When /livez was last answered well; until then, when it was started."""
+    started: float
+    heard: float | None
+    """When /livez was last answered well; None until it is for the first time."""
     problem: str | None
     """Why it is not ready."""
     error: str | None
@@ -59,7 +64,10 @@ class Handle(Protocol):
         """Asks it to end at once, after `drain`."""
 
     def kill(self) -> None:
-        """Kills it."""
+        """Kills it; does not wait for its end."""
+
+    def wait(self, seconds: float) -> None:
+        """Waits for its end, at most so long."""
 
 
 @dataclass(slots=True)
@@ -69,6 +77,8 @@ class _Child:
     handle: Handle | None = None
     restarts: Restarts = field(default_factory=Restarts)
     killed: bool = False
+    refused: bool = False
+    """Whether its last end was a refusal."""
 
 
 class Fleet:
@@ -101,6 +111,7 @@ class Fleet:
         self._deadline = 0.0
         self._hurried = False
         self._why = ""  # the last end that nobody asked for
+        self._worked = False  # a child was ready once
 
     def turn(self, *, asked: bool, hurried: bool) -> int | None:
         """One turn of the loop, to come several times a second; the exit code when all is over.
@@ -121,15 +132,20 @@ class Fleet:
             self._tend(child, now)
         if self._code is not None:
             return self._over(now)
-        if all(child.handle is None and child.restarts.hopeless for child in self._children):
+        if all(child.restarts.hopeless for child in self._children):
             log.error(f"no process becomes ready; the last one: {self._why}")  # noqa: G004
-            return EXIT_FAILED
+            refused = all(child.refused for child in self._children)
+            return EXIT_REFUSED if refused else EXIT_FAILED
         return None
 
     def kill(self) -> None:
         """Leaves no child."""
-        for handle in self._handles():
+        left = list(self._handles())
+        for handle in left:
             handle.kill()
+        end = self._clock() + KILL_SECONDS
+        for handle in left:
+            handle.wait(max(0.0, end - self._clock()))
 
     def ports(self) -> dict[int, int | None]:
         """The port of every child, by its number; None for one that does not answer. Any thread."""
@@ -166,18 +182,18 @@ class Fleet:
         code = handle.ended()
         if code is not None:
             child.handle = None
-            # One that a signal ended has not logged why: its last error is another's story.
-            self._ended(child, code, now, error=handle.error if code > 0 else None)
-        elif handle.problem is None:
+            # Any other end logs no reason: the last error is another's story.
+            error = handle.error if code in (EXIT_FAILED, EXIT_REFUSED) else None
+            early = self._code is not None and handle.port is None and code in STOPPED_EARLY
+            self._ended(child, EXIT_DRAINED if early else code, now, error=error)
+            return
+        if handle.problem is None:
+            self._worked = True
             child.restarts.ready(now)
-        elif self._hangs(child, handle, now):
+        silent = self._silent(handle, now)
+        if silent and self._code is None and not child.killed:
             child.killed = True
-            log.error(
-                "process_hangs",
-                process=child.number,
-                seconds=round(now - handle.heard),
-                problem=handle.problem,
-            )
+            log.error("process_hangs", process=child.number, seconds=silent, problem=handle.problem)
             handle.kill()
 
     def _start(self, child: _Child, now: float) -> None:
@@ -186,16 +202,25 @@ class Fleet:
         except OSError as error:  # no memory, or too many processes: the others go on
             self._ended(child, EXIT_FAILED, now, error=f"it cannot be started: {error}")
 
-    def _hangs(self, child: _Child, handle: Handle, now: float) -> bool:
-        patience = DEAF if handle.port else UNHEARD
-        return self._code is None and not child.killed and now - handle.heard > patience
+    @staticmethod
+    def _silent(handle: Handle, now: float) -> int:
+        """Seconds without a good answer of /livez, where they are too many; else 0."""
+        if handle.heard is None:
+            since, patience = now - handle.started, UNHEARD
+        else:
+            since, patience = now - handle.heard, DEAF
+        return round(since) if since > patience else 0
 
     def _ended(self, child: _Child, code: int, now: float, *, error: str | None) -> None:
         if self._code is not None:
             if code != EXIT_DRAINED and self._code == EXIT_DRAINED:
                 self._code = EXIT_FAILED
             log.info("process_ended", process=child.number, exit=_named(code))
-        elif code == EXIT_REFUSED:
+            return
+        child.refused = code == EXIT_REFUSED
+        # What worked before works for the others, and may for this one: a device whose memory is
+        # taken, or that is just being reset.
+        if child.refused and not self._worked:
             self._why = f"process {child.number} was refused: {error or 'its lines say why'}"
             log.error("process_refused", process=child.number)
             self._drain(now, EXIT_REFUSED)

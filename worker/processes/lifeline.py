@@ -7,8 +7,8 @@ It is a socket without an address: nothing else can speak on it, and no secret i
 Its end of file says that the other side has died: a child drains then, so that a supervisor that
 was killed leaves nobody behind.
 
-The supervisor asks for a drain here and not by a signal: a terminal, or systemd, may have sent
-SIGTERM to every process already, and a child takes a second signal as the wish to stop at once.
+The supervisor asks for a drain here and not by a signal: systemd may have sent SIGTERM to every
+process already, and a child takes a second signal as the wish to stop at once.
 """
 
 from __future__ import annotations
@@ -97,7 +97,8 @@ class ChildEnd:
 
     def __init__(self, descriptor: int) -> None:
         self._socket = socket.socket(fileno=descriptor)
-        self._sending = threading.Lock()
+        self._socket.set_inheritable(False)  # what a library starts is none of ours
+        self._sending = threading.RLock()  # a finalizer may log an error within `_say`
 
     def settings(self) -> tuple[int, Settings] | None:
         """The child's number and its settings; None: the supervisor has died meanwhile."""
@@ -164,7 +165,9 @@ class Errors(logging.Handler):
         self._end = end
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Sends the line's message, without its fields."""
+        """Sends the line's message, without its fields, and the exception that it tells of."""
         said = record.msg
-        text = said.get("event", "") if isinstance(said, dict) else record.getMessage()
-        self._end.failed(str(text)[:MOST_LETTERS])
+        text = str(said.get("event", "")) if isinstance(said, dict) else record.getMessage()
+        if isinstance(said, dict) and "exception" in said:  # its traceback ends with what it is
+            text = f"{text}: {str(said['exception']).splitlines()[-1]}"
+        self._end.failed(text[:MOST_LETTERS])

@@ -135,5 +135,5 @@ def _parsed(text: str | None) -> list[Metric] | None:
             return None
         families = text_string_to_metric_families(text)  # type: ignore[no-untyped-call]
         return list(families)
-    except ValueError:  # half an answer: the child has ended while it wrote it
+    except Exception:  # noqa: BLE001 - half an answer, of a child that has just ended: many kinds
         return None

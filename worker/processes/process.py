@@ -54,29 +54,27 @@ class Process:
         self._clock = clock
         self._over = threading.Event()
         self._lifeline = SupervisorEnd(settings, number)
-        theirs = self._lifeline.theirs.fileno()
+        self.started = clock()
+        self.port: int | None = None
+        self.error: str | None = None
+        self.heard: float | None = None
+        """This and the next are written by the thread of the probes."""
+        self.problem: str | None = "it is starting"
+        probes = threading.Thread(target=self._probe, name=f"probe-{number}", daemon=True)
         try:
-            self._popen = subprocess.Popen(
-                [*command, str(theirs)],
-                stdin=subprocess.DEVNULL,
-                pass_fds=(theirs,),
-                # The same modules as here: `-m` alone would look in the working directory first.
-                env={**os.environ, "PYTHONSAFEPATH": "1", "PYTHONPATH": _path()},
-                # Ctrl-C on a terminal is the supervisor's to hear, which asks the children once.
-                process_group=0,
-            )
+            self._popen = _spawned(command, self._lifeline.theirs.fileno())
         except OSError:
             self._lifeline.close()
             raise
         self._lifeline.handed_over()
         self.pid = self._popen.pid
-        self.port: int | None = None
-        self.error: str | None = None
-        self.heard = clock()
-        """Written by the thread of the probes from the moment on that there is a port."""
-        self.problem: str | None = "it is starting"
-        """Written by the thread of the probes."""
-        threading.Thread(target=self._probe, name=f"probe-{number}", daemon=True).start()
+        try:
+            probes.start()
+        except RuntimeError as error:  # too many threads
+            self.kill()
+            self.wait(READY_SECONDS)
+            self._lifeline.close()
+            raise OSError(str(error)) from error
 
     def ended(self) -> int | None:
         """Its exit code, negative for a signal; None while it runs. Reads what it has said."""
@@ -97,11 +95,14 @@ class Process:
         self._lifeline.hurry()
 
     def kill(self) -> None:
-        """Kills it, and waits a moment for its end: a driver may hold it longer."""
+        """Kills it; does not wait for its end."""
         self._over.set()
         self._popen.kill()
+
+    def wait(self, seconds: float) -> None:
+        """Waits for its end, at most so long."""
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._popen.wait(1.0)
+            self._popen.wait(seconds)
 
     def _probe(self) -> None:
         while not self._over.wait(PROBE_SECONDS if self.port else PROBE_SECONDS / 4):
@@ -120,11 +121,24 @@ class Process:
 def get(port: int, path: str, *, seconds: float, accept: str = "*/*") -> tuple[int, str]:
     """Status and body of a child's answer; 0 and nothing where there is none in time."""
     link = http.client.HTTPConnection("127.0.0.1", port, timeout=seconds)
-    with contextlib.suppress(OSError, http.client.HTTPException), contextlib.closing(link):
+    failures = OSError, http.client.HTTPException, ValueError
+    with contextlib.suppress(*failures), contextlib.closing(link):
         link.request("GET", path, headers={"Accept": accept})
         answer = link.getresponse()
         return answer.status, answer.read().decode()
     return 0, ""
+
+
+def _spawned(command: Sequence[str], descriptor: int) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [*command, str(descriptor)],
+        stdin=subprocess.DEVNULL,
+        pass_fds=(descriptor,),
+        # The same modules as here: `-m` alone would look in the working directory first.
+        env={**os.environ, "PYTHONSAFEPATH": "1", "PYTHONPATH": _path()},
+        # Ctrl-C on a terminal is the supervisor's to hear, which asks the children once.
+        process_group=0,
+    )
 
 
 def _path() -> str:

@@ -33,7 +33,7 @@ FOUND = {
     "worker": {
         "shape": "tiny", "cores": 2,
         "backlogs": [
-            {"guarantee": "at_least_once", "workers": 2, "messages_per_s": 900.0,
+            {"guarantee": "at_least_once", "processes": 2, "messages_per_s": 900.0,
              "busy": [0.5, 1.0], "device_mb": 10.0, "resident_mb": 20.0},
         ],
         "steady": [

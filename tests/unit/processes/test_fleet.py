@@ -21,13 +21,14 @@ class Child:
     """A child without a process: a test says what becomes of it."""
 
     def __init__(self, number, now):
-        self.number, self.heard = number, now
+        self.number, self.started, self.heard = number, now, None
+        self.waited = []
         self.port, self.problem, self.error = None, "it is starting", None
         self.code = None
         self.asked = []
 
-    def ready(self):
-        self.port, self.problem = 1_234, None
+    def ready(self, now):
+        self.port, self.problem, self.heard = 1_234, None, now
 
     def ended(self):
         return self.code
@@ -41,6 +42,9 @@ class Child:
     def kill(self):
         self.asked.append("kill")
         self.code = KILLED
+
+    def wait(self, seconds):
+        self.waited.append(seconds)
 
 
 class Scene:
@@ -72,7 +76,7 @@ class Scene:
         """All children run and are ready."""
         self.turn()
         for child in self.spawned:
-            child.ready()
+            child.ready(self.now)
         self.turn()
         return self
 
@@ -186,8 +190,9 @@ def test_while_one_is_ready_the_other_may_fail_for_ever():
     assert len(scene.spawned) > 2 * HOPELESS
 
 
-def test_a_refusal_drains_the_others_and_ends_with_2_and_its_reason():
-    scene = Scene(3).started()
+def test_a_refusal_before_any_was_ready_drains_the_others_and_ends_with_2_and_its_reason():
+    scene = Scene(3)
+    scene.turn()
     scene.spawned[1].code, scene.spawned[1].error = EXIT_REFUSED, "topic x does not exist"
     assert scene.turn() is None
     assert scene.spawned[0].asked == scene.spawned[2].asked == ["drain"]
@@ -195,6 +200,83 @@ def test_a_refusal_drains_the_others_and_ends_with_2_and_its_reason():
     assert scene.turn() == EXIT_REFUSED
     assert scene.last == "process 2 was refused: topic x does not exist"
     assert len(scene.spawned) == 3
+
+
+def test_a_refusal_beside_one_that_works_is_an_end_like_others():
+    """The memory of the device may be the other's for a moment."""
+    scene = Scene().started()
+    scene.spawned[1].code, scene.spawned[1].error = EXIT_REFUSED, "no memory"
+    assert scene.turn() is None
+    assert scene.spawned[0].asked == []
+    scene.spawned[0].heard = scene.now
+    scene.turn(FIRST_PAUSE + 0.1)
+    assert [child.number for child in scene.spawned] == [1, 2, 2]
+
+
+@pytest.mark.parametrize(("codes", "ends"), [({2}, EXIT_REFUSED), ({1, 2}, EXIT_FAILED)])
+def test_all_that_worked_and_cannot_start_any_more_end_it_by_their_last_ends(codes, ends):
+    scene = Scene().started()
+    for _ in range(2_000):
+        code = scene.turn(1.0)
+        if code is not None:
+            break
+        for child in scene.spawned:
+            child.code = min(codes) if child.number == 1 else max(codes)
+    assert code == ends
+
+
+def test_children_that_take_long_to_fail_end_it_although_they_never_fail_together():
+    scene = Scene()
+    end = scene.now + 2 * HOPELESS * 700
+    while scene.now < end:
+        code = scene.turn(1.0)
+        if code is not None:
+            break
+        for child in scene.spawned:
+            child.heard, child.port = scene.now, 1
+            late = 300 if child.number == 2 and child is scene.spawned[1] else 0
+            if scene.now - child.started > 600 + late:
+                child.code = 1
+    assert code == EXIT_FAILED
+
+
+def test_one_that_needs_long_until_it_answers_is_not_killed_when_it_does():
+    scene = Scene(1)
+    scene.turn()
+    for _ in range(int(UNHEARD) - 20):
+        scene.turn(1.0)
+    (child,) = scene.spawned
+    child.port = 1_234
+    scene.turn(1.0)
+    assert child.asked == []
+    child.heard = scene.now
+    scene.turn(DEAF - 1)
+    assert child.asked == []
+
+
+def test_one_whose_probes_have_stopped_while_it_was_ready_is_killed():
+    scene = Scene().started()
+    deaf, other = scene.spawned
+    other.heard = scene.now + DEAF
+    scene.turn(DEAF + 1)
+    assert (deaf.asked, other.asked) == (["kill"], [])
+
+
+@pytest.mark.parametrize(("port", "ends"), [(None, EXIT_DRAINED), (1_234, EXIT_FAILED)])
+def test_one_that_a_signal_to_all_ends_before_it_catches_any_has_drained(port, ends):
+    scene = Scene(1)
+    scene.turn()
+    scene.asked = True
+    scene.turn()
+    scene.spawned[0].code, scene.spawned[0].port = -15, port
+    assert scene.turn() == ends
+
+
+def test_all_are_killed_before_any_is_waited_for():
+    scene = Scene(3).started()
+    scene.fleet.kill()
+    assert [child.asked for child in scene.spawned] == [["kill"]] * 3
+    assert [len(child.waited) for child in scene.spawned] == [1] * 3
 
 
 def test_a_signal_drains_all_at_once_and_ends_with_0():
@@ -255,7 +337,7 @@ def test_a_second_signal_is_passed_on_once():
 def test_one_that_never_answers_is_killed_once_and_started_again():
     scene = Scene()
     scene.turn()
-    scene.spawned[1].ready()
+    scene.spawned[1].ready(scene.now)
     for _ in range(int(UNHEARD)):
         scene.spawned[1].heard = scene.now
         scene.turn(1.0)
@@ -299,9 +381,9 @@ def test_it_is_ready_when_every_child_is_and_else_says_which_is_not():
     assert scene.fleet.ready() == "process 1: it is started again soon"
     scene.turn()
     assert scene.fleet.ready() == "process 1: it is starting"
-    scene.spawned[0].ready()
+    scene.spawned[0].ready(scene.now)
     assert scene.fleet.ready() == "process 2: it is starting"
-    scene.spawned[1].ready()
+    scene.spawned[1].ready(scene.now)
     assert scene.fleet.ready() is None
 
 
@@ -318,5 +400,5 @@ def test_ports_are_those_of_the_children_that_answer():
     scene = Scene()
     assert scene.fleet.ports() == {1: None, 2: None}
     scene.turn()
-    scene.spawned[1].ready()
+    scene.spawned[1].ready(scene.now)
     assert scene.fleet.ports() == {1: None, 2: 1_234}

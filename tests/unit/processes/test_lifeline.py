@@ -143,6 +143,12 @@ def test_errors_that_are_logged_are_sent_without_their_fields(ends, monkeypatch)
         logging.getLogger("another").error("of %s", "a library")
         supervisor.read()
         assert supervisor.error == "of a library"
+        try:
+            raise KeyError("topic")
+        except KeyError:
+            structlog.get_logger("worker.test").exception("unexpected_failure")
+        supervisor.read()
+        assert supervisor.error == "unexpected_failure: KeyError: 'topic'"
     finally:
         root.handlers = before
         root.setLevel(level)

@@ -1,6 +1,7 @@
 """A child as a process: a small program in place of a worker answers what a test wants."""
 
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -53,6 +54,7 @@ def child(monkeypatch):
     yield make
     for each in made:
         each.kill()
+        each.wait(20)
         each.ended()
 
 
@@ -76,21 +78,23 @@ def test_a_child_is_probed_asked_and_read(child):
 
 def test_one_that_is_alive_and_not_ready_is_heard(child):
     process = child("200/503")
+    assert process.heard is None
+    known(process, lambda: process.heard is not None)
     begun = process.heard
-    known(process, lambda: process.heard > begun)
+    known(process, lambda: process.heard > begun >= process.started)
     assert process.problem == "/readyz of 3"
 
 
 def test_one_that_is_not_alive_is_not_heard(child):
     process = child("503/200")
-    begun = process.heard
     known(process, lambda: process.problem == "/livez of 3")
-    assert process.heard == begun
+    assert process.heard is None
 
 
 def test_one_that_is_killed_ended_by_a_signal(child):
     process = child("200/200")
     process.kill()
+    process.wait(20)
     assert process.ended() == -signal.SIGKILL
 
 
@@ -101,6 +105,25 @@ def test_one_that_cannot_be_started_leaves_nothing_open():
             command=("/no/such/program",), number=1, settings=SimpleNamespace(), clock=time.time
         )
     assert set(Path("/proc/self/fd").iterdir()) == before
+
+
+def test_one_whose_probes_cannot_be_started_is_not_left_behind(monkeypatch):
+    """There are too many threads: the fleet tries again later, and must not have two."""
+
+    def too_many(_):
+        raise RuntimeError("can't start new thread")
+
+    spawned, popen = [], subprocess.Popen
+    monkeypatch.setattr(
+        "subprocess.Popen", lambda *a, **k: spawned.append(popen(*a, **k)) or spawned[0]
+    )
+    monkeypatch.setattr("threading.Thread.start", too_many)
+    with pytest.raises(OSError, match="can't start new thread"):
+        Process(
+            command=(sys.executable, "-c", "import time; time.sleep(60)"), number=1,
+            settings=SimpleNamespace(), clock=time.time,
+        )  # fmt: skip
+    assert spawned[0].poll() == -signal.SIGKILL
 
 
 def test_nothing_answers_at_a_port_that_is_closed():

@@ -156,7 +156,7 @@ The worker refuses the same settings when it starts; here they do not get as far
 {{- with .Values.keda -}}
 {{- if .enabled -}}
 {{- if not .recordsPerSecond -}}
-{{- $problems = append $problems "keda.recordsPerSecond: not set; measure rate(worker_records_processed_total[5m]) of a pod that has a backlog" -}}
+{{- $problems = append $problems "keda.recordsPerSecond: not set; measure rate(worker_records_processed_total[5m]) of one process that has a backlog" -}}
 {{- end -}}
 {{- if gt (int .minReplicas) (int .maxReplicas) -}}
 {{- $problems = append $problems (printf "keda.minReplicas: %v is more than maxReplicas (%v)" .minReplicas .maxReplicas) -}}
