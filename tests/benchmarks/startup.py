@@ -30,7 +30,7 @@ from worker.demo.broker import EmbeddedKafka
 TOPICS = {"input_topic": "in", "output_topic": "out", "dlq_topic": "dlq"}
 EVENTS = {
     "http_listening": "interpreter, settings, HTTP listening",
-    "model_loaded": "topics, libraries, weights, padding, precision, kernels",
+    "model_loaded": "topics, libraries, weights, padding, precision, kernels, rows, budget",
     "worker_started": "warm-up, rest of the topics' check",
     "ready": "producer, consumer, /readyz 200",
 }

@@ -62,7 +62,7 @@ def test_the_log_tells_the_seconds_of_each_step(worker, untrained):
     process = worker(checkpoint=untrained)
     process.start()
     loaded, started = event(process, "model_loaded"), event(process, "worker_started")
-    steps = ["import", "checkpoint", "weights", "padding", "precision", "kernels"]
+    steps = ["import", "checkpoint", "weights", "padding", "precision", "kernels", "rows", "budget"]
     assert list(loaded["seconds"]) == list(loaded["cpu_seconds"]) == steps
     assert all(seconds >= 0 for seconds in loaded["seconds"].values())
     assert 0 < sum(loaded["seconds"].values()) <= started["load_seconds"] + 0.1
