@@ -41,8 +41,9 @@ def main() -> None:
     unpacked(pack / "encoder.tar.xz", site)
     unpacked(pack / "kafka.tar.xz", place / "kafka")
     unpacked(pack / "tweets.tar.xz", place / "tweets")
-    wheels = sorted(map(str, (pack / "wheels").glob("*.whl")))
-    mark = place / "wheels"
+    unpacked(pack / "wheels.tar.xz", place / "wheels")
+    wheels = sorted(map(str, (place / "wheels").glob("*.whl")))
+    mark = place / "installed"
     if wheels and not mark.exists():
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps"]
         command += ["--disable-pip-version-check", "--no-compile", "--target", str(site)]

@@ -22,6 +22,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.benchmarks import circumstances
@@ -70,7 +71,7 @@ def main() -> int:
     given = parser.parse_args()
     shutil.rmtree(given.out, ignore_errors=True)
     given.out.mkdir(parents=True)
-    wheels(given.out / "wheels", given.python)
+    packed(given.out / "wheels.tar.xz", wheels(given.python))
     tweets = circumstances.tweets()
     if tweets:
         packed(given.out / "tweets.tar.xz", read(jsonl(tweets)))
@@ -92,19 +93,32 @@ def main() -> int:
     return 0 if total + own <= LIMIT else 1
 
 
-def wheels(folder: Path, python: str) -> None:
-    """Downloads the wheels."""
+def wheels(python: str) -> dict[str, bytes]:
+    """Downloads the wheels. Their files are stored: one compression."""
     pinned = dict(
         re.match(r"([\w.-]+)==([^ ;]+)", each).groups()  # type: ignore[union-attr]
         for each in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
         if re.match(r"[\w.-]+==", each)
     )
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
-    command += ["--no-deps", "--only-binary=:all:", "--implementation", "cp", "--dest", str(folder)]
+    command += ["--no-deps", "--only-binary=:all:", "--implementation", "cp"]
     command += ["--python-version", python]
     for platform in PLATFORMS:
         command += ["--platform", platform]
-    subprocess.run([*command, *(f"{name}=={pinned[name]}" for name in WHEELS)], check=True)
+    with tempfile.TemporaryDirectory() as folder:
+        command += ["--dest", folder]
+        subprocess.run([*command, *(f"{name}=={pinned[name]}" for name in WHEELS)], check=True)
+        return {path.name: stored(path) for path in sorted(Path(folder).iterdir())}
+
+
+def stored(archive: Path, *, but: Callable[[str], bool] = lambda _: False) -> bytes:
+    """A zip archive without compression; without the files for whose names `but` is true."""
+    inside = io.BytesIO()
+    with zipfile.ZipFile(archive) as given, zipfile.ZipFile(inside, "w") as written:
+        for one in given.infolist():
+            if not but(one.filename):
+                written.writestr(one.filename, given.read(one))
+    return inside.getvalue()
 
 
 def jsonl(folder: Path) -> list[Path]:
@@ -165,12 +179,7 @@ def kafka() -> dict[str, bytes]:
     for jar in class_path.split(os.pathsep):
         if Path(jar).name.startswith(UNUSED_JARS):
             continue
-        inside = io.BytesIO()
-        with zipfile.ZipFile(jar) as given, zipfile.ZipFile(inside, "w") as stored:
-            for one in given.infolist():
-                if not foreign(one.filename):
-                    stored.writestr(one.filename, given.read(one))
-        files[Path(jar).name] = inside.getvalue()
+        files[Path(jar).name] = stored(Path(jar), but=foreign)
     return files
 
 
