@@ -74,8 +74,8 @@ def model(one: Found) -> str:
         for way, value in one["apart"].items()
     ]  # fmt: skip
     alone = ["shape and way", "a lone message, ms", "scores from float32's, at most", "same labels"]
-    peak = f"the peak of a large product {one['peak_tflops']:.1f} TFLOP/s"
-    return f"{peak.capitalize()}.\n\n{table(alone, ways)}\n\n{table(head, rows)}"
+    peak = f"The peak of a large product: {one['peak_tflops']:.2f} TFLOP/s"
+    return f"{peak}.\n\n{table(alone, ways)}\n\n{table(head, rows)}"
 
 
 def rivals(one: Found) -> str:
