@@ -1,6 +1,6 @@
 """The documents' tables of what the benchmarks found, from `tests/benchmarks/results`."""
 
-from tests.benchmarks import growth, latency, load, processes, simulated, steps
+from tests.benchmarks import growth, latency, load, processes, rows, simulated, steps
 from tests.benchmarks.circumstances import line
 from tests.benchmarks.contest import figures
 from tests.benchmarks.contest.environment import NAMED
@@ -27,6 +27,7 @@ _REPORTS = {
     "hostpath": lambda found: f"{hostpath.rates(found)}\n\n{hostpath.stages(found)}",
     "simulated": simulated.report,
     "processes": processes.report,
+    "rows": rows.report,
     "growth": growth.report,
     "load-simulated": load.report,
     "load-real": load.report,

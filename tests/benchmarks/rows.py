@@ -17,8 +17,6 @@ from pathlib import Path
 from tests.benchmarks.checkpoint import fine_tuned
 from tests.benchmarks.circumstances import line, read_texts, texts, told
 from tests.benchmarks.results import add_argument, save, table
-from tests.gpu.model import batched, through
-from worker.model.load import load
 
 MOST = 1_000
 """Texts."""
@@ -29,6 +27,9 @@ WAYS = ("padded", "packed")
 
 
 def main():
+    from tests.gpu.model import batched, through
+    from worker.model.load import load
+
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     add_argument(parser)
