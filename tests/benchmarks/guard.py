@@ -36,7 +36,8 @@ from pathlib import Path
 from worker.model.load import load
 
 texts = json.load(sys.stdin)
-model = load(path=Path(sys.argv[1]), device="cpu", dtype="float32")
+# Not whichever way is faster in a moment's trial: that may differ from run to run.
+model = load(path=Path(sys.argv[1]), device="cpu", dtype="float32", rows="packed")
 for again in range(2):  # the first warms up
     begin = time.process_time()
     for at in range(0, len(texts), 64):
@@ -130,7 +131,9 @@ def model_stage(root: Path, checkpoint: Path, lines: list[str]) -> float:
     """Microseconds of processor time a text, of a checkout's tokenizer, padding and model."""
     done = subprocess.run(
         [sys.executable, "-c", MODEL, str(checkpoint)], input=json.dumps(lines), text=True,
-        env=clean_environment(PYTHONPATH=str(root)), cwd=root, check=True, capture_output=True,
+        # Passive, as the worker sets it: threads that wait would spin, and count as work.
+        env=clean_environment(PYTHONPATH=str(root), OMP_WAIT_POLICY="PASSIVE"), cwd=root,
+        check=True, capture_output=True,
     )  # fmt: skip
     return float(done.stdout.split()[-1])
 
