@@ -79,6 +79,8 @@ class _Child:
     killed: bool = False
     refused: bool = False
     """Whether its last end was a refusal."""
+    worked: bool = False
+    """Whether it was ready once."""
 
 
 class Fleet:
@@ -111,7 +113,6 @@ class Fleet:
         self._deadline = 0.0
         self._hurried = False
         self._why = ""  # the last end that nobody asked for
-        self._worked = False  # a child was ready once
 
     def turn(self, *, asked: bool, hurried: bool) -> int | None:
         """One turn of the loop, to come several times a second; the exit code when all is over.
@@ -188,7 +189,7 @@ class Fleet:
             self._ended(child, EXIT_DRAINED if early else code, now, error=error)
             return
         if handle.problem is None:
-            self._worked = True
+            child.worked = True
             child.restarts.ready(now)
         silent = self._silent(handle, now)
         if silent and self._code is None and not child.killed:
@@ -220,7 +221,7 @@ class Fleet:
         child.refused = code == EXIT_REFUSED
         # What worked before works for the others, and may for this one: a device whose memory is
         # taken, or that is just being reset.
-        if child.refused and not self._worked:
+        if child.refused and not any(each.worked for each in self._children):
             self._why = f"process {child.number} was refused: {error or 'its lines say why'}"
             log.error("process_refused", process=child.number)
             self._drain(now, EXIT_REFUSED)
