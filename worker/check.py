@@ -140,6 +140,7 @@ def _device(settings: CheckSettings, checkpoint: Checkpoint | None, report: Repo
         dtype=wanted.dtype,
         rows=wanted.rows,
         threads=wanted.threads,
+        processes=settings.processes,
         checkpoint=checkpoint,
     )
     dtype = str(model.dtype).removeprefix("torch.")

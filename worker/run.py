@@ -67,7 +67,6 @@ def _loaded(settings: Settings) -> Classifier:
         reading = beside.submit(checkpoints.read, model.checkpoint)
         # Imported only now: signal handlers are in place before torch, which takes seconds.
         try:
-            from worker.model.device import usable_cpus  # noqa: PLC0415
             from worker.model.load import load  # noqa: PLC0415
         except (ImportError, OSError) as error:  # OSError: a shared library is missing
             raise Fatal(
@@ -84,7 +83,8 @@ def _loaded(settings: Settings) -> Classifier:
         dtype=model.dtype,
         rows=model.rows,
         max_seconds=None if settings.batch.max_tokens else settings.batch.max_seconds,
-        threads=model.threads or max(1, usable_cpus() // settings.processes),
+        threads=model.threads,
+        processes=settings.processes,
         checkpoint=checkpoint,
         laps=laps,
     )

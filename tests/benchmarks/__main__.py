@@ -21,6 +21,7 @@ WHOLE = (
     "contest --checkpoint CHECKPOINT",
     "contest --kill --checkpoint CHECKPOINT",
     "hostpath",
+    "rows --checkpoint CHECKPOINT",
     "simulated",
     "processes",
     "load",
@@ -36,12 +37,13 @@ QUICK = (
     "contest --rounds 1 --messages 600 --only worker,batches --checkpoint CHECKPOINT",
     "contest --kill --messages 600 --rate 150 --only worker --checkpoint CHECKPOINT",
     "hostpath --rounds 1 --messages 20000 --rows at_least_once,exactly_once",
+    "rows --rounds 1 --checkpoint CHECKPOINT",
     "simulated --rounds 1 --messages 5000",
     "processes --rounds 1 --messages 10000",
     "latency --rounds 1 --seconds 3 --guarantees at_least_once",
     "growth --rounds 1 --messages 10000 --backlog 100000 --series headers",
 )
-KEEPING = ("contest", "simulated", "processes", "load", "latency", "growth")
+KEEPING = ("contest", "rows", "simulated", "processes", "load", "latency", "growth")
 """Those that write results to the repository; `hostpath` does if it is given another checkout."""
 
 

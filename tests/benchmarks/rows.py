@@ -1,8 +1,9 @@
 """Packed rows beside padded ones: the model stage alone, on this machine's device.
 
-    python -m tests.benchmarks.rows [--rounds 5] [--keep]
+    python -m tests.benchmarks.rows [--checkpoint DIRECTORY] [--rounds 5] [--keep]
 
-MiniLM on the real tweets (else the demo's sentences), in the precision that `auto` takes. With a
+MiniLM, fine-tuned here unless a checkpoint is named, on the real tweets (else the demo's
+sentences), in the precision that `auto` takes. With a
 backlog batches are those that the worker's batcher makes of all texts; without one a batch is what
 there is, of mixed lengths as they come. The two ways run in turns.
 """
@@ -31,12 +32,13 @@ def main():
     from worker.model.load import load
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--checkpoint", type=Path)
     parser.add_argument("--rounds", type=int, default=5)
     add_argument(parser)
     given = parser.parse_args()
     start, found = told(), {}
     with tempfile.TemporaryDirectory() as folder:
-        path = fine_tuned(Path(folder) / "checkpoint")
+        path = given.checkpoint or fine_tuned(Path(folder) / "checkpoint")
         models = {way: load(path=path, device="auto", dtype="auto", rows=way) for way in WAYS}
     rows = [ids for ids, _ in models["packed"].tokenize(read_texts(texts())[:MOST])]
     cases = {f"a backlog, {tokens:,} tokens": (tokens, None) for tokens in BUDGETS}

@@ -40,6 +40,7 @@ def load(
     dtype: str,
     rows: str = "auto",
     threads: int | None = None,
+    processes: int = 1,
     max_seconds: float | None = None,
     checkpoint: Checkpoint | None = None,
     laps: Laps | None = None,
@@ -51,7 +52,8 @@ def load(
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         dtype: `auto`, `float32`, `bfloat16` or `float16`.
         rows: `auto`, `packed` or `padded`.
-        threads: Threads on a CPU; None: as many as the process may use.
+        threads: Threads on a CPU; None: as many as the process may use, or its share of them.
+        processes: How many processes share the CPUs.
         max_seconds: Longest time of a batch, by which the limits are measured; None: they are not.
         checkpoint: What `checkpoint.read` returned, where it was called before.
         laps: Measures the seconds of each step, which are logged at the end.
@@ -65,7 +67,7 @@ def load(
     place = devices.choose_device(device)
     devices.settle_arithmetic(place)
     if place.type == "cpu":
-        torch.set_num_threads(threads or devices.usable_cpus())
+        torch.set_num_threads(threads or max(1, devices.usable_cpus() // processes))
     try:
         model = network(checkpoint, place)
     except torch.OutOfMemoryError as error:

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from tests.benchmarks import results
+from tests.benchmarks.documents import tables
 from tests.support.worker_process import ROOT
 
 BENCHMARKS = ROOT / "tests" / "benchmarks"
@@ -34,6 +35,18 @@ def test_every_step_of_make_bench_is_a_benchmark():
         name = step.split()[0]
         found = (BENCHMARKS / f"{name}.py", BENCHMARKS / name / "__main__.py")
         assert any(path.is_file() for path in found), step
+
+
+def test_every_benchmark_is_a_step_of_make_bench():
+    """But the parts that others are made of, and the guard, which CI runs."""
+    steps = importlib.import_module("tests.benchmarks.__main__")
+    named = {step.split()[0] for step in steps.WHOLE}
+    found = {path.stem for path in BENCHMARKS.glob("*.py") if "argparse" in path.read_text("utf-8")}
+    assert found - {"__main__", "results", "guard", "steps", "sentences", "plots"} <= named
+
+
+def test_whatever_was_kept_has_its_table_in_the_documents():
+    assert {f"results {path.stem}" for path in results.KEPT.glob("*.json")} == set(tables())
 
 
 def test_what_leaves_parts_out_is_not_kept(monkeypatch, capsys):

@@ -12,8 +12,11 @@ from tokenizers import Tokenizer
 
 from tests.support import tiny
 from tests.support.lazy import Lazy
+from worker import check, run
+from worker.check_options import CheckSettings
 from worker.errors import Refused
 from worker.model.checkpoint import read
+from worker.settings import ModelSettings
 from worker.stages.inference import Inference, stage
 
 pytestmark = pytest.mark.heavy
@@ -520,6 +523,29 @@ def test_threads_are_those_that_were_asked_for(untrained):
     assert torch.get_num_threads() == 2
     load_cpu(untrained)
     assert torch.get_num_threads() == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "shared", "threads"),
+    [(None, (1, 4), 4), (None, (2, 5), 2), (None, (4, 2), 1), (3, (2, 8), 3)],
+)
+@pytest.mark.parametrize("command", ["run", "check"])
+def test_processes_share_the_cpus_unless_each_is_told(  # noqa: PLR0917
+    monkeypatch, untrained, command, given, shared, threads
+):  # fmt: skip
+    """`check`, too: what it measures is what each of them will be."""
+    processes, cpus = shared
+    before, seen = torch.get_num_threads(), []
+    monkeypatch.setattr("worker.model.device.usable_cpus", lambda: cpus)
+    monkeypatch.setattr("torch.set_num_threads", seen.append)
+    model = ModelSettings(checkpoint=untrained, device="cpu", threads=given)
+    chosen = CheckSettings(model=model, processes=processes)
+    if command == "run":
+        run._loaded(chosen)
+    else:
+        check._device(chosen, read(untrained), check.Report())
+    assert seen == [threads]
+    assert torch.get_num_threads() == before
 
 
 def test_the_model_has_the_name_version_and_labels_of_its_checkpoint(model, untrained):

@@ -77,10 +77,16 @@ def test_so_do_those_that_transformers_builds(tmp_path, kind):
     assert_packs_are_right(family(tmp_path / kind, kind, **BY_TRANSFORMERS[kind]))
 
 
-def test_a_text_longer_than_a_local_window_sees_what_it_sees_alone(tmp_path):
-    """ModernBERT's local layers look four tokens to each side here."""
-    model = loaded(family(tmp_path / "m", "modernbert", **BY_TRANSFORMERS["modernbert"]), "packed")
-    assert max(map(len, rows_of(model))) > 2 * 4 + 1
+def test_a_local_window_that_is_forgotten_is_found_when_a_model_is_loaded(tmp_path, monkeypatch):
+    """ModernBERT's local layers look four tokens to each side here; texts are longer."""
+    path = family(tmp_path / "m", "modernbert", **BY_TRANSFORMERS["modernbert"])
+    attend = packed_families._attend
+    monkeypatch.setattr(
+        "worker.model.packed_families._attend",
+        lambda *given, **options: attend(*given, **options | {"sliding_window": None}),
+    )
+    with pytest.raises(Refused, match="packed rows have other scores"):
+        loaded(path, "packed")
 
 
 @pytest.mark.parametrize("kind", REFUSED)

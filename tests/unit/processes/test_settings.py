@@ -4,9 +4,9 @@ import socket
 
 import pytest
 
-from worker import run, settings
+from worker import settings
 from worker.errors import Refused
-from worker.settings import DeliverySettings, KafkaSettings, ModelSettings, Settings
+from worker.settings import DeliverySettings, KafkaSettings, Settings
 
 
 @pytest.fixture(autouse=True)
@@ -61,20 +61,6 @@ def test_dynamic_members_stay_dynamic():
 def test_a_child_answers_on_the_loopback_only_at_a_free_port():
     child = of(1)
     assert (child.http.host, child.http.port) == ("127.0.0.1", 0)
-
-
-@pytest.mark.heavy
-@pytest.mark.parametrize(
-    ("given", "processes", "cpus", "threads"),
-    [(None, 1, 4, 4), (None, 2, 5, 2), (None, 4, 2, 1), (3, 2, 8, 3)],
-)
-def test_processes_share_the_cpus_unless_each_is_told(monkeypatch, given, processes, cpus, threads):
-    asked = []
-    monkeypatch.setattr("worker.model.load.load", lambda **how: asked.append(how["threads"]))
-    monkeypatch.setattr("worker.model.device.usable_cpus", lambda: cpus)
-    monkeypatch.setattr("worker.model.checkpoint.read", lambda _: None)
-    run._loaded(Settings.model_construct(model=ModelSettings(threads=given), processes=processes))
-    assert asked == [threads]
 
 
 def test_a_redrive_takes_the_worker_s_environment_as_it_is(monkeypatch):
