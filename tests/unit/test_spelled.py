@@ -1,5 +1,6 @@
 """A value is cut out of a JSON text as the parsers understand it, and in about their time."""
 
+import gc
 import json
 import time
 
@@ -131,7 +132,7 @@ def test_an_id_below_many_names_takes_as_long_as_one_below_none(filler):
         found = decoder.decode(record(value=value.encode()))
         assert isinstance(found, Document), found
         assert orjson.dumps(found.id) == b"1.50"
-        return min(seconds(lambda: decoder.decode(found.record)) for _ in range(3))
+        return min(seconds(lambda: decoder.decode(found.record)) for _ in range(5))
 
     assert decoding(200) < 4 * decoding(1) + 0.002
 
@@ -159,6 +160,12 @@ def test_a_value_at_the_end_of_a_long_path_is_the_last_that_the_path_leads_to(te
 
 
 def seconds(call):
-    begin = time.thread_time()
-    call()
-    return time.thread_time() - begin
+    """Of this thread alone, and without a garbage collection: that takes as long as all the objects
+    are many that the tests before left, up to 0.3 s, and comes every second call."""
+    gc.disable()
+    try:
+        begin = time.thread_time()
+        call()
+        return time.thread_time() - begin
+    finally:
+        gc.enable()
