@@ -1,4 +1,4 @@
-"""The commands of `emotion-train`: run, evaluate, predict."""
+"""The commands of `emotion-train`: run, evaluate, threshold, predict."""
 
 import contextlib
 import os
@@ -14,9 +14,10 @@ usage: emotion-train COMMAND [--setting VALUE ...]
 
 Fine-tunes a text classifier, measures it, and labels texts with it.
 
-  run       fine-tune, calibrate, evaluate; save a checkpoint and its report
-  evaluate  metrics and plots of a checkpoint, on a split of a dataset or a file
-  predict   label texts given as arguments or on standard input
+  run        fine-tune, calibrate, evaluate; save a checkpoint and its report
+  evaluate   metrics and plots of a checkpoint, on a split or a file
+  threshold  choose when a checkpoint says that it does not know
+  predict    label texts given as arguments or on standard input
 
 Settings also come from TRAIN_... variables and .env; 'emotion-train run --help'
 lists them.
@@ -126,6 +127,17 @@ def _evaluate(arguments: Sequence[str]) -> None:
     evaluate(settings, Printer())
 
 
+def _threshold(arguments: Sequence[str]) -> None:
+    from train import cli  # noqa: PLC0415
+    from train.settings import ThresholdSettings  # noqa: PLC0415
+
+    settings, _ = cli.parse(ThresholdSettings, arguments, command="threshold")
+    from train.printer import Printer  # noqa: PLC0415
+    from train.threshold import threshold  # noqa: PLC0415
+
+    threshold(settings, Printer())
+
+
 def _predict(arguments: Sequence[str]) -> None:
     from train import cli  # noqa: PLC0415
     from train.settings import PredictSettings  # noqa: PLC0415
@@ -137,7 +149,7 @@ def _predict(arguments: Sequence[str]) -> None:
     predict(settings, texts, Printer())
 
 
-_COMMANDS = {"run": _run, "evaluate": _evaluate, "predict": _predict}
+_COMMANDS = {"run": _run, "evaluate": _evaluate, "threshold": _threshold, "predict": _predict}
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from tokenizers import Encoding, Tokenizer
 from transformers import AutoModelForSequenceClassification, logging
 
-from train import calibrate, lengths, manifest, padding
+from train import abstain, calibrate, lengths, manifest, padding
 from train import tokenizer as tokenizers_of
 from train.errors import Refused
 from train.given.directory import trouble
@@ -76,6 +76,14 @@ class Classifier:
     def scores(self, texts: Sequence[str]) -> Floats:
         """The scores that the worker would publish: float64, shape (texts, labels)."""
         return calibrate.probabilities(self.logits(texts), self.facts.temperature)
+
+    def abstained(self, logits: Floats) -> abstain.Abstained | None:
+        """Which texts the model abstains on; None where the checkpoint has no thresholds."""
+        entry = self.facts.abstain
+        if entry is None:
+            return None
+        thresholds = abstain.Thresholds(score=entry.score, energy=entry.energy)
+        return abstain.apply(logits, thresholds, temperature=self.facts.temperature)
 
     @torch.inference_mode()
     def _run(self, encodings: Sequence[Encoding], side: Side) -> Floats:

@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from train.errors import Refused
 from train.given import places
-from train.settings import EvaluateSettings, PredictSettings, RunSettings, Settings
+from train.settings import COMMANDS, Settings
 
 AnySettings = TypeVar("AnySettings", bound=Settings)
 
@@ -33,8 +33,7 @@ def parse(
             settings,
             arguments,
             prog=f"emotion-train {command}",
-            # The three commands share one environment.
-            variables=(RunSettings, EvaluateSettings, PredictSettings),
+            variables=tuple(COMMANDS.values()),
             texts=texts,
         )
     except places.Wrong as error:

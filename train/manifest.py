@@ -29,6 +29,27 @@ class DatasetFacts(BaseModel):
     """The number of rows of each split."""
 
 
+class Abstain(BaseModel):
+    """When the model abstains: `emotion-train threshold` chooses it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    score: Annotated[float, Field(ge=0, le=1, strict=True)]
+    """It does below this score."""
+    energy: Annotated[float, Field(allow_inf_nan=False, strict=True)]
+    """It does above this energy."""
+    coverage: float | None = None
+    """Share of the split's texts that are answered, 0 to 1."""
+    precision: float | None = None
+    """Share of these answers that are right, 0 to 1."""
+    precision_interval: tuple[float, float] | None = None
+    """The 95 % interval of the precision."""
+    split: str = ""
+    """On which the thresholds were chosen."""
+    rows: int | None = None
+    """Of the split."""
+
+
 class Manifest(BaseModel):
     """What a checkpoint says of itself.
 
@@ -46,6 +67,8 @@ class Manifest(BaseModel):
     """Logits are divided by it before the softmax."""
     max_length: Annotated[int, Field(ge=1, strict=True)] | None = None
     """Most tokens of a text, special tokens included."""
+    abstain: Abstain | None = None
+    """None where no thresholds were chosen: the model never abstains."""
     base_model: str = ""
     dataset: DatasetFacts = DatasetFacts()
     metrics: Mapping[str, Mapping[str, Any]] = {}

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import BinaryIO
 
 from train import classify, recipe
+from train.calibrate import probabilities
 from train.dataset import check_text
 from train.errors import Refused
 from train.printer import Printer
@@ -26,24 +27,29 @@ def predict(settings: PredictSettings, texts: Sequence[str], printer: Printer) -
     given = checked(texts, source="text") if texts else lines(sys.stdin.buffer)
     on = recipe.machine(settings.device, settings.precision)
     classifier = classify.load(settings.checkpoint, on=on)
-    scores = classifier.scores(given)
+    logits = classifier.logits(given)
+    scores = probabilities(logits, classifier.facts.temperature)
     answers = scores.argmax(axis=1)
+    abstained = classifier.abstained(logits)
+    because = ["" if abstained is None else abstained.because(row) for row in range(len(given))]
     if settings.as_json:
-        for text, row, answer in zip(given, scores, answers, strict=True):
+        for text, row, answer, why in zip(given, scores, answers, because, strict=True):
             # Not by the printer: programs read this, and a terminal's width must not fold it.
-            line = {
+            line: dict[str, object] = {
                 "text": text,
                 "label": classifier.labels[answer],
                 "score": float(row[answer]),
                 "scores": dict(zip(classifier.labels, map(float, row), strict=True)),
             }
+            if why:
+                line |= {"abstained": True, "abstained_because": why}
             sys.stdout.write(json.dumps(line, ensure_ascii=False) + "\n")
         return
     printer.table(
-        ("label", "score", "text"),
+        ("label", "score", *(["abstained"] if any(because) else []), "text"),
         [
-            (classifier.labels[answer], float(row[answer]), text)
-            for text, row, answer in zip(given, scores, answers, strict=True)
+            (classifier.labels[answer], float(row[answer]), *([why] if any(because) else []), text)
+            for text, row, answer, why in zip(given, scores, answers, because, strict=True)
         ],
     )
 

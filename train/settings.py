@@ -5,6 +5,7 @@ A setting such as `learning_rate` is read from the command line (`--learning-rat
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -21,19 +22,24 @@ MaxLength = Annotated[int, Field(ge=8, le=8192)]
 
 
 class Settings(Given):
-    """What the settings of all three commands have in common."""
+    """What the settings of all commands have in common."""
 
     model_config = SettingsConfigDict(
         env_prefix="TRAIN_",
         env_file=".env",
-        # A misspelt name is refused by train.cli, which knows the names of all three commands.
+        # A misspelt name is refused by train.cli, which knows the names of all commands.
         extra="ignore",
         frozen=True,
         use_attribute_docstrings=True,
         cli_kebab_case=True,
         cli_implicit_flags="toggle",
         cli_hide_none_type=True,
-        cli_shortcuts={"json-file": "json", "as-json": "json", "predictions-file": "predictions"},
+        cli_shortcuts={
+            "json-file": "json",
+            "as-json": "json",
+            "predictions-file": "predictions",
+            "target-precision": "precision",
+        },
     )
 
 
@@ -171,6 +177,44 @@ class EvaluateSettings(Settings):
     GPUs, float32 otherwise."""
 
 
+class ThresholdSettings(Settings):
+    """Chooses when a checkpoint abstains, and writes that into its manifest."""
+
+    checkpoint: Path
+    """Directory of the checkpoint."""
+
+    dataset: Name = "dair-ai/emotion"
+    """Dataset: its name on the hub, a directory, or one jsonl, csv, tsv or parquet file."""
+
+    dataset_config: str = ""
+    """Configuration of the dataset, where it has several."""
+
+    split: str = Field(default="validation", min_length=1)
+    """Split on which the thresholds are chosen: one that the model was not trained on. Without
+    effect on a file."""
+
+    text_column: Name = "text"
+    """Column with the texts."""
+
+    label_column: Name = "label"
+    """Column with the labels."""
+
+    labels: str = ""
+    """Which of the checkpoint's labels a label of the dataset is, as VALUE=NAME pairs between
+    commas (`happy=joy,4=anger`) or as a JSON object."""
+
+    target_precision: float = Field(default=0.98, gt=0, lt=1)
+    """Share of the answers that are to be right. As many texts as possible are answered."""
+
+    outside: Path | None = None
+    """File with texts on which the model should abstain, as jsonl, csv, tsv or parquet: how many of
+    them it does is printed. They choose nothing."""
+
+    device: Device = "auto"
+    """Device to run on. `auto` picks CUDA if there is a GPU, else the CPU; `cuda` without a GPU
+    is refused."""
+
+
 class PredictSettings(Settings):
     """Labels texts given as arguments, or as lines on standard input."""
 
@@ -187,3 +231,12 @@ class PredictSettings(Settings):
     precision: Precision = "float32"
     """Precision of the weights. `auto` picks bfloat16 where the hardware has it, float16 on older
     GPUs, float32 otherwise."""
+
+
+COMMANDS: Mapping[str, type[Settings]] = {
+    "run": RunSettings,
+    "evaluate": EvaluateSettings,
+    "threshold": ThresholdSettings,
+    "predict": PredictSettings,
+}
+"""The settings of each command. Their variables share one environment."""

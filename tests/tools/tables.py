@@ -81,14 +81,10 @@ def _worker_settings():
 
 
 def _train_settings():
-    from train.settings import EvaluateSettings, PredictSettings, RunSettings
+    from train.settings import COMMANDS
 
     rows = [_row("command", "option", "default", "meaning"), _row("---", "---", "---", "---")]
-    for command, model in (
-        ("run", RunSettings),
-        ("evaluate", EvaluateSettings),
-        ("predict", PredictSettings),
-    ):
+    for command, model in COMMANDS.items():
         for name, knob in model.model_fields.items():
             option = (knob.validation_alias or knob.alias or name) if knob else name
             option = option if isinstance(option, str) else option.choices[0]

@@ -15,7 +15,7 @@ from tests.conftest import ROOT
 from train.__main__ import main as train_main
 from train.cli import parse
 from train.errors import Refused as TrainRefused
-from train.settings import EvaluateSettings, PredictSettings, RunSettings
+from train.settings import COMMANDS, RunSettings
 from worker import settings
 from worker.__main__ import main as worker_main
 from worker.demo import setup
@@ -44,8 +44,7 @@ def clean(monkeypatch, tmp_path):
 
 
 def load_train(command, words):
-    kinds = {"run": RunSettings, "evaluate": EvaluateSettings, "predict": PredictSettings}
-    return parse(kinds[command], words, command=command, texts=command == "predict")
+    return parse(COMMANDS[command], words, command=command, texts=command == "predict")
 
 
 LOADERS = {
@@ -55,15 +54,14 @@ LOADERS = {
     "emotion-worker demo": load_demo,
     "emotion-train run": lambda words: load_train("run", words),
     "emotion-train evaluate": lambda words: load_train("evaluate", words),
+    "emotion-train threshold": lambda words: load_train("threshold", words),
     "emotion-train predict": lambda words: load_train("predict", words),
 }
 KINDS = {
     "emotion-worker run": settings.Settings,
     "emotion-worker redrive": RedriveSettings,
     "emotion-worker demo": DemoSettings,
-    "emotion-train run": RunSettings,
-    "emotion-train evaluate": EvaluateSettings,
-    "emotion-train predict": PredictSettings,
+    **{f"emotion-train {command}": kind for command, kind in COMMANDS.items()},
 }
 
 
@@ -398,7 +396,7 @@ def test_what_begins_with_a_dash_is_a_value_after_an_option_that_takes_one():
         (
             train_main,
             "x",
-            "emotion-train: there is no command 'x'; there are run, evaluate, predict",
+            "emotion-train: there is no command 'x'; there are run, evaluate, threshold, predict",
         ),
     ],
 )

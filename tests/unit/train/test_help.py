@@ -5,9 +5,7 @@ import re
 import pytest
 
 from train.__main__ import main
-from train.settings import EvaluateSettings, PredictSettings, RunSettings
-
-COMMANDS = {"run": RunSettings, "evaluate": EvaluateSettings, "predict": PredictSettings}
+from train.settings import COMMANDS
 
 
 def printed(capsys, monkeypatch, width, *arguments):

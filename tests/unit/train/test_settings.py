@@ -7,7 +7,7 @@ import pytest
 from train.cli import parse
 from train.errors import Refused
 from train.labels import mapping
-from train.settings import EvaluateSettings, PredictSettings, RunSettings
+from train.settings import COMMANDS, EvaluateSettings, PredictSettings, RunSettings
 
 
 @pytest.fixture(autouse=True)
@@ -102,7 +102,7 @@ def test_a_variable_of_another_command_is_not_refused(monkeypatch):
 
 
 def test_every_setting_has_a_line_of_help():
-    for settings in (RunSettings, EvaluateSettings, PredictSettings):
+    for settings in COMMANDS.values():
         for name, field in settings.model_fields.items():
             assert field.description, name
 
