@@ -23,6 +23,7 @@ TOGETHER = {
     "tests/unit/model/test_encoder.py": HEAVY,
     "tests/unit/model/test_mates.py": HEAVY,
     "tests/unit/model/test_tokenizer.py": HEAVY,
+    "tests/unit/train/test_abstain.py": HEAVY,
     "tests/unit/train/test_classify.py": HEAVY,
     "tests/unit/train/test_command.py": HEAVY,
     "tests/unit/train/test_encoder.py": HEAVY,
@@ -31,6 +32,7 @@ TOGETHER = {
     "tests/unit/train/test_plots.py": HEAVY,
     "tests/unit/train/test_progress.py": HEAVY,
     "tests/unit/train/test_recipe.py": HEAVY,
+    "tests/unit/train/test_threshold.py": HEAVY,
 }
 """Files whose tests run in one process, one after the other, by the name of their group."""
 
