@@ -1,11 +1,13 @@
 """A dataset as texts and labels, with every row checked."""
 
+import dataclasses
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 from train import labels as label_columns
 from train import targets as checkpoint_labels
@@ -59,12 +61,20 @@ class Split:
     targets: tuple[int, ...] | None
     """Each text's index into the labels; None where the split has no labels."""
     parts: tuple[Part, ...] = ()
-    """The files, in the order of their rows."""
+    """The files that it was read from, in the order of their rows."""
     notes: tuple[str, ...] = ()
     """What was assumed of its labels, one line each."""
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    def only(self, rows: Sequence[int]) -> Self:
+        """The same split with some of its rows, in the order given; rows are counted from 0."""
+        return dataclasses.replace(
+            self,
+            texts=tuple(self.texts[row] for row in rows),
+            targets=None if self.targets is None else tuple(self.targets[row] for row in rows),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +87,10 @@ class Corpus:
     labels_made_up: bool
     """Whether the dataset names no labels, so that they are `LABEL_0`, `LABEL_1` ..."""
     splits: Mapping[str, Split]
+    validation_made: bool = False
+    """Whether `validation` was taken from `train`."""
+    notes: tuple[str, ...] = ()
+    """What is not read of it, and what was changed of its rows, a line each."""
 
     def counts(self, split: str) -> tuple[int, ...]:
         """The number of rows with each label, in the order of `labels`."""
@@ -96,32 +110,32 @@ class Corpus:
 
 
 def load_for_training(name: str, *, columns: Columns) -> Corpus:
-    """Reads the splits `train`, `validation` and, if there is one, `test`.
+    """Reads the split `train` and, where the dataset has them, `validation` and `test`.
 
     Args:
         name: Name on the hub, or a directory.
         columns: What to read.
 
     Raises:
-        Refused: The dataset is missing or unreadable, lacks a split or a column, or has an empty
+        Refused: The dataset is missing or unreadable, lacks `train` or a column, or has an empty
             split, an empty text, a blank label, a label that `train` does not have, or only one.
     """
     if Path(name).is_file():
-        raise Refused(f"{name} is a file: training takes a directory with train and validation")
+        raise Refused(f"{name} is a file: training takes a directory with the split train")
     found = read_splits(name, config=columns.config)
-    for needed in ("train", "validation"):
-        if needed not in found:
-            raise Refused(f"{name}: has no split {needed}; it has {listed(list(found))}")
+    if "train" not in found:
+        raise Refused(f"{name}: has no split train; it has {listed(list(found))}")
     used: dict[str, Tables] = {
         split: found[split] for split in ("train", "validation", "test") if split in found
     }
+    unused = [split for split in found if split not in used]
     for split, tables in used.items():
         refuse_missing(tables, text=columns.text, label=columns.label, where=split, needed=True)
     texts = {split: _texts(tables, columns, where=split) for split, tables in used.items()}
     given = {split: read(tables, columns.label, where=split) for split, tables in used.items()}
     train = given["train"]
     for needed in ("train", "validation"):
-        if label_columns.none_given(given[needed].spellings, known=train.known):
+        if needed in given and label_columns.none_given(given[needed].spellings, known=train.known):
             raise Refused(f"{name}: the split {needed} has no labels")
     label_columns.refuse_blank(train.spellings, train.values, where="train")
     label_columns.refuse_mixed(train.values, where="train")
@@ -145,6 +159,7 @@ def load_for_training(name: str, *, columns: Columns) -> Corpus:
             )
             for split, tables in used.items()
         },
+        notes=(f"splits that are not read: {listed(unused)}",) if unused else (),
     )
 
 

@@ -11,6 +11,7 @@ from train import hub, lengths, padding
 from train.errors import Refused
 from train.given.directory import adapter, nearby
 from train.given.library import vocabularies, why_unloadable
+from train.given.positions import LONGEST
 
 PACKAGED = "packaged"
 """The `--base-model` that needs no hub: all-MiniLM-L6-v2, installed from `train/encoder.txt`."""
@@ -43,14 +44,32 @@ class Encoder:
         )
         return dict(columns)
 
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """The tokens of each text, special tokens included, before any is truncated."""
+        from train.classify import portions  # noqa: PLC0415 - imports torch
 
-def load(name: str, *, labels: Sequence[str], max_length: int, seed: int) -> Encoder:
+        return [
+            len(ids)
+            for portion in portions(texts)
+            for ids in self.tokenizer(
+                list(texts[portion]),
+                truncation=False,
+                padding=False,
+                return_attention_mask=False,
+                return_token_type_ids=False,
+            )["input_ids"]
+        ]
+
+
+def load(name: str, *, labels: Sequence[str], max_length: int | None, seed: int) -> Encoder:
     """Loads a base model and gives it a new head.
 
     Args:
         name: Name on the hub, a directory, or `packaged`.
         labels: Those of the head, in the order of its outputs.
-        max_length: Most tokens of a text; fewer are read where the model has fewer positions.
+        max_length: Most tokens of a text; fewer are read where the model has fewer positions. None:
+            as many as the model takes, at most `LONGEST`; `truncated_at` sets the length that suits
+            the data.
         seed: The head's weights are drawn at random from it.
 
     Raises:
@@ -99,7 +118,7 @@ def load(name: str, *, labels: Sequence[str], max_length: int, seed: int) -> Enc
         model.config.pad_token_id = tokenizer.pad_token_id
     try:
         fits = lengths.for_training(
-            asked=max_length,
+            asked=LONGEST if max_length is None else max_length,
             tokenizer_limit=tokenizer.model_max_length,
             config=model.config.to_dict(),
         )
@@ -111,6 +130,12 @@ def load(name: str, *, labels: Sequence[str], max_length: int, seed: int) -> Enc
     )
     _require_words(encoder)
     return _settle_padding(encoder)
+
+
+def truncated_at(encoder: Encoder, max_length: int) -> Encoder:
+    """The same base model, with texts truncated at fewer tokens."""
+    _settle_tokenizer(encoder.tokenizer, max_length)
+    return dataclasses.replace(encoder, max_length=max_length)
 
 
 def locate(name: str) -> str:

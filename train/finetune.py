@@ -24,6 +24,7 @@ from train.encoder import Encoder
 from train.errors import Refused
 from train.freeze import lower_layers
 from train.history import History, from_log
+from train.loss import loss_of
 from train.metrics import macro_f1
 from train.printer import Printer
 from train.progress import ProgressReport
@@ -86,6 +87,7 @@ def finetune(
             data_collator=DataCollatorWithPadding(encoder.tokenizer),
             train_dataset=train,
             eval_dataset=validation,
+            compute_loss_func=loss_of(settings, corpus.counts("train")),
             compute_metrics=_quality,
             preprocess_logits_for_metrics=_logits,
             callbacks=callbacks,

@@ -67,6 +67,7 @@ def finish(
         figures=figures,
         resolved={
             "learning_rate": learning_rate,
+            "max_length": classifier.max_length,
             "device": on.device,
             "precision": on.precision,
         },
@@ -123,6 +124,7 @@ def _facts(
             name=_public_name(corpus.name),
             fingerprint=corpus.fingerprint(),
             rows={name: len(split) for name, split in corpus.splits.items()},
+            validation_made=corpus.validation_made,
         ),
         metrics={name: split.as_json() for name, split in figures.items()},
         label_distribution={

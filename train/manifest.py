@@ -26,7 +26,9 @@ class DatasetFacts(BaseModel):
     fingerprint: str = ""
     """16 hexadecimal digits over texts and labels: `Corpus.fingerprint`."""
     rows: Mapping[str, int] = {}
-    """The number of rows of each split."""
+    """The number of rows of each split, as it was used."""
+    validation_made: bool = False
+    """Whether the dataset has no split `validation`, so that rows of `train` were taken for it."""
 
 
 class Abstain(BaseModel):
@@ -83,7 +85,8 @@ class Manifest(BaseModel):
     """Time in UTC, ISO 8601."""
     seed: int | None = None
     settings: Mapping[str, Any] = {}
-    """Those of the run, with the device, the precision and the learning rate that were chosen."""
+    """Those of the run, with the device, the precision, the learning rate and the maximum length
+    that were chosen."""
 
 
 def read(checkpoint: Path) -> Manifest:

@@ -151,6 +151,8 @@ def write_card(folder: Path, facts: Manifest, history: History, result: Measured
 def _card(facts: Manifest, history: History, result: Measured) -> str:
     figures, split = result.figures, result.split.name
     rows = ", ".join(f"{name} {count:,}" for name, count in facts.dataset.rows.items())
+    if facts.dataset.validation_made:
+        rows += ", with validation taken from train"
     chosen = (
         ""
         if split == "test"

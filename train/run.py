@@ -3,8 +3,19 @@
 import contextlib
 import os
 
-from train import encoder, labels, output, recipe, resume, summary, tables
-from train.dataset import Columns, load_for_training
+from train import (
+    copies,
+    encoder,
+    holdout,
+    labels,
+    lengths,
+    output,
+    recipe,
+    resume,
+    summary,
+    tables,
+)
+from train.dataset import Columns, Corpus, load_for_training
 from train.errors import Refused, refuse_together
 from train.interrupts import saying
 from train.printer import Printer
@@ -25,14 +36,8 @@ def run(settings: RunSettings, printer: Printer) -> None:
         lambda: tables.refuse_missing(settings.dataset),
         lambda: encoder.locate_here(settings.base_model),
     )
-    columns = Columns(
-        text=settings.text_column,
-        label=settings.label_column,
-        config=settings.dataset_config,
-        names=labels.mapping(settings.labels),
-    )
     with printer.busy(f"reading the dataset {settings.dataset}"):
-        corpus = load_for_training(settings.dataset, columns=columns)
+        corpus = _corpus(settings)
     summary.describe_dataset(corpus, printer)
     with printer.busy("loading torch and the Trainer"):
         encoder.locate(settings.base_model)
@@ -48,8 +53,13 @@ def run(settings: RunSettings, printer: Printer) -> None:
             max_length=settings.max_length,
             seed=settings.seed,
         )
+        counts = base.count_tokens(
+            lengths.counted_of(corpus.splits["train"].texts, seed=settings.seed)
+        )
+        if settings.max_length is None:
+            base = encoder.truncated_at(base, lengths.by_data(counts, most=base.max_length))
     output.refuse_full(settings.output, base.model.get_memory_footprint())
-    summary.describe(corpus, base, on, settings, printer)
+    summary.describe(corpus, base, on, settings=settings, counts=counts, printer=printer)
     with contextlib.ExitStack() as stack:
         stack.enter_context(saying(lambda: _way_on(settings)))
         stage = stack.enter_context(output.staged(settings.output))
@@ -79,6 +89,21 @@ def run(settings: RunSettings, printer: Printer) -> None:
         report.draw_pictures(
             settings.output / "report", result, temperature=temperature, history=history
         )
+
+
+def _corpus(settings: RunSettings) -> Corpus:
+    columns = Columns(
+        text=settings.text_column,
+        label=settings.label_column,
+        config=settings.dataset_config,
+        names=labels.mapping(settings.labels),
+    )
+    corpus = load_for_training(settings.dataset, columns=columns)
+    if settings.drop_conflicts:
+        corpus = copies.without_conflicts(corpus)
+    if "validation" not in corpus.splits:
+        corpus = holdout.with_validation(corpus, seed=settings.seed)
+    return corpus
 
 
 def _way_on(settings: RunSettings) -> str:

@@ -18,7 +18,7 @@ from train.given.places import together
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Name = Annotated[str, Field(min_length=1)]
-MaxLength = Annotated[int, Field(ge=8, le=8192)]
+ClassWeights = Literal["none", "balanced"]
 
 
 class Settings(Given):
@@ -47,8 +47,9 @@ class RunSettings(Settings):
     """Fine-tunes a base model on labelled texts and saves a checkpoint with its report."""
 
     dataset: Name = "dair-ai/emotion"
-    """Dataset: its name on the hub, or a directory with the splits train, validation and, if there
-    is one, test, as jsonl, csv, tsv or parquet."""
+    """Dataset: its name on the hub, or a directory with the split train and, if there are any,
+    validation and test, as jsonl, csv, tsv or parquet. Without validation a tenth of train is taken
+    for it."""
 
     dataset_config: str = ""
     """Configuration of the dataset, where it has several."""
@@ -74,6 +75,13 @@ class RunSettings(Settings):
     """Names of labels, as VALUE=NAME pairs between commas (`0=negative,4=positive`) or as a JSON
     object. Two values may have one name. A value that is not listed keeps its own."""
 
+    drop_conflicts: bool = False
+    """Leave out of the training every text that train has with more than one label."""
+
+    class_weights: ClassWeights = "none"
+    """Weights of the labels in the loss. `none` weighs all texts alike; `balanced` weighs a text by
+    its label: all rows of train / labels / rows of the label."""
+
     epochs: float = Field(default=3.0, gt=0, le=1000)
     """Number of passes over the training split."""
 
@@ -89,9 +97,10 @@ class RunSettings(Settings):
     warmup: float = Field(default=0.06, ge=0, lt=1)
     """Share of the training steps in which the learning rate rises from zero to its peak."""
 
-    max_length: MaxLength = 128
+    max_length: int | None = Field(default=None, ge=8, le=8192)
     """Most tokens of a text, special tokens included. Longer texts are truncated, in training and
-    in the worker."""
+    in the worker. Default: as many as 99.9 % of the texts of train have at most, but from 128 to
+    512, and no more than the model takes."""
 
     freeze_layers: int = Field(default=0, ge=0, le=1000)
     """Number of lower layers to freeze, together with the embeddings. Their outputs are computed
@@ -102,8 +111,8 @@ class RunSettings(Settings):
     stops it early."""
 
     seed: int = Field(default=42, ge=0, lt=2**32)
-    """Random seed of the new head, of the order of the texts and of dropout. Recorded in the
-    manifest."""
+    """Random seed of the new head, of the order of the texts, of dropout, and of the rows that are
+    taken for validation. Recorded in the manifest."""
 
     device: Device = "auto"
     """Device to train on. `auto` picks CUDA if there is a GPU, else the CPU; `cuda` without a GPU

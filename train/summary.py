@@ -1,16 +1,19 @@
 """What `run` prints before and after the training: data, model, losses."""
 
-from train import reading
+from collections.abc import Sequence
+
+from train import copies, lengths, loss, reading
 from train.dataset import Corpus
 from train.encoder import Encoder
 from train.history import History
+from train.labels import listed
 from train.printer import Printer, counted, warn
 from train.recipe import Machine, learning_rate
 from train.settings import RunSettings
 
 
 def describe_dataset(corpus: Corpus, printer: Printer) -> None:
-    """Prints the files, the rows of each label, and warns of what is seldom meant.
+    """Prints files, rows of each label and texts in several rows; warns of what is seldom meant.
 
     Args:
         corpus: The dataset.
@@ -27,9 +30,13 @@ def describe_dataset(corpus: Corpus, printer: Printer) -> None:
             ("rows", *(len(split) for split in corpus.splits.values())),
         ],
     )
+    same = copies.find(corpus)
+    for line in (*corpus.notes, *copies.lines(same)):
+        printer.line(line)
     for line in (
         *reading.doubts_of_labels(corpus),
         *reading.doubts(list(corpus.splits.values())),
+        *copies.doubts(same, corpus.labels),
     ):
         warn(line)
 
@@ -38,35 +45,40 @@ def describe(
     corpus: Corpus,
     base: Encoder,
     on: Machine,
+    *,
     settings: RunSettings,
+    counts: Sequence[int],
     printer: Printer,
 ) -> None:
-    """Prints an example, and the model with its most important settings.
+    """Prints an example, the lengths, and the model with its most important settings.
 
     Args:
         corpus: The dataset.
         base: The base model with its tokenizer.
         on: The machine.
         settings: The user's.
+        counts: Tokens of texts of `train`, special tokens included, before any is truncated.
         printer: Prints it.
     """
     train = corpus.splits["train"]
-    ids = base.tokenize(train.texts)["input_ids"]
+    (ids,) = base.tokenize(train.texts[:1])["input_ids"]
     printer.heading("An example")
     printer.line(f"text    {train.texts[0]}")
     printer.line(f"label   {corpus.labels[(train.targets or (0,))[0]]}")
-    printer.line(f"tokens  {' '.join(base.tokenizer.convert_ids_to_tokens(ids[0]))}")
-    printer.line(f"ids     {' '.join(map(str, ids[0]))}")
-    lengths = [len(row) for row in ids]
-    full = sum(length >= base.max_length for length in lengths)
+    printer.line(f"tokens  {' '.join(base.tokenizer.convert_ids_to_tokens(ids))}")
+    printer.line(f"ids     {' '.join(map(str, ids))}")
+    drawn = f", in {len(counts):,} texts drawn at random" if len(counts) < len(train) else ""
     printer.line(
-        f"lengths {sum(lengths) / len(lengths):.1f} tokens on average, {max(lengths)} at most"
-        + (
-            f"; {counted(full, 'text')} of the maximum, {base.max_length}, may be truncated"
-            if full
-            else ""
-        )
+        f"lengths {sum(counts) / len(counts):.1f} tokens on average, {max(counts):,} at most{drawn}"
     )
+    longer = sum(count > base.max_length for count in counts)
+    by_data = settings.max_length is None
+    if longer or (by_data and base.max_length > lengths.LEAST):
+        printer.line(
+            f"max length {base.max_length} tokens"
+            + (", by the lengths of train" if by_data else "")
+            + f"; {longer:,} of {counted(len(counts), 'text')} truncated"
+        )
     printer.heading(f"Model {base.name}")
     rate = learning_rate(settings, base.hidden_size)
     printer.line(
@@ -75,6 +87,9 @@ def describe(
         f"learning rate {rate:.3g}, seed {settings.seed}"
         + (f", lower layers frozen: {settings.freeze_layers}" if settings.freeze_layers else "")
     )
+    if settings.class_weights != "none":
+        weights = zip(corpus.labels, loss.balanced(corpus.counts("train")), strict=True)
+        printer.line(f"class weights: {listed([f'{name} {each:.3g}' for name, each in weights])}")
     for note in base.notes:
         printer.line(note)
 

@@ -47,6 +47,22 @@ def test_string_labels_are_named_in_sorted_order_in_every_split(tmp_path):
     assert corpus.labels[corpus.splits["validation"].targets[0]] == label
 
 
+def test_a_dataset_may_have_no_validation_and_a_split_that_is_not_read_is_named(tmp_path):
+    path = tiny.dataset(tmp_path / "d", splits=("train", "extra", "test"))
+    corpus = train(path)
+    assert list(corpus.splits) == ["train", "test"]
+    assert corpus.notes == ("splits that are not read: extra",)
+    assert not corpus.validation_made
+
+
+def test_a_part_of_a_split_keeps_the_order_that_is_given(tmp_path):
+    split = train(tiny.dataset(tmp_path / "d")).splits["train"]
+    part = split.only([5, 2])
+    assert part.texts == (split.texts[5], split.texts[2])
+    assert part.targets == (split.targets[5], split.targets[2])
+    assert (part.name, part.parts) == (split.name, split.parts)
+
+
 def labelled(*labels):
     """Lines of jsonl, one for each label."""
     return "".join(
@@ -233,7 +249,7 @@ def test_evaluation_says_where_labels_may_be(tmp_path, content, notes):
 
 BAD = {
     "no data": ({}, "doesn't contain any data files"),
-    "no validation": ({"train__jsonl": ROW}, "has no split validation; it has train"),
+    "no train": ({"validation__jsonl": ROW}, "has no split train; it has validation"),
     "empty file": ({"train__jsonl": "", "validation__jsonl": ROW}, "train.jsonl: is empty"),
     "empty split": (
         {"train__csv": "text,label\na,joy\nb,anger\n", "validation__csv": "text,label\n"},

@@ -48,6 +48,20 @@ def test_texts_are_cut_at_the_max_length_or_the_positions_of_the_model(base):
     assert load(base, max_length=512).max_length == tiny.POSITIONS
 
 
+def test_without_a_max_length_texts_are_cut_at_what_the_model_takes_until_the_data_say_less(base):
+    loaded = load(base, max_length=None)
+    assert loaded.max_length == tiny.POSITIONS
+    shorter = encoder.truncated_at(loaded, 16)
+    assert len(shorter.tokenize(["happy " * 200])["input_ids"][0]) == shorter.max_length == 16
+    assert shorter.tokenizer.model_max_length == 16
+
+
+def test_tokens_are_counted_before_a_text_is_truncated(base):
+    loaded = load(base, max_length=16)
+    assert loaded.count_tokens(["i feel happy", "happy " * 200, "so"]) == [5, 202, 3]
+    assert len(loaded.tokenize(["happy " * 200])["input_ids"][0]) == 16
+
+
 ROBERTA = {"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 1}
 
 

@@ -30,7 +30,16 @@ def test_the_same_run_resumes_whatever_its_output_is_called(claim, tmp_path):
     claim(output=tmp_path / "elsewhere", name="other")
 
 
-@pytest.mark.parametrize("changes", [{"epochs": 9}, {"fingerprint": "other"}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"epochs": 9},
+        {"fingerprint": "other"},
+        {"drop_conflicts": True},
+        {"class_weights": "balanced"},
+        {"max_length": 128},
+    ],
+)
 def test_another_run_is_told_that_settings_or_data_differ(claim, changes):
     claim()
     with pytest.raises(Refused, match=r"belongs to a run with other settings or data$"):

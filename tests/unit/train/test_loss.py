@@ -1,0 +1,87 @@
+"""The loss with weights of labels, beside scikit-learn's and torch's."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.lazy import Lazy
+from train.loss import balanced, loss_of
+from train.settings import RunSettings
+
+pytestmark = pytest.mark.heavy
+
+torch = Lazy("torch")
+COUNTS = (60, 30, 10)
+LABELS = [0, 1, 2, 0]
+
+
+def settings(**options) -> RunSettings:
+    return RunSettings(output=Path("o"), _env_file=None, **options)
+
+
+@pytest.fixture
+def weighted():
+    return loss_of(settings(class_weights="balanced"), COUNTS)
+
+
+@pytest.fixture
+def logits():
+    return torch.randn((4, 3), generator=torch.Generator().manual_seed(0))
+
+
+def each(logits, labels):
+    """The weighted loss of each text."""
+    plain = torch.nn.functional.cross_entropy(logits, torch.tensor(labels), reduction="none")
+    return plain * torch.tensor(balanced(COUNTS))[labels]
+
+
+def test_without_weights_the_loss_is_the_models_own():
+    assert loss_of(settings(), COUNTS) is None
+
+
+def test_weights_are_those_of_scikit_learn():
+    import numpy as np
+    from sklearn.utils.class_weight import compute_class_weight
+
+    rows = np.repeat(range(3), COUNTS)
+    theirs = compute_class_weight("balanced", classes=np.arange(3), y=rows)
+    assert balanced(COUNTS) == pytest.approx(theirs)
+    assert np.mean([balanced(COUNTS)[label] for label in rows]) == pytest.approx(1)
+
+
+def test_a_label_without_rows_changes_no_weight():
+    assert balanced((60, 0, 40)) == pytest.approx((100 / 120, 1, 100 / 80))
+
+
+def test_labels_with_as_many_rows_have_the_loss_without_weights(logits):
+    even = loss_of(settings(class_weights="balanced"), (5, 5, 5))
+    plain = torch.nn.functional.cross_entropy(logits, torch.tensor(LABELS))
+    assert torch.allclose(even({"logits": logits}, torch.tensor(LABELS)), plain)
+
+
+def test_the_loss_is_the_mean_of_the_weighted_losses(weighted, logits):
+    found = weighted({"logits": logits}, torch.tensor(LABELS))
+    assert torch.allclose(found, each(logits, LABELS).mean())
+    assert found.shape == ()
+
+
+def test_parts_of_a_step_add_up_to_the_loss_of_the_whole(weighted, logits):
+    items = torch.tensor(4)
+    parts = [
+        weighted({"logits": logits[at : at + 2]}, torch.tensor(LABELS[at : at + 2]),
+                 num_items_in_batch=items)
+        for at in (0, 2)
+    ]  # fmt: skip
+    assert torch.allclose(sum(parts), each(logits, LABELS).mean())
+
+
+def test_several_gpus_that_share_a_batch_get_the_same_loss(weighted, logits):
+    """The Trainer gives each the number of texts, and multiplies by the number of GPUs."""
+    items = torch.tensor(4).unsqueeze(0).expand(2, -1)
+    found = weighted({"logits": logits}, torch.tensor(LABELS), num_items_in_batch=items) * 2
+    assert torch.allclose(found.mean(), each(logits, LABELS).mean())
+
+
+def test_the_loss_is_computed_in_float32(weighted, logits):
+    found = weighted({"logits": logits.bfloat16()}, torch.tensor(LABELS))
+    assert found.dtype == torch.float32
