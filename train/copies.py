@@ -113,6 +113,12 @@ def without_conflicts(corpus: Corpus) -> Corpus:
     )
 
 
+def shared_rows(one: Split, other: Split) -> int:
+    """The rows of a split whose text the other has too."""
+    known = rows_by_text(other.texts)
+    return sum(len(rows) for text, rows in rows_by_text(one.texts).items() if text in known)
+
+
 def lines(copies: Copies) -> list[str]:
     """A line on the texts that `train` has more than once, if there are any."""
     if not copies.texts:

@@ -87,6 +87,8 @@ class Corpus:
     labels_made_up: bool
     """Whether the dataset names no labels, so that they are `LABEL_0`, `LABEL_1` ..."""
     splits: Mapping[str, Split]
+    added: Mapping[str, Split] = field(default_factory=dict)
+    """What is trained on beside `train`: `augment` with labels, `outliers` without."""
     validation_made: bool = False
     """Whether `validation` was taken from `train`."""
     notes: tuple[str, ...] = ()
@@ -98,10 +100,11 @@ class Corpus:
         return tuple(found[i] for i in range(len(self.labels)))
 
     def fingerprint(self) -> str:
-        """16 hexadecimal digits of SHA-256 over every split's texts and label names, in order."""
+        """16 hexadecimal digits of SHA-256 over the texts and label names of all that is held."""
         digest = hashlib.sha256()
-        for name in sorted(self.splits):
-            split = self.splits[name]
+        every = {**self.splits, **self.added}
+        for name in sorted(every):
+            split = every[name]
             digest.update(f"{name} {len(split)}\n".encode())
             for i, text in enumerate(split.texts):
                 label = None if split.targets is None else self.labels[split.targets[i]]
@@ -219,6 +222,17 @@ def load_for_evaluation(
                 way="; say what it is with --labels, such as {pair}",
             )
     return Split(name=where, texts=texts, targets=targets, parts=_parts(found), notes=tuple(notes))
+
+
+def texts_of(path: Path, columns: Columns) -> tuple[str, ...]:
+    """The texts of a file; it may have labels, which are not read.
+
+    Raises:
+        Refused: It cannot be read, has no column of texts, or a row without one.
+    """
+    found = read_file(path)
+    refuse_missing(found, text=columns.text, label=columns.label, where=path.name, needed=False)
+    return _texts(found, columns, where=path.name)
 
 
 def check_text(text: object, *, at: str) -> str:

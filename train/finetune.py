@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,13 @@ from transformers import (
 )
 
 from train import resume
-from train.dataset import Corpus, Split
+from train.added import counts_of, training_rows
+from train.dataset import Corpus
 from train.encoder import Encoder
 from train.errors import Refused
 from train.freeze import lower_layers
 from train.history import History, from_log
-from train.loss import loss_of
+from train.loss import NO_LABEL, loss_of
 from train.metrics import macro_f1
 from train.printer import Printer
 from train.progress import ProgressReport
@@ -57,7 +58,8 @@ def finetune(
     Raises:
         Refused: The GPU has too little memory for a batch, or the loss is not a number.
     """
-    steps = math.ceil(len(corpus.splits["train"]) / settings.batch_size * settings.epochs)
+    texts, targets = training_rows(corpus)
+    steps = math.ceil(len(texts) / settings.batch_size * settings.epochs)
     options = trainer_options(
         settings, on=on, hidden_size=encoder.hidden_size, steps=steps, folder=folder
     )
@@ -65,9 +67,10 @@ def finetune(
     callbacks: list[Any] = [progress]
     if settings.early_stop:
         callbacks.append(EarlyStoppingCallback(early_stopping_patience=settings.early_stop))
-    train = rows(encoder, corpus.splits["train"])
+    train = rows(encoder, texts, targets)
     # Similar lengths share a batch: the Trainer evaluates in the order of the rows.
-    validation = rows(encoder, corpus.splits["validation"], by_length=True)
+    held = corpus.splits["validation"]
+    validation = rows(encoder, held.texts, held.targets or (), by_length=True)
     last = resume.last_epoch(folder)
     if last:
         printer.line(f"resuming from {last.name} in {folder}")
@@ -87,7 +90,7 @@ def finetune(
             data_collator=DataCollatorWithPadding(encoder.tokenizer),
             train_dataset=train,
             eval_dataset=validation,
-            compute_loss_func=loss_of(settings, corpus.counts("train")),
+            compute_loss_func=loss_of(settings, counts_of(targets, labels=len(corpus.labels))),
             compute_metrics=_quality,
             preprocess_logits_for_metrics=_logits,
             callbacks=callbacks,
@@ -103,18 +106,25 @@ def finetune(
     return history
 
 
-def rows(encoder: Encoder, split: Split, *, by_length: bool = False) -> Any:
-    """A split as the Trainer takes it: token ids without padding, and `labels`.
+def rows(
+    encoder: Encoder,
+    texts: Sequence[str],
+    targets: Sequence[int | None],
+    *,
+    by_length: bool = False,
+) -> Any:
+    """Texts as the Trainer takes them: token ids without padding, and `labels`.
 
     Args:
         encoder: Tokenizes the texts.
-        split: Its rows have targets.
+        texts: The texts.
+        targets: Each text's label as an index; None: of no label.
         by_length: Whether the rows are sorted by their number of tokens.
     """
-    columns = dict(encoder.tokenize(split.texts))
-    columns["labels"] = list(split.targets or ())  # type: ignore[arg-type]
+    columns: dict[str, Any] = dict(encoder.tokenize(texts))
+    columns["labels"] = [NO_LABEL if target is None else target for target in targets]
     if by_length:
-        order = sorted(range(len(split)), key=lambda row: len(columns["input_ids"][row]))
+        order = sorted(range(len(texts)), key=lambda row: len(columns["input_ids"][row]))
         columns = {name: [column[row] for row in order] for name, column in columns.items()}
     return Dataset.from_dict(columns)
 

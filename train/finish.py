@@ -123,7 +123,7 @@ def _facts(
         dataset=manifest.DatasetFacts(
             name=_public_name(corpus.name),
             fingerprint=corpus.fingerprint(),
-            rows={name: len(split) for name, split in corpus.splits.items()},
+            rows={name: len(split) for name, split in {**corpus.splits, **corpus.added}.items()},
             validation_made=corpus.validation_made,
         ),
         metrics={name: split.as_json() for name, split in figures.items()},
@@ -139,8 +139,11 @@ def _facts(
         seed=settings.seed,
         settings={
             **settings.model_dump(
-                mode="json", exclude={"output", "work_dir", "dataset", "base_model", "name"}
+                mode="json",
+                exclude={"output", "work_dir", "dataset", "base_model", "name"},
             ),
+            "augment": _public_name(settings.augment),
+            "outliers": _public_name(settings.outliers),
             **resolved,
         },
     )
@@ -149,4 +152,4 @@ def _facts(
 def _public_name(name: str) -> str:
     """A name without the user's directories: a checkpoint is copied to other machines."""
     path = Path(name).expanduser()
-    return path.resolve().name if path.exists() else name
+    return path.resolve().name if name and path.exists() else name

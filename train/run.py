@@ -4,6 +4,7 @@ import contextlib
 import os
 
 from train import (
+    added,
     copies,
     encoder,
     holdout,
@@ -34,6 +35,7 @@ def run(settings: RunSettings, printer: Printer) -> None:
         lambda: output.refuse_occupied(settings.output),
         lambda: labels.mapping(settings.labels),
         lambda: tables.refuse_missing(settings.dataset),
+        lambda: added.refuse_missing(settings),
         lambda: encoder.locate_here(settings.base_model),
     )
     with printer.busy(f"reading the dataset {settings.dataset}"):
@@ -103,7 +105,7 @@ def _corpus(settings: RunSettings) -> Corpus:
         corpus = copies.without_conflicts(corpus)
     if "validation" not in corpus.splits:
         corpus = holdout.with_validation(corpus, seed=settings.seed)
-    return corpus
+    return added.with_added(corpus, settings, columns=columns)
 
 
 def _way_on(settings: RunSettings) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from train import copies, lengths, loss, reading
+from train.added import counts_of, training_rows
 from train.dataset import Corpus
 from train.encoder import Encoder
 from train.history import History
@@ -88,7 +89,8 @@ def describe(
         + (f", lower layers frozen: {settings.freeze_layers}" if settings.freeze_layers else "")
     )
     if settings.class_weights != "none":
-        weights = zip(corpus.labels, loss.balanced(corpus.counts("train")), strict=True)
+        counted_labels = counts_of(training_rows(corpus)[1], labels=len(corpus.labels))
+        weights = zip(corpus.labels, loss.balanced(counted_labels), strict=True)
         printer.line(f"class weights: {listed([f'{name} {each:.3g}' for name, each in weights])}")
     for note in base.notes:
         printer.line(note)

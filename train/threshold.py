@@ -7,8 +7,7 @@ from pathlib import Path
 
 from train import abstain, classify, labels, manifest, recipe, tables
 from train.calibrate import Floats
-from train.columns import refuse_missing, values
-from train.dataset import Columns, Split, check_text, load_for_evaluation
+from train.dataset import Columns, Split, load_for_evaluation, texts_of
 from train.errors import Refused
 from train.output import is_full, write_whole
 from train.printer import Printer, counted
@@ -159,16 +158,11 @@ def _labelled(
     return split
 
 
-def _outside(settings: ThresholdSettings) -> list[str]:
+def _outside(settings: ThresholdSettings) -> tuple[str, ...]:
     """The texts of `--outside`."""
     if settings.outside is None:
-        return []
-    found = tables.read_file(settings.outside)
-    where = settings.outside.name
-    columns = {"text": settings.text_column, "label": settings.label_column}
-    refuse_missing(found, **columns, where=where, needed=False)
-    texts = values(found, settings.text_column, where=where)
-    return [check_text(text, at=f"{where}, row {row}") for row, text in enumerate(texts, start=1)]
+        return ()
+    return texts_of(settings.outside, Columns(text=settings.text_column))
 
 
 def _line(

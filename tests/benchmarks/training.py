@@ -60,12 +60,13 @@ def our_options(_corpus: Corpus, folder: str, machine: recipe.Machine) -> dict:
 def seconds(options, corpus: Corpus, *, base_model: str, machine: recipe.Machine) -> float:
     """Wall time of one epoch over the training split, from a fresh model."""
     base = encoder.load(base_model, labels=corpus.labels, max_length=128, seed=0)
+    train = corpus.splits["train"]
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(
             model=base.model,
             args=TrainingArguments(**options(corpus, folder, machine)),
             data_collator=DataCollatorWithPadding(base.tokenizer),
-            train_dataset=finetune.rows(base, corpus.splits["train"]),
+            train_dataset=finetune.rows(base, train.texts, train.targets or ()),
         )
         trainer.remove_callback(PrinterCallback)
         began = time.perf_counter()

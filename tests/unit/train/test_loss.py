@@ -85,3 +85,32 @@ def test_several_gpus_that_share_a_batch_get_the_same_loss(weighted, logits):
 def test_the_loss_is_computed_in_float32(weighted, logits):
     found = weighted({"logits": logits.bfloat16()}, torch.tensor(LABELS))
     assert found.dtype == torch.float32
+
+
+NONE = -100
+
+
+def test_texts_of_no_label_cost_as_much_as_they_are_far_from_even_scores(logits):
+    loss = loss_of(settings(outliers="packaged"), COUNTS)
+    labels = torch.tensor([0, NONE, 2, NONE])
+    even = torch.full((3,), 1 / 3)
+    plain = torch.nn.functional.cross_entropy(logits[[0, 2]], labels[[0, 2]], reduction="sum")
+    far = sum(
+        (even * (even.log() - logits[row].log_softmax(0))).sum()  # the divergence from them
+        for row in (1, 3)
+    )
+    found = loss({"logits": logits}, labels, num_items_in_batch=torch.tensor(2))
+    assert torch.allclose(found, (plain + 0.5 * far) / 2)
+
+
+def test_even_scores_for_a_text_of_no_label_cost_nothing(logits):
+    loss = loss_of(settings(outliers="packaged"), COUNTS)
+    nothing = loss({"logits": torch.full((2, 3), 4.0)}, torch.tensor([NONE, NONE]),
+                   num_items_in_batch=torch.tensor(0))  # fmt: skip
+    assert float(nothing) == pytest.approx(0, abs=1e-6)
+
+
+def test_without_any_text_of_no_label_it_is_the_mean_cross_entropy(logits):
+    loss = loss_of(settings(outliers="packaged"), COUNTS)
+    plain = torch.nn.functional.cross_entropy(logits, torch.tensor(LABELS))
+    assert torch.allclose(loss({"logits": logits}, torch.tensor(LABELS)), plain)

@@ -112,3 +112,42 @@ def test_training_sentences_are_clean_and_of_the_length_of_a_tweet():
         assert text == text.strip()
         assert text.isprintable()
         assert len(text) <= 280
+
+
+OUTLIERS = DATA.parent / "outliers" / "outliers.jsonl"
+MEASURED = Path(__file__).resolve().parents[2] / "benchmarks" / "texts"
+
+
+def texts(path: Path) -> list[str]:
+    return [json.loads(line)["text"] for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.mark.parametrize("fitted", [OUTLIERS, DATA / "train.jsonl"], ids=["outliers", "sentences"])
+@pytest.mark.parametrize("measured", ["neutral", "foreign", "emotional"])
+@pytest.mark.parametrize("part", PARTS)
+def test_no_text_that_measures_is_a_near_copy_of_one_that_is_trained_on(fitted, measured, part):
+    ours, theirs = texts(fitted), texts(MEASURED / f"{measured}.jsonl")
+    of = PARTS[part]
+    found = alike([*map(of, ours)], [*map(of, theirs)], threshold=HELD_OUT_COPIES[part])
+    # Of scripts without Latin letters nothing is left to compare.
+    same = [(ours[a], theirs[b]) for a, b in found if len(of(theirs[b])) > 2]
+    assert not same
+
+
+def test_the_sets_that_measure_are_as_many_as_their_readme_says():
+    rows = {
+        path.stem: [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        for path in MEASURED.glob("*.jsonl")
+    }
+    assert {name: len(each) for name, each in rows.items()} == {
+        "neutral": 351,
+        "foreign": 110,
+        "emotional": 129,
+    }
+    assert min(Counter(row["kind"] for row in rows["neutral"]).values()) >= 66
+    assert set(Counter(row["language"] for row in rows["foreign"]).values()) == {11}
+    assert min(Counter(row["label"] for row in rows["emotional"]).values()) >= 19
+    assert not any("feel" in row["text"].lower() or "felt" in row["text"].lower()
+                   for row in rows["emotional"])  # fmt: skip
+    for each in rows.values():
+        assert len({row["text"] for row in each}) == len(each)
