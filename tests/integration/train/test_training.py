@@ -268,7 +268,8 @@ def test_a_temperature_at_its_bound_fails_with_the_checkpoint_saved(place, capsy
     assert listed(place / "easy" / "report") == [
         *("README.md", "confusion.png", "curves.png", "mistakes.jsonl", "reliability.png"),
     ]
-    assert f"1.0000, not calibrated: {why} |" in (place / "easy/report/README.md").read_text()
+    card = (place / "easy" / "report" / "README.md").read_text()
+    assert f"| 1.0000, not calibrated: {why} |" in card
     figures = measured(place, "easy", "--dataset", str(place / "data"))
     assert figures["ece"] == figures["ece_uncalibrated"]
     # Started again by a Job, it does not train, and says what the matter is.
