@@ -124,11 +124,11 @@ def curves(history: History, path: Path) -> None:
 
 
 def reliability(before: Sequence[Bin], after: Sequence[Bin], path: Path) -> None:
-    """Draws accuracy against confidence: at temperature 1, and of the scores as published."""
+    """Draws accuracy against confidence, before and after the temperature."""
     figure = Figure(figsize=(9, 4))
     left, right = figure.subplots(1, 2, sharey=True)
     _bars(left, before, "temperature 1")
-    _bars(right, after, "as published")
+    _bars(right, after, "with the temperature")
     left.set_ylabel("accuracy")
     _save(figure, path)
 
