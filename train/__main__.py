@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 # Nothing here that takes long to import: a Ctrl-C before `main` ends in Python's traceback.
-from train.errors import Busy, Refused
+from train.errors import Busy, Refused, Uncalibrated
 from train.interrupts import Interrupts
 
 USAGE = """\
@@ -22,11 +22,13 @@ Fine-tunes a text classifier, measures it, and labels texts with it.
 Settings also come from TRAIN_... variables and .env; 'emotion-train run --help'
 lists them.
 
-Exit codes: 0 done, 1 failed, 2 refused (each wrong thing in one line),
-130 interrupted by Ctrl-C, 143 ended by SIGTERM.
+Exit codes: 0 done, 1 failed, or saved with scores that are not calibrated,
+2 refused (each wrong thing in one line), 130 interrupted by Ctrl-C,
+143 ended by SIGTERM.
 """
 FAILED = 1
-"""Exit code where the same command may work later."""
+"""Exit code where nothing that was given is refused: the same command may work later, or the
+checkpoint is saved but its scores are not calibrated."""
 REFUSED = 2
 """Exit code where a setting or an input is wrong."""
 SIGNALLED = 128
@@ -63,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _failed(error: BaseException) -> int | None:
     """The exit code of an error that is understood, told where it is the user's."""
-    if isinstance(error, Refused | Busy):
+    if isinstance(error, Refused | Busy | Uncalibrated):
         for line in str(error).splitlines():
             _say(line)
         return REFUSED if isinstance(error, Refused) else FAILED

@@ -21,6 +21,7 @@ from train.given.directory import trouble
 from train.given.ends import ends_apart
 from train.given.library import first_line, passed_over, wrapped
 from train.padding import Side
+from train.printer import counted
 from train.recipe import Machine
 
 Floats = NDArray[np.float64]
@@ -59,6 +60,9 @@ class Classifier:
 
         Texts of similar length share a batch, so that little of it is padding. Texts are tokenized
         in portions: their tokens take some 45 times as much memory as the texts.
+
+        Raises:
+            Refused: A logit is not finite.
         """
         found = np.empty((len(texts), len(self.labels)), dtype=np.float64)
         for portion in portions(texts):
@@ -67,6 +71,7 @@ class Classifier:
             part = found[portion]
             for rows in batches(lengths_of, TOKEN_BUDGET[self.device]):
                 part[rows] = self._run([encodings[row] for row in rows], self.side)
+        _refuse_infinite(found)
         return found
 
     def logits_of_batch(self, texts: Sequence[str], side: Side) -> Floats:
@@ -102,6 +107,15 @@ class Classifier:
         logits = self.model(**{name: one.to(self.device) for name, one in inputs.items()}).logits
         found: Floats = logits.double().cpu().numpy()
         return found
+
+
+def _refuse_infinite(logits: Floats) -> None:
+    wrong = np.flatnonzero(~np.isfinite(logits).all(axis=1))
+    if len(wrong):
+        raise Refused(
+            f"the logits of {counted(len(wrong), 'text')} of {len(logits):,} are not finite (text"
+            f" {wrong[0] + 1}, for one): the weights are damaged, or need --precision float32"
+        )
 
 
 def portions(texts: Sequence[str]) -> Iterator[slice]:

@@ -17,6 +17,10 @@ class Busy(Exception):
     """
 
 
+class Uncalibrated(Exception):
+    """The checkpoint is saved, but its scores are not calibrated: one line, exit code 1."""
+
+
 def refuse_together(*checks: Callable[[], object]) -> None:
     """Runs every check, also after one that refused.
 

@@ -88,7 +88,7 @@ def _measure(
     if settings.report is not None:
         try:
             report.write_mistakes(settings.report, result)
-            report.draw_pictures(settings.report, result, temperature=temperature)
+            report.draw_pictures(settings.report, result)
         except OSError as error:
             raise Refused(f"--report {settings.report}: {error.strerror}") from error
     report.print_figures(printer, result)

@@ -6,13 +6,14 @@ import json
 import platform
 from pathlib import Path
 
-from train import classify, manifest, metrics, report
-from train.calibrate import at_bound, fit_temperature
+from train import classify, manifest, metrics, report, temperature
+from train.calibrate import cross_fitted
 from train.dataset import Corpus
 from train.history import History
-from train.printer import Printer, counted, warn
+from train.printer import Printer
 from train.recipe import Machine
 from train.settings import RunSettings
+from train.temperature import Calibration
 
 _LIBRARIES = ("torch", "transformers", "tokenizers", "datasets", "accelerate", "scikit-learn")
 
@@ -26,7 +27,7 @@ def finish(
     on: Machine,
     learning_rate: float,
     printer: Printer,
-) -> tuple[report.Measured, float]:
+) -> tuple[report.Measured, Calibration]:
     """Measures the saved files themselves, as `evaluate` will, and adds manifest and report.
 
     They are measured in float32, whatever the precision of the training: the metrics are those of
@@ -42,19 +43,26 @@ def finish(
         printer: Prints the metrics.
 
     Returns:
-        The split that the report is about, with its metrics, and the temperature.
+        The split that the report is about, with its metrics, and the temperature with its origin.
     """
     exact = Machine(device=on.device, name=on.name, precision="float32")
     classifier = classify.load(saved, on=exact)
     measured_on = [name for name in ("validation", "test") if _has_targets(corpus, name)]
     logits = {name: classifier.logits(corpus.splits[name].texts) for name in measured_on}
-    temperature = fit_temperature(logits["validation"], corpus.splits["validation"].targets or ())
+    targets = {name: corpus.splits[name].targets or () for name in measured_on}
+    calibration = temperature.calibrated(
+        logits["validation"], targets["validation"], given=settings.temperature
+    )
+    apart = {}
+    if calibration.fitted:
+        apart["validation"] = cross_fitted(logits["validation"], targets["validation"])
     figures = {
         name: metrics.measure(
             logits[name],
-            corpus.splits[name].targets or (),
+            targets[name],
             labels=corpus.labels,
-            temperature=temperature,
+            temperature=calibration.temperature,
+            cross_fitted=apart.get(name),
         )
         for name in measured_on
     }
@@ -63,7 +71,7 @@ def finish(
         settings=settings,
         corpus=corpus,
         max_length=classifier.max_length,
-        temperature=temperature,
+        calibration=calibration,
         figures=figures,
         resolved={
             "learning_rate": learning_rate,
@@ -78,24 +86,19 @@ def finish(
         logits[last],
         figures[last],
         labels=corpus.labels,
-        temperature=temperature,
+        temperature=calibration.temperature,
+        cross_fitted=apart.get(last),
     )
     printer.heading("Evaluation")
     if last == "validation":
         printer.line("there is no test split with labels: these are the metrics on validation")
-    printer.line(f"temperature {temperature:.4f}, fitted on validation")
-    if at_bound(temperature):
-        rows = counted(len(corpus.splits["validation"]), "row")
-        warn(
-            f"the temperature, {temperature:.2f}, is at its bound: {rows} of validation are too"
-            " easy, too hard or too few to calibrate the scores"
-        )
+    printer.line(f"temperature {calibration.temperature:.4f}, {calibration.origin}")
     report.print_figures(printer, result)
     report.write_mistakes(saved / "report", result)
-    report.write_card(saved / "report", facts, history, result)
+    report.write_card(saved / "report", facts, history, result, origin=calibration.origin)
     text = json.dumps(facts.model_dump(mode="json"), indent=2, ensure_ascii=False)
     (saved / manifest.FILE).write_text(text + "\n", encoding="utf-8")
-    return result, temperature
+    return result, calibration
 
 
 def _has_targets(corpus: Corpus, name: str) -> bool:
@@ -108,7 +111,7 @@ def _facts(
     settings: RunSettings,
     corpus: Corpus,
     max_length: int,
-    temperature: float,
+    calibration: Calibration,
     figures: dict[str, metrics.Figures],
     resolved: dict[str, float | str],
 ) -> manifest.Manifest:
@@ -117,7 +120,8 @@ def _facts(
         name=settings.name or settings.output.resolve().name,
         version=manifest.version(saved),
         labels=corpus.labels,
-        temperature=temperature,
+        temperature=calibration.temperature,
+        calibrated=calibration.fitted,
         max_length=max_length,
         base_model=_public_name(settings.base_model),
         dataset=manifest.DatasetFacts(

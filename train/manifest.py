@@ -67,6 +67,8 @@ class Manifest(BaseModel):
     """In the order of the logits."""
     temperature: Annotated[float, Field(gt=0, le=HOTTEST, strict=True)] = 1.0
     """Logits are divided by it before the softmax."""
+    calibrated: bool | None = None
+    """Whether the temperature was fitted on validation; None where that is not known."""
     max_length: Annotated[int, Field(ge=1, strict=True)] | None = None
     """Most tokens of a text, special tokens included."""
     abstain: Abstain | None = None
@@ -74,7 +76,8 @@ class Manifest(BaseModel):
     base_model: str = ""
     dataset: DatasetFacts = DatasetFacts()
     metrics: Mapping[str, Mapping[str, Any]] = {}
-    """By split: `Figures.as_json`."""
+    """By split: `Figures.as_json`. With a fitted temperature the calibration error on validation is
+    cross-fitted (`ece_cross_fitted`); any other is that of the published scores."""
     label_distribution: Mapping[str, float] = {}
     """Each label's share of the training split."""
     files: Mapping[str, str] = {}

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, f1_score, precision_recall_fscore_support
 
-from train.calibrate import expected_calibration_error, probabilities, softmax
-
-Floats = NDArray[np.float64]
+from train import intervals
+from train.calibrate import Floats, expected_calibration_error, probabilities, softmax
+from train.intervals import Interval
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +25,15 @@ class LabelFigures:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Intervals:
+    """Of 95 %: what the metrics might be on other rows of the same kind."""
+
+    accuracy: Interval
+    macro_f1: Interval
+    ece: Interval
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
     """The metrics of one split, 0 to 1."""
 
@@ -32,9 +41,13 @@ class Figures:
     accuracy: float
     macro_f1: float
     ece: float
-    """Expected calibration error of the published scores."""
+    """Expected calibration error of the scores."""
     ece_uncalibrated: float
     """The same at temperature 1."""
+    cross_fitted: bool
+    """Whether `ece` is that of scores of which each has a temperature that was fitted on other rows
+    of the split, as on validation; else that of the published scores."""
+    intervals: Intervals
     per_label: tuple[LabelFigures, ...]
     confusion: tuple[tuple[int, ...], ...]
     """`confusion[i][j]` counts the rows of target i that were labelled j."""
@@ -44,8 +57,12 @@ class Figures:
         return {
             "rows": self.rows,
             "accuracy": self.accuracy,
+            "accuracy_interval": self.intervals.accuracy,
             "macro_f1": self.macro_f1,
+            "macro_f1_interval": self.intervals.macro_f1,
             "ece": self.ece,
+            "ece_interval": self.intervals.ece,
+            "ece_cross_fitted": self.cross_fitted,
             "ece_uncalibrated": self.ece_uncalibrated,
             "labels": {
                 row.label: {
@@ -65,7 +82,12 @@ def macro_f1(targets: Sequence[int], predicted: NDArray[np.intp]) -> float:
 
 
 def measure(
-    logits: Floats, targets: Sequence[int], *, labels: Sequence[str], temperature: float
+    logits: Floats,
+    targets: Sequence[int],
+    *,
+    labels: Sequence[str],
+    temperature: float,
+    cross_fitted: Floats | None = None,
 ) -> Figures:
     """Computes the metrics of one split.
 
@@ -74,18 +96,32 @@ def measure(
         targets: The right column of each text.
         labels: Names, in the order of the columns.
         temperature: That of the published scores.
+        cross_fitted: Scores whose calibration error is computed in place of theirs, since the
+            temperature was fitted on these rows (`calibrate.cross_fitted`); shape as `logits`.
     """
     predicted = logits.argmax(axis=1)
+    scores = probabilities(logits, temperature) if cross_fitted is None else cross_fitted
+    right = int(np.sum(predicted == np.asarray(targets)))
     every = list(range(len(labels)))
     precision, recall, f1, rows = precision_recall_fscore_support(
         targets, predicted, labels=every, zero_division=0
     )
+    confusion = tuple(
+        tuple(int(count) for count in row)
+        for row in confusion_matrix(targets, predicted, labels=every)
+    )
     return Figures(
         rows=len(targets),
-        accuracy=float(np.mean(predicted == np.asarray(targets))),
+        accuracy=right / len(targets),
         macro_f1=macro_f1(targets, predicted),
-        ece=expected_calibration_error(probabilities(logits, temperature), targets),
+        ece=expected_calibration_error(scores, targets),
         ece_uncalibrated=expected_calibration_error(softmax(logits), targets),
+        cross_fitted=cross_fitted is not None,
+        intervals=Intervals(
+            accuracy=intervals.of_accuracy(right, len(targets)),
+            macro_f1=intervals.of_macro_f1(confusion),
+            ece=intervals.of_calibration_error(scores, targets),
+        ),
         per_label=tuple(
             LabelFigures(
                 label=label,
@@ -96,8 +132,5 @@ def measure(
             )
             for i, label in enumerate(labels)
         ),
-        confusion=tuple(
-            tuple(int(count) for count in row)
-            for row in confusion_matrix(targets, predicted, labels=every)
-        ),
+        confusion=confusion,
     )

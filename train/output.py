@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from train import manifest
 from train.encoder import Encoder
 from train.errors import Refused
 from train.interrupts import held
@@ -29,13 +30,22 @@ def refuse_occupied(output: Path) -> None:
         if output.exists() and not output.is_dir():
             raise Refused(f"--output {output}: is a file")
         if output.is_dir() and any(output.iterdir()):
-            raise Refused(f"--output {output}: the directory is not empty")
+            raise Refused(f"--output {output}: the directory is not empty{_saved(output)}")
         parent = output.resolve().parent
         parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise Refused(f"--output {output}: {error.strerror}") from error
     if not os.access(parent, os.W_OK | os.X_OK):
         raise Refused(f"--output {output}: no permission to write in {parent}")
+
+
+def _saved(output: Path) -> str:
+    # A Job starts a run again that ended with 1: what is read last should say why the first did.
+    with contextlib.suppress(Refused):
+        facts = manifest.read(output)
+        if facts.calibrated is False and facts.settings.get("temperature") is None:
+            return ": it has a checkpoint whose scores are not calibrated, as its model card says"
+    return ""
 
 
 def refuse_full(output: Path, weights_bytes: int) -> None:

@@ -128,7 +128,7 @@ def reliability(before: Sequence[Bin], after: Sequence[Bin], path: Path) -> None
     figure = Figure(figsize=(9, 4))
     left, right = figure.subplots(1, 2, sharey=True)
     _bars(left, before, "temperature 1")
-    _bars(right, after, "calibrated")
+    _bars(right, after, "with the temperature")
     left.set_ylabel("accuracy")
     _save(figure, path)
 

@@ -1,7 +1,7 @@
 """The report: pictures, mistakes and, for a checkpoint that was just trained, its model card."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -25,6 +25,8 @@ class Measured:
     split: Split
     logits: Floats
     """Before the temperature: float64, shape (texts, labels)."""
+    scores: Floats
+    """Those whose calibration was measured: published or, on validation, cross-fitted."""
     figures: Figures
     mistakes: tuple[Mistake, ...]
 
@@ -36,6 +38,7 @@ def measured(
     *,
     labels: tuple[str, ...],
     temperature: float,
+    cross_fitted: Floats | None = None,
 ) -> Measured:
     """Adds the most confident mistakes to the metrics of a split.
 
@@ -44,25 +47,48 @@ def measured(
         logits: Before the temperature: float64, shape (texts, labels).
         figures: The metrics of the split.
         labels: Names, in the order of the columns.
-        temperature: That of the published scores.
+        temperature: That of the published scores: the mistakes have theirs.
+        cross_fitted: As `metrics.measure` got it.
     """
     scores = probabilities(logits, temperature)
     return Measured(
         split=split,
         logits=logits,
+        scores=scores if cross_fitted is None else cross_fitted,
         figures=figures,
         mistakes=most_confident(split, scores, labels=labels),
     )
 
 
+_COLUMNS = ("metric", "value", "95 % interval")
+_CROSS_FITTED = "the score of each row has the temperature that was fitted on other rows"
+
+
+def _rows(figures: Figures) -> list[tuple[str, str, str]]:
+    """The metrics of the split as a whole, as text."""
+    name = "expected calibration error"
+    return [
+        (metric, f"{value:.4f}", f"{ends[0]:.4f} to {ends[1]:.4f}" if ends else "")
+        for metric, value, ends in (
+            ("accuracy", figures.accuracy, figures.intervals.accuracy),
+            ("macro F1", figures.macro_f1, figures.intervals.macro_f1),
+            (
+                f"{name}, cross-fitted" if figures.cross_fitted else name,
+                figures.ece,
+                figures.intervals.ece,
+            ),
+            (f"{name} at temperature 1", figures.ece_uncalibrated, None),
+        )
+    ]
+
+
 def print_figures(printer: Printer, result: Measured) -> None:
     """Prints the metrics of a split, then its most confident mistakes."""
     figures = result.figures
-    printer.line(
-        f"{result.split.name}: {counted(figures.rows, 'row')}, accuracy {figures.accuracy:.4f}, "
-        f"macro F1 {figures.macro_f1:.4f}, expected calibration error {figures.ece:.4f} "
-        f"({figures.ece_uncalibrated:.4f} at temperature 1)"
-    )
+    printer.line(f"{result.split.name}: {counted(figures.rows, 'row')}")
+    printer.table(_COLUMNS, _rows(figures))
+    if figures.cross_fitted:
+        printer.line(f"cross-fitted: {_CROSS_FITTED}")
     printer.table(
         ("label", "precision", "recall", "F1", "rows"),
         [(row.label, row.precision, row.recall, row.f1, row.rows) for row in figures.per_label],
@@ -87,9 +113,7 @@ def write_mistakes(folder: Path, result: Measured) -> None:
     write_whole(folder / "mistakes.jsonl", "".join(f"{line}\n" for line in lines))
 
 
-def draw_pictures(
-    folder: Path, result: Measured, *, temperature: float, history: History | None = None
-) -> None:
+def draw_pictures(folder: Path, result: Measured, *, history: History | None = None) -> None:
     """Draws `confusion.png`, `reliability.png` and, after a training, `curves.png`.
 
     A picture that cannot be drawn is a warning: what it shows is in the tables too.
@@ -97,7 +121,6 @@ def draw_pictures(
     Args:
         folder: The directory to write in.
         result: The split.
-        temperature: That of the published scores.
         history: Losses and metrics of the epochs, where it was just trained.
     """
     targets = result.split.targets or ()
@@ -110,7 +133,7 @@ def draw_pictures(
         folder / "reliability.png",
         lambda path: plots.reliability(
             reliability(softmax(result.logits), targets),
-            reliability(probabilities(result.logits, temperature), targets),
+            reliability(result.scores, targets),
             path,
         ),
     )
@@ -136,7 +159,9 @@ def _draw(path: Path, draw: Callable[[Path], None]) -> None:
         part.unlink(missing_ok=True)
 
 
-def write_card(folder: Path, facts: Manifest, history: History, result: Measured) -> None:
+def write_card(
+    folder: Path, facts: Manifest, history: History, result: Measured, *, origin: str
+) -> None:
     """Writes the model card `README.md`, which shows all the pictures.
 
     Args:
@@ -144,11 +169,13 @@ def write_card(folder: Path, facts: Manifest, history: History, result: Measured
         facts: The manifest of the checkpoint.
         history: Losses and metrics of the epochs.
         result: The split on which the checkpoint was measured.
+        origin: Where the temperature comes from.
     """
-    (folder / "README.md").write_text(_card(facts, history, result), encoding="utf-8")
+    card = _card(facts, history, result, origin=origin)
+    (folder / "README.md").write_text(card, encoding="utf-8")
 
 
-def _card(facts: Manifest, history: History, result: Measured) -> str:
+def _card(facts: Manifest, history: History, result: Measured, *, origin: str) -> str:
     figures, split = result.figures, result.split.name
     rows = ", ".join(f"{name} {count:,}" for name, count in facts.dataset.rows.items())
     if facts.dataset.validation_made:
@@ -156,8 +183,11 @@ def _card(facts: Manifest, history: History, result: Measured) -> str:
     chosen = (
         ""
         if split == "test"
-        else " The dataset has no test split, so these are the metrics on the rows on which the"
-        " best epoch and the temperature were chosen: expect a little less on new texts."
+        else "The dataset has no test split, so these are the metrics on the rows on which the best"
+        " epoch was chosen: expect a little less on new texts.\n"
+    )
+    cross_fitted = (
+        f"The calibration error is cross-fitted: {_CROSS_FITTED}.\n" if figures.cross_fitted else ""
     )
     numbered = (
         ""
@@ -178,16 +208,15 @@ Labels a text with one of {len(facts.labels)} labels: {", ".join(facts.labels)}.
 | share of each label in training | {shares} |
 | best epoch | {history.best.epoch:g} of {history.epochs[-1].epoch:g}, by macro F1 on validation |
 | training | {history.seconds:.0f} s, {history.samples_per_second:.0f} samples/s |
-| temperature | {facts.temperature:.4f}, fitted on validation |
+| temperature | {facts.temperature:.4f}, {origin} |
 | maximum length | {facts.max_length} tokens; longer texts are truncated |
 | seed | {facts.seed} |
 
 ## Evaluation
 
-On the {split} split, {counted(figures.rows, "row")}: accuracy {figures.accuracy:.4f}, macro F1
-{figures.macro_f1:.4f}, expected calibration error {figures.ece:.4f}
-({figures.ece_uncalibrated:.4f} at temperature 1).{chosen}
-
+On the {split} split, {counted(figures.rows, "row")}.
+{chosen}{cross_fitted}
+{_table(_COLUMNS, _rows(figures))}
 {
         _table(
             ("label", "precision", "recall", "F1", "rows"),
@@ -229,7 +258,7 @@ it gets texts unlike those that it was trained on.
 """
 
 
-def _table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = [columns, ("---",) * len(columns), *rows]
     return "".join(
         f"| {' | '.join(text.replace('|', '&#124;') for text in line)} |\n" for line in lines

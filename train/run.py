@@ -17,7 +17,7 @@ from train import (
     tables,
 )
 from train.dataset import Columns, Corpus, load_for_training
-from train.errors import Refused, refuse_together
+from train.errors import Refused, Uncalibrated, refuse_together
 from train.interrupts import saying
 from train.printer import Printer
 from train.settings import RunSettings
@@ -28,6 +28,7 @@ def run(settings: RunSettings, printer: Printer) -> None:
 
     Raises:
         Refused: Anything that the user can mend; the output directory is then as it was.
+        Uncalibrated: No temperature can be fitted. The checkpoint and its report are saved.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise Refused("training in several processes (torchrun) is not built yet: start one")
@@ -75,7 +76,7 @@ def run(settings: RunSettings, printer: Printer) -> None:
         history = finetune(base, corpus, settings=settings, on=on, folder=epochs, printer=printer)
         summary.describe_history(history, printer)
         output.save_model(base, stage / "checkpoint")
-        result, temperature = finish(
+        result, calibration = finish(
             stage / "checkpoint",
             settings=settings,
             corpus=corpus,
@@ -88,8 +89,11 @@ def run(settings: RunSettings, printer: Printer) -> None:
     printer.line(f"saved {settings.output}")
     # Last, so that no picture can cost the checkpoint: not even one that takes all the memory.
     with saying(lambda: "the checkpoint is saved; pictures of its report may be missing"):
-        report.draw_pictures(
-            settings.output / "report", result, temperature=temperature, history=history
+        report.draw_pictures(settings.output / "report", result, history=history)
+    if calibration.why_not:
+        raise Uncalibrated(
+            f"the scores are not calibrated: {calibration.why_not}: {calibration.advice}, or pass"
+            " --temperature 1 to accept uncalibrated scores; the checkpoint is saved"
         )
 
 

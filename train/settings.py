@@ -119,6 +119,11 @@ class RunSettings(Settings):
     """Number of epochs without a better macro F1 on validation after which training stops; 0 never
     stops it early."""
 
+    temperature: float | None = Field(default=None, ge=0.25, le=10)
+    """Temperature of the scores, from 0.25 to 10: logits are divided by it, and 1 leaves the scores
+    as they are. Default: fitted on validation; where the best one is not within these bounds, the
+    run saves the checkpoint with 1, says why and ends with exit code 1."""
+
     seed: int = Field(default=42, ge=0, lt=2**32)
     """Random seed of the new head, of the order of the texts, of dropout, and of the rows that are
     taken for validation. Recorded in the manifest."""

@@ -31,7 +31,7 @@ folder, tiny = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
 from train.__main__ import main
 code = main([
     "run", f"--dataset={{tiny / 'data'}}", f"--base-model={{tiny / 'base'}}", "--device=cpu",
-    f"--output={{folder / 'trained'}}", "--epochs=1", "--batch-size=16",
+    f"--output={{folder / 'trained'}}", "--epochs=1", "--batch-size=16", "--temperature=1",
 ])
 assert code == 0, code
 from worker.model.load import load

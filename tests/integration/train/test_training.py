@@ -27,12 +27,17 @@ NOTEBOOK = ("My first child is born!", "My father died today", "Go and clean up 
 LONG = "so happy " * 200
 
 
-def train(folder: Path, *options: str, output: str = "out") -> int:
+def train(
+    folder: Path, *options: str, output: str = "out", data: str = "data", fits: bool = False
+) -> int:
+    """Its exit code. After so little training on so few sentences no temperature may be the best
+    one: only a run that `fits` looks for it."""
     return main(
         [
-            *("run", "--dataset", str(folder / "data"), "--base-model", str(folder / "base")),
+            *("run", "--dataset", str(folder / data), "--base-model", str(folder / "base")),
             *("--output", str(folder / output), "--device", "cpu", "--precision", "float32"),
             *("--batch-size", "16", "--learning-rate", "0.01", *options),
+            *(() if fits else ("--temperature", "1")),
         ]
     )
 
@@ -76,6 +81,7 @@ def test_the_manifest_names_where_the_model_comes_from(trained):
     assert facts["max_length"] == tiny.POSITIONS
     assert facts["dataset"]["rows"] == {"train": 240, "validation": 120, "test": 120}
     assert sum(facts["label_distribution"].values()) == pytest.approx(1)
+    assert (facts["temperature"], facts["calibrated"]) == (0.5, False)
     assert set(facts["metrics"]) == {"validation", "test"}
     assert facts["files"] == manifest.file_digests(trained)
     assert facts["settings"]["learning_rate"] == 0.01
@@ -202,6 +208,83 @@ def test_one_seed_gives_one_model(place):
     for output in ("once", "again"):
         assert train(place, "--epochs", "1", "--seed", "3", output=output) == 0
     assert manifest.version(place / "once") == manifest.version(place / "again")
+
+
+def measured(folder: Path, checkpoint: str, *options: str) -> dict:
+    file = folder / f"{checkpoint}.json"
+    arguments = ["--checkpoint", str(folder / checkpoint), "--json", str(file), *options]
+    assert main(["evaluate", *arguments]) == 0
+    return json.loads(file.read_text())
+
+
+def test_the_temperature_is_fitted_and_the_error_on_validation_cross_fitted(place, capsys):
+    folder = tiny.dataset(place / "noisy", splits=("train", "validation"), rows=240)
+    # One of eight is wrong: the best temperature is far from its bounds.
+    lines = (folder / "validation.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    for row in rows[::8]:
+        row["label"] = (row["label"] + 1) % len(tiny.LABELS)
+    (folder / "validation.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert train(place, "--epochs", "6", data="noisy", output="fitted", fits=True) == 0
+    printed = capsys.readouterr()
+    facts = manifest.read(place / "fitted")
+    assert 0.3 < facts.temperature < 5
+    assert facts.calibrated
+    assert f"temperature {facts.temperature:.4f}, fitted on validation" in printed.out
+    figures = facts.metrics["validation"]
+    assert figures["ece_cross_fitted"]
+    assert figures["ece_interval"][0] <= figures["ece"] <= figures["ece_interval"][1]
+    # What evaluate measures is the published scores.
+    published = measured(place, "fitted", "--dataset", str(folder), "--split", "validation")
+    assert not published["ece_cross_fitted"]
+    assert published["ece"] != figures["ece"]
+    for name in ("accuracy", "accuracy_interval", "macro_f1_interval", "ece_uncalibrated"):
+        assert published[name] == pytest.approx(figures[name])
+    card = (place / "fitted" / "report" / "README.md").read_text()
+    for text in (printed.out, card):
+        assert "expected calibration error, cross-fitted" in text
+        assert f"{figures['ece']:.4f}" in text
+        assert "{:.4f} to {:.4f}".format(*figures["ece_interval"]) in text
+    assert f"| {facts.temperature:.4f}, fitted on validation |" in card
+
+
+def test_a_temperature_at_its_bound_fails_with_the_checkpoint_saved(place, capsys):
+    work = ("--epochs", "6", "--work-dir", str(place / "easy-work"))
+    assert train(place, *work, output="easy", fits=True) == 1
+    printed = capsys.readouterr()
+    why = (
+        "the temperature would be 0.25, its lower bound: validation (120 rows) is labelled without"
+        " a mistake, so it is too small or too easy"
+    )
+    assert printed.err.splitlines()[-1] == (
+        f"emotion-train: the scores are not calibrated: {why}: give a larger validation split, or"
+        " pass --temperature 1 to accept uncalibrated scores; the checkpoint is saved"
+    )
+    assert f"saved {place / 'easy'}" in printed.out
+    assert f"temperature 1.0000, not calibrated: {why}" in printed.out
+    facts = manifest.read(place / "easy")
+    assert (facts.temperature, facts.calibrated) == (1, False)
+    assert facts.files == manifest.file_digests(place / "easy")
+    assert listed(place / "easy" / "report") == [
+        *("README.md", "confusion.png", "curves.png", "mistakes.jsonl", "reliability.png"),
+    ]
+    card = (place / "easy" / "report" / "README.md").read_text()
+    assert f"| 1.0000, not calibrated: {why} |" in card
+    figures = measured(place, "easy", "--dataset", str(place / "data"))
+    assert figures["ece"] == figures["ece_uncalibrated"]
+    # Started again by a Job, it does not train, and says what the matter is.
+    assert train(place, *work, output="easy", fits=True) == 2
+    assert capsys.readouterr().err == (
+        f"emotion-train: --output {place / 'easy'}: the directory is not empty: it has a checkpoint"
+        " whose scores are not calibrated, as its model card says\n"
+    )
+    assert train(place, *work, output="accepted") == 0
+    printed = capsys.readouterr()
+    assert "resuming from checkpoint-90" in printed.out
+    assert "step " not in printed.out
+    assert "temperature 1.0000, as given; nothing was fitted" in printed.out
+    assert "not calibrated" not in printed.err
+    assert manifest.version(place / "accepted") == facts.version
 
 
 def test_a_killed_run_resumes_from_its_last_epoch(place, capsys):

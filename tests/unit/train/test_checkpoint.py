@@ -90,6 +90,26 @@ def test_an_output_that_is_taken_is_refused(tmp_path):
     output.refuse_occupied(tmp_path / "new" / "out")
 
 
+@pytest.mark.parametrize(
+    ("content", "end"),
+    [
+        ({"calibrated": False}, ": it has a checkpoint whose scores are not calibrated"),
+        ({"calibrated": False, "settings": {"temperature": 1}}, ""),
+        ({"calibrated": True}, ""),
+        ({}, ""),
+        ({"labels": 3}, ""),
+    ],
+)
+def test_an_output_that_is_taken_says_what_ended_the_run_before_with_a_failure(
+    tmp_path, content, end
+):
+    (tmp_path / "manifest.json").write_text(json.dumps(content))
+    with pytest.raises(Refused) as refused:
+        output.refuse_occupied(tmp_path)
+    line = f"--output {tmp_path}: the directory is not empty{end}"
+    assert str(refused.value) == line + (", as its model card says" if end else "")
+
+
 def test_a_disk_without_room_is_refused_before_training(tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)._replace(free=50 << 20)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)

@@ -75,6 +75,26 @@ def test_a_call_of_the_tokenizer_takes_a_portion_of_the_texts(checkpoint, monkey
     assert classifier.scores([]).shape == (0, len(tiny.LABELS))
 
 
+def test_logits_that_are_not_finite_are_refused(checkpoint, monkeypatch):
+    classifier = classify.load(checkpoint, on=ON)
+    healthy = type(classifier)._run
+
+    def spoiled(self, encodings, side):
+        logits = healthy(self, encodings, side)
+        logits[[len(encoding.ids) > 12 for encoding in encodings], 3] = np.inf
+        return logits
+
+    monkeypatch.setattr("train.classify.Classifier._run", spoiled)
+    lengths = [len(encoding.ids) for encoding in classifier.tokenizer.encode_batch(TEXTS)]
+    wrong = [row for row, length in enumerate(lengths, start=1) if length > 12]
+    assert 0 < len(wrong) < len(TEXTS)
+    with pytest.raises(Refused) as refused:
+        classifier.logits(TEXTS)
+    assert str(refused.value).startswith(
+        f"the logits of {len(wrong)} texts of 60 are not finite (text {wrong[0]}, for one)"
+    )
+
+
 @pytest.mark.parametrize(
     ("lengths", "sizes"),
     [([1] * 7, [3, 3, 1]), ([4, 7, 1], [1, 2]), ([50, 1, 1], [1, 2]), ([3, 3, 4, 9], [3, 1])],

@@ -36,6 +36,22 @@ def test_json_has_the_fixed_names():
     assert {"accuracy", "macro_f1", "rows", "labels", "ece"} <= set(figures)
     assert list(figures["labels"]) == list(LABELS)
     assert figures["ece"] != figures["ece_uncalibrated"]
+    assert not figures["ece_cross_fitted"]
+    for name in ("accuracy", "macro_f1"):
+        low, high = figures[f"{name}_interval"]
+        assert 0 <= low < figures[name] < high <= 1
+    assert len(figures["ece_interval"]) == 2
+
+
+def test_the_calibration_error_is_that_of_the_cross_fitted_scores_where_there_are_any():
+    scores = np.array([[0.7, 0.2, 0.1]] * 4)  # half of them joy, by a look at the targets
+    targets = (0, 0, 1, 2)
+    figures = metrics.measure(LOGITS, targets, labels=LABELS, temperature=2.0, cross_fitted=scores)
+    assert figures.ece == pytest.approx(0.2)
+    assert figures.as_json()["ece_cross_fitted"]
+    plain = metrics.measure(LOGITS, targets, labels=LABELS, temperature=2.0)
+    assert plain.ece != figures.ece
+    assert plain.ece_uncalibrated == figures.ece_uncalibrated
 
 
 def test_mistakes_come_with_the_most_confident_first():

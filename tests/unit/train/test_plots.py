@@ -132,7 +132,7 @@ def test_a_picture_that_fails_is_a_warning_and_the_others_are_drawn(tmp_path, ca
         raise MemoryError
 
     monkeypatch.setattr("train.plots.confusion", fails)
-    report.draw_pictures(tmp_path, result(), temperature=1.0)
+    report.draw_pictures(tmp_path, result())
     assert [path.name for path in tmp_path.iterdir()] == ["reliability.png"]
     assert capsys.readouterr().err == (
         "emotion-train: warning: confusion.png could not be drawn: MemoryError\n"
@@ -148,5 +148,5 @@ def test_no_half_of_a_picture_is_left_by_an_interrupt(tmp_path, monkeypatch):
 
     monkeypatch.setattr("train.plots.reliability", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        report.draw_pictures(tmp_path, result(), temperature=1.0)
+        report.draw_pictures(tmp_path, result())
     assert [path.name for path in tmp_path.iterdir()] == ["confusion.png"]

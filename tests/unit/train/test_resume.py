@@ -30,6 +30,14 @@ def test_the_same_run_resumes_whatever_its_output_is_called(claim, tmp_path):
     claim(output=tmp_path / "elsewhere", name="other")
 
 
+def test_epochs_do_not_depend_on_the_temperature_that_is_given_after_them(claim):
+    marked = claim()
+    before = marked.read_text()
+    claim(temperature=1)
+    assert marked.read_text() == before
+    assert "temperature" not in before
+
+
 @pytest.mark.parametrize(
     "changes",
     [

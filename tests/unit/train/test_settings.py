@@ -66,6 +66,7 @@ def test_the_environment_the_env_file_and_the_command_line_count_in_this_order(
     ("arguments", "line"),
     [
         (["--epochs", "0"], "--epochs: '0' is not a number above 0"),
+        (["--temperature", "0"], "--temperature: '0' is not a number from 0.25 to 10"),
         (["--seed", "x"], "--seed: 'x' is not a whole number from 0"),
         (["--precision", "int3"], "--precision: 'int3' is not one of auto, "),
         (["--class-weights", "sqrt"], "--class-weights: 'sqrt' is not one of none, balanced"),
