@@ -14,6 +14,8 @@ from scipy.special import logsumexp  # type: ignore[import-untyped]
 from scipy.stats import binomtest  # type: ignore[import-untyped]
 
 from train.calibrate import Floats, probabilities
+from train.manifest import Abstain
+from train.printer import counted
 
 MOST, LEAST, STEP = 0.99, 0.05, 0.005
 """Shares of the texts that may be answered. Beyond the most the thresholds would stand on a text or
@@ -24,6 +26,13 @@ FOLDS = 5
 
 DECIMALS = 6
 """Of a published score, and so of a threshold."""
+
+
+PRECISION = 0.98
+"""Share of the answers that are to be right, where nobody says otherwise."""
+
+FEWEST = 50
+"""Texts of which at least the thresholds are chosen: of fewer, one alone moves a threshold."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,3 +179,68 @@ def most_answered(
             best = coverage, found
     assert best is not None  # noqa: S101 - there are steps
     return best
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """Thresholds, and how good the answers are with them."""
+
+    asked: float
+    """The coverage that they were chosen for."""
+    thresholds: Thresholds
+    kept: Kept
+    """On texts that did not choose them."""
+
+    def line(self, split: str) -> str:
+        """For people."""
+        kept, thresholds = self.kept, self.thresholds
+        return (
+            f"abstains below the score {thresholds.score:.4f} and above the energy"
+            f" {thresholds.energy:.4f}: answers {kept.coverage:.1%} of {split}, of which"
+            f" {kept.precision:.1%} are right ({kept.low:.1%} to {kept.high:.1%})"
+        )
+
+
+def choose(
+    logits: Floats, targets: Sequence[int], *, temperature: float, precision: float
+) -> Chosen | str:
+    """The thresholds that answer the most texts with a precision, or why there are none.
+
+    Args:
+        logits: Before the temperature: float64, shape (texts, labels).
+        targets: The right column of each text.
+        temperature: That of the published scores.
+        precision: The share of the answers that must be right.
+    """
+    if len(targets) < FEWEST:
+        return f"{counted(len(targets), 'row')}; thresholds need {FEWEST}"
+    coverage, kept = most_answered(logits, targets, temperature=temperature, precision=precision)
+    if kept.precision < precision:
+        return (
+            f"no thresholds make {precision:.1%} of the answers right; the best are"
+            f" {kept.precision:.1%} of {kept.coverage:.1%} of the texts"
+        )
+    return Chosen(
+        asked=coverage,
+        thresholds=at_coverage(logits, temperature=temperature, coverage=coverage),
+        kept=kept,
+    )
+
+
+def entry_of(chosen: Chosen, *, split: str, rows: int) -> Abstain:
+    """The entry `abstain` of the manifest.
+
+    Args:
+        chosen: The thresholds.
+        split: The name of the split on which they were chosen.
+        rows: Those of the split.
+    """
+    return Abstain(
+        score=chosen.thresholds.score,
+        energy=chosen.thresholds.energy,
+        coverage=chosen.kept.coverage,
+        precision=chosen.kept.precision,
+        precision_interval=(chosen.kept.low, chosen.kept.high),
+        split=split,
+        rows=rows,
+    )

@@ -4,18 +4,23 @@ import datetime as dt
 import importlib.metadata
 import json
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 
-from train import classify, manifest, metrics, report, temperature
-from train.calibrate import cross_fitted
+from train import abstain, classify, manifest, metrics, report, temperature
+from train.calibrate import Floats, cross_fitted
 from train.dataset import Corpus
 from train.history import History
+from train.noise import noisy
 from train.printer import Printer
 from train.recipe import Machine
 from train.settings import RunSettings
 from train.temperature import Calibration
 
 _LIBRARIES = ("torch", "transformers", "tokenizers", "datasets", "accelerate", "scikit-learn")
+
+NOISY = 2_000
+"""Texts that are labelled again after typing noise."""
 
 
 def finish(
@@ -66,12 +71,24 @@ def finish(
         )
         for name in measured_on
     }
+    held = corpus.splits["validation"]
+    chosen = abstain.choose(
+        logits["validation"],
+        targets["validation"],
+        temperature=calibration.temperature,
+        precision=abstain.PRECISION,
+    )
+    entry = None
+    if not isinstance(chosen, str):
+        entry = abstain.entry_of(chosen, split="validation", rows=len(held))
+    kept = labels_kept(classifier, held.texts, logits["validation"])
     facts = _facts(
         saved,
         settings=settings,
         corpus=corpus,
         max_length=classifier.max_length,
         calibration=calibration,
+        thresholds=entry,
         figures=figures,
         resolved={
             "learning_rate": learning_rate,
@@ -94,11 +111,32 @@ def finish(
         printer.line("there is no test split with labels: these are the metrics on validation")
     printer.line(f"temperature {calibration.temperature:.4f}, {calibration.origin}")
     report.print_figures(printer, result)
+    printer.line(
+        f"thresholds to abstain: none ({chosen})"
+        if isinstance(chosen, str)
+        else f"thresholds to abstain: {chosen.line('validation')}"
+    )
+    printer.line(f"{kept:.1%} of the labels of validation stay after typing noise")
     report.write_mistakes(saved / "report", result)
-    report.write_card(saved / "report", facts, history, result, origin=calibration.origin)
+    report.write_card(
+        saved / "report", facts, history, result, origin=calibration.origin, noise=kept
+    )
     text = json.dumps(facts.model_dump(mode="json"), indent=2, ensure_ascii=False)
     (saved / manifest.FILE).write_text(text + "\n", encoding="utf-8")
     return result, calibration
+
+
+def labels_kept(classifier: classify.Classifier, texts: Sequence[str], logits: Floats) -> float:
+    """Share of the texts that keep their label after typing noise, of at most `NOISY` of them.
+
+    Args:
+        classifier: Labels them.
+        texts: As they are.
+        logits: What the classifier gave them, shape (texts, labels).
+    """
+    some = texts[:NOISY]
+    answers = classifier.logits(noisy(some)).argmax(axis=1)
+    return float((answers == logits[: len(some)].argmax(axis=1)).mean())
 
 
 def _has_targets(corpus: Corpus, name: str) -> bool:
@@ -112,6 +150,7 @@ def _facts(
     corpus: Corpus,
     max_length: int,
     calibration: Calibration,
+    thresholds: manifest.Abstain | None,
     figures: dict[str, metrics.Figures],
     resolved: dict[str, float | str],
 ) -> manifest.Manifest:
@@ -123,6 +162,7 @@ def _facts(
         temperature=calibration.temperature,
         calibrated=calibration.fitted,
         max_length=max_length,
+        abstain=thresholds,
         base_model=_public_name(settings.base_model),
         dataset=manifest.DatasetFacts(
             name=_public_name(corpus.name),

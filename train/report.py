@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from train import plots
+from train import limits, plots
 from train.calibrate import Floats, probabilities, reliability, softmax
 from train.dataset import Split
 from train.fonts import undrawable
@@ -160,7 +160,7 @@ def _draw(path: Path, draw: Callable[[Path], None]) -> None:
 
 
 def write_card(
-    folder: Path, facts: Manifest, history: History, result: Measured, *, origin: str
+    folder: Path, facts: Manifest, history: History, result: Measured, *, origin: str, noise: float
 ) -> None:
     """Writes the model card `README.md`, which shows all the pictures.
 
@@ -170,12 +170,13 @@ def write_card(
         history: Losses and metrics of the epochs.
         result: The split on which the checkpoint was measured.
         origin: Where the temperature comes from.
+        noise: Share of the labels of validation that stay after typing noise, 0 to 1.
     """
-    card = _card(facts, history, result, origin=origin)
+    card = _card(facts, history, result, origin=origin, noise=noise)
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 
-def _card(facts: Manifest, history: History, result: Measured, *, origin: str) -> str:
+def _card(facts: Manifest, history: History, result: Measured, *, origin: str, noise: float) -> str:
     figures, split = result.figures, result.split.name
     rows = ", ".join(f"{name} {count:,}" for name, count in facts.dataset.rows.items())
     if facts.dataset.validation_made:
@@ -251,10 +252,16 @@ On the {split} split, {counted(figures.rows, "row")}.
 
 ## Limits
 
-The model always answers with one of its labels: also for a text in another language, a text without
-an emotion, or a text with several. It repeats the biases of its dataset. `mistakes.jsonl` lists its
-most confident mistakes. Low scores, or labels whose shares drift from those in training, show that
-it gets texts unlike those that it was trained on.
+The model always answers with one of its labels: also for a text in another language, a text that
+fits none of them, or one that fits several. It is not for such texts, nor for judging a person: it
+labels words. It repeats the biases of its dataset. `mistakes.jsonl` lists its most confident
+mistakes. Low scores, or labels whose shares drift from those in training, show that it gets texts
+unlike those that it was trained on.
+
+{limits.paragraph(facts.abstain)}
+
+Typed as people type, with capitals, punctuation, mentions, links, entities, hashtags, emoji or
+stretched letters, {noise:.1%} of the texts of validation keep their label.
 """
 
 

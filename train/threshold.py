@@ -1,20 +1,16 @@
 """`emotion-train threshold`: chooses when a checkpoint abstains, and writes that into it."""
 
-import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from train import abstain, classify, labels, manifest, recipe, tables
+from train import abstain, classify, labels, limits, manifest, recipe, tables
 from train.calibrate import Floats
 from train.dataset import Columns, Split, load_for_evaluation, texts_of
 from train.errors import Refused
 from train.output import is_full, write_whole
 from train.printer import Printer, counted
 from train.settings import ThresholdSettings
-
-FEWEST = 50
-"""Texts of which at least the thresholds are chosen: of fewer, one alone moves a threshold."""
 
 COVERAGES = (0.99, 0.98, 0.95, 0.9, 0.85, 0.8, 0.7, 0.5)
 """The lines of the table."""
@@ -36,7 +32,7 @@ def threshold(settings: ThresholdSettings, printer: Printer) -> None:
         logits = classifier.logits(split.texts)
         theirs = classifier.logits(outside)
     temperature = classifier.facts.temperature
-    chosen = choose(
+    chosen = abstain.choose(
         logits, split.targets or (), temperature=temperature, precision=settings.target_precision
     )
     if isinstance(chosen, str):
@@ -49,73 +45,18 @@ def threshold(settings: ThresholdSettings, printer: Printer) -> None:
     columns = ("coverage", "precision", "score below", "energy above", "outside abstained")
     printer.table(columns[: len(lines[0])], lines)
     thresholds = chosen.thresholds
-    printer.line(
-        f"abstains below the score {thresholds.score:.4f} and above the energy"
-        f" {thresholds.energy:.4f}: answers {chosen.kept.coverage:.1%} of {split.name}, of which"
-        f" {chosen.kept.precision:.1%} are right ({chosen.kept.low:.1%} to {chosen.kept.high:.1%})"
-    )
-    if len(outside):
+    printer.line(chosen.line(split.name))
+    others = []
+    if settings.outside is not None:
         found = abstain.apply(theirs, thresholds, temperature=temperature)
-        printer.line(
-            f"{settings.outside}: abstains on {1 - found.answered.mean():.1%} of"
-            f" {counted(len(outside), 'text')}: out of domain {found.out_of_domain.mean():.1%},"
-            f" low score {found.low_score.mean():.1%}"
-        )
-    write(settings.checkpoint, chosen.entry(split=split.name, rows=len(split)))
+        others = [limits.Outside.of(settings.outside.name, found)]
+        printer.line(f"{settings.outside}: {others[0].line()}")
+    entry = abstain.entry_of(chosen, split=split.name, rows=len(split))
+    write(settings.checkpoint, entry)
+    limits.rewrite(settings.checkpoint / "report" / "README.md", entry, others)
     printer.line(
         f"saved in {settings.checkpoint / manifest.FILE}: the worker uses them where"
         " model.abstain is on"
-    )
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Chosen:
-    """Thresholds, and how good the answers are with them."""
-
-    asked: float
-    """The coverage that they were chosen for."""
-    thresholds: abstain.Thresholds
-    kept: abstain.Kept
-    """On texts that did not choose them."""
-
-    def entry(self, *, split: str, rows: int) -> manifest.Abstain:
-        """The entry `abstain` of the manifest."""
-        return manifest.Abstain(
-            score=self.thresholds.score,
-            energy=self.thresholds.energy,
-            coverage=self.kept.coverage,
-            precision=self.kept.precision,
-            precision_interval=(self.kept.low, self.kept.high),
-            split=split,
-            rows=rows,
-        )
-
-
-def choose(
-    logits: Floats, targets: Sequence[int], *, temperature: float, precision: float
-) -> Chosen | str:
-    """The thresholds that answer the most texts with a precision, or why there are none.
-
-    Args:
-        logits: Before the temperature: float64, shape (texts, labels).
-        targets: The right column of each text.
-        temperature: That of the published scores.
-        precision: The share of the answers that must be right.
-    """
-    if len(targets) < FEWEST:
-        return f"{counted(len(targets), 'row')}; thresholds need {FEWEST}"
-    coverage, kept = abstain.most_answered(
-        logits, targets, temperature=temperature, precision=precision
-    )
-    if kept.precision < precision:
-        return (
-            f"no thresholds make {precision:.1%} of the answers right; the best are"
-            f" {kept.precision:.1%} of {kept.coverage:.1%} of the texts"
-        )
-    return Chosen(
-        asked=coverage,
-        thresholds=abstain.at_coverage(logits, temperature=temperature, coverage=coverage),
-        kept=kept,
     )
 
 
