@@ -115,10 +115,12 @@ def _checkpoint(settings: Settings, report: Report) -> Checkpoint:
     from worker.model.checkpoint import read  # noqa: PLC0415 - on demand, as all of the model
     from worker.model.tokenizer import load_tokenizer  # noqa: PLC0415
 
-    checkpoint = read(settings.model.checkpoint)
+    checkpoint = read(settings.model.checkpoint, abstain=settings.model.abstain)
     load_tokenizer(checkpoint)
-    labels = ", ".join(checkpoint.labels)
-    report.ok("checkpoint", f"{checkpoint.name} {checkpoint.version}, labels {labels}")
+    line = f"{checkpoint.name} {checkpoint.version}, labels {', '.join(checkpoint.labels)}"
+    if (limits := checkpoint.abstention) is not None:
+        line += f"; abstains below score {limits.score:g} or above energy {limits.energy:g}"
+    report.ok("checkpoint", line)
     return checkpoint
 
 

@@ -22,6 +22,19 @@ class BatchLimits:
     max_tokens: int
 
 
+@dataclass(frozen=True, slots=True)
+class Abstention:
+    """When the worker says that it does not know a text's label.
+
+    `emotion-train threshold` chooses both on texts whose labels are known.
+    """
+
+    score: float
+    """A label is `low_score` if its score, as it is published, is below this."""
+    energy: float
+    """A text is `out_of_domain` if its energy is above this."""
+
+
 IN_FLIGHT_BATCHES = 8
 """Micro-batches in flight by default: enough to find similar lengths, few to hand back."""
 FEWEST_IN_FLIGHT = 512
@@ -75,6 +88,10 @@ class Classifier(Protocol):
         """Each label's part of the training data, where it is known."""
 
     @property
+    def abstention(self) -> Abstention | None:
+        """When the worker abstains; None: never."""
+
+    @property
     def limits(self) -> BatchLimits:
         """The limits that suit the model's device, where none are set."""
 
@@ -103,7 +120,12 @@ class Classifier(Protocol):
         """Starts the model on staged rows; may return before it is done. The classify thread's."""
 
     def scores(self, launched: Any) -> np.ndarray:
-        """Waits; returns probabilities, float32, shape (rows, labels). The classify thread's."""
+        """Waits; returns probabilities, float32, shape (rows, labels). The classify thread's.
+
+        With `abstention` the shape is (rows, labels + 1): the last column is each text's energy,
+        -logsumexp(logits), of the logits before the temperature. High is unlike what the model was
+        trained on (Liu et al., Energy-based Out-of-distribution Detection, NeurIPS 2020).
+        """
 
     def warm_up(self, *, max_records: int, max_tokens: int) -> None:
         """Runs batches of the shapes that will occur."""

@@ -95,6 +95,7 @@ class Encoder:
                 outcome=outcome,
                 label=prediction.label,
                 score=prediction.score,
+                abstained=prediction.abstained,
             )
         record = outcome.record
         return Output(
@@ -158,16 +159,18 @@ class Encoder:
         }
         if refused_timestamp:
             source["timestamp"] = record.timestamp
-        return orjson.dumps(
-            {
-                "id": outcome.document.id,
-                "label": prediction.label,
-                "score": prediction.score,
-                "scores": dict(zip(self._labels, prediction.scores, strict=True)),
-                "model": self._model,
-                "source": source,
-            }
-        )
+        value = {
+            "id": outcome.document.id,
+            "label": prediction.label,
+            "score": prediction.score,
+            "scores": dict(zip(self._labels, prediction.scores, strict=True)),
+            "model": self._model,
+            "source": source,
+        }
+        if prediction.abstained is not None:
+            value["abstained"] = True
+            value["abstained_because"] = prediction.abstained
+        return orjson.dumps(value)
 
     def _partition(self, record: Record) -> int | None:
         if self._by_key and record.key is not None:

@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 from worker.errors import REASONS
 from worker.histograms import BulkHistogram
+from worker.records import ABSTAIN_REASONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -175,6 +176,11 @@ class Metrics:
             "inference_errors_total", "Failed model calls. device: the GPU was lost.", "kind"
         )
         self._predictions = counter("predictions_total", "Predictions by label.", "label")
+        self._abstained = counter(
+            "abstained_total",
+            "Labels on which the worker abstained, by reason. Absent if model.abstain is off.",
+            "reason",
+        )
         self._scores = by_record(
             "prediction_score", "Score of the predicted label.", _SCORES, "label"
         )
@@ -258,6 +264,7 @@ class Metrics:
         dtype: str,
         rows: str,
         shares: Mapping[str, float] | None,
+        abstains: bool = False,
         gpu: Gpu | None = None,
     ) -> None:
         """The model is ready.
@@ -270,6 +277,7 @@ class Metrics:
             dtype: In which precision.
             rows: `packed` or `padded`.
             shares: Each label's share of the training data, if known.
+            abstains: Whether the worker says where it does not know.
             gpu: What is known of the GPU that it runs on.
         """
         told = {"name": name, "version": version, "device": device, "dtype": dtype, "rows": rows}
@@ -279,6 +287,8 @@ class Metrics:
         self._shares = shares or {}
         for label in labels:
             self._number(label)
+        for reason in ABSTAIN_REASONS if abstains else ():
+            self._abstained.labels(reason)
 
     def records_consumed(self, count: int) -> None:
         """Records came from the input topic."""
@@ -370,6 +380,8 @@ class Metrics:
             self._processed.labels(self._topic, kind).inc(count)
         for reason, count in counted([o.reason for o in outputs if o.reason is not None]).items():
             self._dead.labels(reason).inc(count)
+        for why, count in counted([o.abstained for o in outputs if o.abstained]).items():
+            self._abstained.labels(why).inc(count)
         self._processing.observe(now - np.array([output.record.fetched for output in outputs]))
         self._observe_latency(wall, np.array([output.record.timestamp for output in outputs]))
         labelled = [(o.label, o.score) for o in outputs if o.label is not None]

@@ -14,7 +14,7 @@ frozen dataclass takes three times as long to make.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -110,6 +110,12 @@ class MicroBatch:
     flushed: FlushReason
 
 
+AbstainReason = Literal["low_score", "out_of_domain"]
+"""Why the worker says that it does not know a label: no label is likely, or the text is unlike what
+the model was trained on."""
+ABSTAIN_REASONS: tuple[AbstainReason, ...] = get_args(AbstainReason)
+
+
 class Prediction(NamedTuple):
     """The label of one document and the probability of every label."""
 
@@ -118,6 +124,8 @@ class Prediction(NamedTuple):
     scores: Sequence[float]
     """softmax(logits / temperature) to `SCORE_DECIMALS`, in the order of the checkpoint's labels.
     Nobody changes it."""
+    abstained: AbstainReason | None = None
+    """Why the worker abstains; None: it does not."""
 
 
 class Classified(NamedTuple):
@@ -150,4 +158,5 @@ class Output(NamedTuple):
     """What it was made of; None for a dead letter."""
     label: str | None = None
     score: float | None = None
+    abstained: AbstainReason | None = None
     reason: Reason | None = None

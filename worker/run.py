@@ -35,7 +35,7 @@ def run(
     def look() -> None:
         from worker.model import checkpoint as checkpoints  # noqa: PLC0415
 
-        checkpoints.look(settings.model.checkpoint)
+        checkpoints.look(settings.model.checkpoint, abstain=settings.model.abstain)
 
     return serve(
         settings,
@@ -64,7 +64,7 @@ def _loaded(settings: Settings) -> Classifier:
     laps = Laps()
     with ThreadPoolExecutor(1) as beside:
         # Computing the digest of the weights releases the GIL.
-        reading = beside.submit(checkpoints.read, model.checkpoint)
+        reading = beside.submit(checkpoints.read, model.checkpoint, abstain=model.abstain)
         # Imported only now: signal handlers are in place before torch, which takes seconds.
         try:
             from worker.model.load import load  # noqa: PLC0415

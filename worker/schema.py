@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from worker.errors import REASONS
+from worker.records import ABSTAIN_REASONS
 
 _TEXT = {"type": "string"}
 _PROBABILITY = {"type": "number", "minimum": 0, "maximum": 1}
@@ -69,6 +70,18 @@ def _output() -> dict[str, Any]:
                     },
                 },
             },
+            "abstained": {
+                "const": True,
+                "description": "the label is not to be relied on; absent where it is",
+            },
+            "abstained_because": {
+                "enum": list(ABSTAIN_REASONS),
+                "description": "why: the best score is low, or the text is unlike the training's",
+            },
+        },
+        "dependentRequired": {
+            "abstained": ["abstained_because"],
+            "abstained_because": ["abstained"],
         },
     }
 

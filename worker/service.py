@@ -181,6 +181,7 @@ def _started(
         dtype=str(getattr(classifier, "dtype", "none")).removeprefix("torch."),
         rows="packed" if classifier.layout.packed else "padded",
         shares=classifier.label_shares,
+        abstains=classifier.abstention is not None,
         gpu=classifier.gpu,
     )
     health.model_ready = True

@@ -283,6 +283,10 @@ class ModelSettings(Group):
     """How the texts of a batch stand in memory: `packed`, end to end; `padded`, all as long as the
     longest. `auto` packs them where the model can be run so, gives the same scores, and is not
     slower; `packed` is refused where it cannot or does not."""
+    abstain: bool = False
+    """Whether the output says where the worker does not know (`abstained`): the best score is
+    below, or the text's energy above, what `emotion-train threshold` wrote to the checkpoint. A
+    checkpoint without these thresholds is refused."""
     threads: Annotated[int, Ge(1), Le(1024)] | None = None
     """Threads of the model on a CPU. Default: one for each CPU that the process may use, shared by
     the `processes`."""

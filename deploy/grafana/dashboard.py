@@ -627,7 +627,7 @@ def quality() -> list[Line]:
     labels = "{{label}}"
     return [
         (8, [
-            (12, lines(
+            (8, lines(
                 "Mix of labels",
                 "Share of each label among the labels that the model gave.",
                 units.PercentUnit,
@@ -639,7 +639,7 @@ def quality() -> list[Line]:
                 stacked=True,
                 most=1,
             )),
-            (12, lines(
+            (8, lines(
                 "Drift",
                 """Distance (0 to 1) of the last 1,000 labels of each worker from the mix of the
                 training data; 0 until there are as many, or if the checkpoint has no mix. Alert
@@ -647,6 +647,21 @@ def quality() -> list[Line]:
                 units.PercentUnit,
                 Query(f"max by (instance) ({series('prediction_drift')})", "{{instance}}"),
                 limit=0.2,
+            )),
+            (8, lines(
+                "Abstained",
+                """Share of the labels on which the workers abstained, by reason: the first sign that
+                the stream is not what the model was trained for. Empty without model.abstain. Alert
+                EmotionWorkerAbstainedRatioHigh, when both together are above the line.""",
+                units.PercentUnit,
+                Query(
+                    f"sum by (reason) ({rate('abstained_total')})"
+                    f" / on () group_left () (sum({rate('predictions_total')}) > 0)",
+                    "{{reason}}",
+                ),
+                limit=0.5,
+                stacked=True,
+                most=1,
             )),
         ]),
         (8, [

@@ -235,7 +235,7 @@ def thresholds():
 
 def test_a_threshold_stands_once_in_each_rule_that_has_it():
     """Once for each window of a budget."""
-    assert len(thresholds()) == 11
+    assert len(thresholds()) == 12
     for name, compared in thresholds().items():
         rules = [each for group in our_rules() for each in group["rules"]]
         for rule in (each for each in rules if each.get("alert") == name):

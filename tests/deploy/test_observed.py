@@ -7,8 +7,10 @@ every name in rules, dashboard and documents is one of the scrape's.
 DRAW=deploy/grafana keeps the pictures that are drawn from it, the documents'.
 """
 
+import json
 import os
 import re
+import shutil
 import time
 import uuid
 from pathlib import Path
@@ -53,8 +55,13 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    """A tiny model that has learned its labels, and knows their mix."""
-    return models.tiny_models(tmp_path_factory) / "trained"
+    """A tiny model that has learned its labels, knows their mix, and hardly ever abstains."""
+    trained = models.tiny_models(tmp_path_factory) / "trained"
+    copy = shutil.copytree(trained, tmp_path_factory.mktemp("abstaining") / "trained")
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["abstain"] = {"score": 0.3, "energy": 1_000.0}
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    return copy
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +79,8 @@ def observed(kafka, checkpoint, tmp_path_factory):
     workers = [
         WorkerProcess(
             bootstrap=kafka, group=names["input_topic"], directory=directory, checkpoint=checkpoint,
-            model__threads=1, batch__max_records=16, processes=processes, **names,
+            model__threads=1, model__abstain="true", batch__max_records=16, processes=processes,
+            **names,
         )
         for processes in (2, 1)
     ]  # fmt: skip

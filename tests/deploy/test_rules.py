@@ -32,7 +32,7 @@ ALERTS = {
         "RebalanceStorm", "MixedModels", "PredictionDrift", "RecordsExpired",
         "BreakerOpen", "HangingTransaction", "OutputsRefused", "LagWithoutProgress",
         "LatencyBudgetBurn", "DeadLetterBudgetBurn", "ProcessRestarts",
-        "DeviceLost", "GpuThrottled",
+        "DeviceLost", "GpuThrottled", "AbstainedRatioHigh",
     )
 }  # fmt: skip
 # In the form of a setting: Kafka's, and a field of the output.

@@ -80,6 +80,7 @@ class StubClassifier:
     version = "0123456789ab"
     labels = ("sadness", "joy", "love")
     label_shares = None
+    abstention = None
     limits = BatchLimits(max_records=256, max_tokens=8_192)
     layout = Layout()
     gpu = None

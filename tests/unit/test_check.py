@@ -87,6 +87,20 @@ def test_a_tokenizer_that_cannot_be_read_is_told_before_torch_is_imported(tmp_pa
     assert sorted(early) == sorted(bad)
 
 
+def test_missing_thresholds_are_told_before_torch_is_imported(tmp_path, untrained):
+    code, _, bad, early = check(
+        tmp_path, "--model.checkpoint", str(untrained), "--model.abstain", "true",
+        "--model.device=cpu",
+    )  # fmt: skip
+    assert code == 2
+    (told,) = (line for line in bad if "no broker answers" not in line)
+    assert told == (
+        f"emotion-worker: model.abstain: the checkpoint {untrained} has no thresholds: write them "
+        f"with `emotion-train threshold --checkpoint {untrained}`, or switch model.abstain off"
+    )
+    assert sorted(early) == sorted(bad)
+
+
 @pytest.mark.slow  # torch
 def test_a_certificate_that_cannot_be_used_is_told_though_the_broker_is_dead(tmp_path):
     (tmp_path / "no.pem").write_text("no certificate")

@@ -201,6 +201,20 @@ def test_a_wrong_checkpoint_is_refused_before_the_brokers_are_waited_for(worker)
     assert (last["level"], last["event"].split(":")[0]) == ("error", "model.checkpoint")
 
 
+def test_a_worker_that_is_to_abstain_without_thresholds_is_refused_as_early(worker, untrained):
+    process = worker(
+        WORKER_HTTP__PORT="0",
+        WORKER_MODEL__CHECKPOINT=str(untrained),
+        WORKER_MODEL__ABSTAIN="true",
+    )
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, out) == (2, "")
+    http, last = map(json.loads, err.splitlines())
+    assert http["event"] == "http_listening"
+    assert last["event"].startswith(f"model.abstain: the checkpoint {untrained} has no thresholds")
+    assert f"emotion-train threshold --checkpoint {untrained}" in last["event"]
+
+
 SLOW_SETTINGS = """\
 import sys, time
 print("importing", file=sys.stderr, flush=True)

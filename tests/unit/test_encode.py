@@ -11,7 +11,14 @@ from jsonschema import Draft202012Validator
 from tests.support.fakes import record
 from worker.encode import TRUNCATED_VALUE_BYTES, Encoder, describes_value
 from worker.errors import REASONS
-from worker.records import Classified, Document, Prediction, Rejection, Tombstone
+from worker.records import (
+    ABSTAIN_REASONS,
+    Classified,
+    Document,
+    Prediction,
+    Rejection,
+    Tombstone,
+)
 from worker.schema import messages
 
 LABELS = ("sadness", "joy", "love")
@@ -32,9 +39,9 @@ def encoder(*, partitions=4, by_key=True):
     )
 
 
-def classified(*, identity="1729", scores=(0.01, 0.98, 0.01), **kwargs):
+def classified(*, identity="1729", scores=(0.01, 0.98, 0.01), abstained=None, **kwargs):
     best = max(range(3), key=lambda index: scores[index])
-    prediction = Prediction(LABELS[best], scores[best], tuple(scores))
+    prediction = Prediction(LABELS[best], scores[best], tuple(scores), abstained)
     return Classified(Document(record(**kwargs), "hello", identity), prediction)
 
 
@@ -61,6 +68,18 @@ def test_a_label_is_written_as_the_contract_shows_it():
     assert list(json.loads(output.value)["scores"]) == list(LABELS)
     assert (output.kind, output.topic) == ("labelled", "emotions")
     assert (output.label, output.score, output.reason) == ("joy", 0.987123, None)
+    assert output.abstained is None
+
+
+@pytest.mark.parametrize("reason", ABSTAIN_REASONS)
+@pytest.mark.parametrize("refused", [False, True])
+def test_where_the_worker_abstains_the_label_stays_and_two_members_come_last(reason, refused):
+    plain = encoder().encode(classified(), refused_timestamp=refused)
+    output = encoder().encode(classified(abstained=reason), refused_timestamp=refused)
+    more = f',"abstained":true,"abstained_because":"{reason}"}}'
+    assert output.value == plain.value[:-1] + more.encode()
+    assert (output.label, output.abstained) == ("joy", reason)
+    OUTPUT.validate(json.loads(output.value))
 
 
 @given(
@@ -72,14 +91,16 @@ def test_a_label_is_written_as_the_contract_shows_it():
     offset=st.integers(0, 2**63 - 1),
     timestamp=st.integers(-1, 2**62),
     refused=st.booleans(),
+    abstained=st.sampled_from([None, *ABSTAIN_REASONS]),
 )
 def test_every_label_keeps_the_published_schema(
-    *, identity, weights, partition, offset, timestamp, refused
+    *, identity, weights, partition, offset, timestamp, refused, abstained
 ):
     scores = [weight / sum(weights) for weight in weights]
     outcome = classified(
-        identity=identity, scores=scores, partition=partition, offset=offset, timestamp=timestamp
-    )
+        identity=identity, scores=scores, partition=partition, offset=offset, timestamp=timestamp,
+        abstained=abstained,
+    )  # fmt: skip
     value = json.loads(encoder().encode(outcome, refused_timestamp=refused).value)
     OUTPUT.validate(value)
     assert value["id"] == identity

@@ -8,13 +8,14 @@ from tests.support.fakes import encoded, record
 from worker.errors import REASONS
 from worker.gpu import Gpu, Reading
 from worker.metrics import DRIFT_WINDOW, Buckets, Metrics
-from worker.records import Lease, MicroBatch, Output
+from worker.records import ABSTAIN_REASONS, Lease, MicroBatch, Output
 from worker.settings import MetricsSettings
 
 LABELS = ("sadness", "joy", "love")
 WALL = 1_700_000_000.0
 
 NAMES = {
+    "worker_abstained_total": "counter",
     "worker_assigned_partitions": "gauge",
     "worker_batch_flush_total": "counter",
     "worker_batch_records": "histogram",
@@ -95,10 +96,10 @@ class Counted:
             registry=self.registry,
         )
 
-    def load_model(self, shares=None, gpu=None):
+    def load_model(self, shares=None, gpu=None, *, abstains=False):
         self.metrics.model_loaded(
             name="m", version="v", labels=LABELS, device="cpu", dtype="float32", rows="padded",
-            shares=shares, gpu=gpu,
+            shares=shares, abstains=abstains, gpu=gpu,
         )  # fmt: skip
 
     def value(self, name, /, **labels):
@@ -247,6 +248,23 @@ def test_an_acknowledged_label_is_counted_everywhere_it_belongs(counted):
     assert counted.value("processing_latency_seconds_sum") == pytest.approx(0.04)
     assert counted.value("last_progress_timestamp_seconds") == WALL
     assert counted.value("clock_skew_records_total") == 0
+
+
+def test_a_worker_that_may_abstain_has_each_reason_from_the_start_and_another_has_none(counted):
+    counted.load_model()
+    assert counted.series("abstained_total") == set()
+    counted.load_model(abstains=True)
+    assert counted.series("abstained_total") == {(reason,) for reason in ABSTAIN_REASONS}
+    assert all(counted.value("abstained_total", reason=reason) == 0 for reason in ABSTAIN_REASONS)
+
+
+def test_abstained_labels_are_counted_by_reason_and_as_labels(counted):
+    counted.load_model(abstains=True)
+    unsure = [labelled(abstained="low_score")] * 2 + [labelled(abstained="out_of_domain")]
+    acknowledge(counted, *unsure, labelled(), output(kind="tombstone"))
+    assert counted.value("abstained_total", reason="low_score") == 2
+    assert counted.value("abstained_total", reason="out_of_domain") == 1
+    assert counted.value("predictions_total", label="joy") == 4
 
 
 def test_a_dead_letter_and_a_tombstone_are_counted_as_what_they_are(counted):

@@ -10,7 +10,7 @@ from tests.support.fakes import record
 from worker.decode import Decoder
 from worker.encode import Encoder
 from worker.errors import REASONS
-from worker.records import Classified, Document, Prediction, Rejection
+from worker.records import ABSTAIN_REASONS, Classified, Document, Prediction, Rejection
 from worker.schema import messages
 
 DEFINITIONS = messages()["$defs"]
@@ -30,8 +30,8 @@ def encoder():
     )
 
 
-def real_output(**kwargs):
-    prediction = Prediction("joy", 1.0, (0.0, 1.0))
+def real_output(abstained=None, **kwargs):
+    prediction = Prediction("joy", 1.0, (0.0, 1.0), abstained)
     outcome = Classified(Document(record(7), "hello", 5), prediction)
     return json.loads(encoder().encode(outcome, **kwargs).value)
 
@@ -66,8 +66,9 @@ def test_it_can_be_printed_as_json():
 
 
 @pytest.mark.parametrize("refused", [False, True])
-def test_a_real_output_validates(refused):
-    value = real_output(refused_timestamp=refused)
+@pytest.mark.parametrize("abstained", [None, *ABSTAIN_REASONS])
+def test_a_real_output_validates(refused, abstained):
+    value = real_output(abstained, refused_timestamp=refused)
     OUTPUT.validate(value)
     Draft202012Validator(messages()).validate(value)
 
@@ -100,6 +101,21 @@ def test_real_dead_letter_headers_validate(cut):
 def test_a_wrong_output_does_not_validate(path, new):
     with pytest.raises(ValidationError):
         OUTPUT.validate(changed(real_output(), path, new))
+
+
+@pytest.mark.parametrize(
+    ("path", "new"),
+    [
+        ("abstained", None),
+        ("abstained", False),
+        ("abstained", "true"),
+        ("abstained_because", None),
+        ("abstained_because", "because"),
+    ],
+)
+def test_a_label_is_abstained_for_a_known_reason_or_not_at_all(path, new):
+    with pytest.raises(ValidationError):
+        OUTPUT.validate(changed(real_output("low_score"), path, new))
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from worker.model.lengths import max_length
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from worker.classifier import Abstention
     from worker.model.configuration import Configuration
     from worker.model.manifest import Manifest
 
@@ -46,27 +47,30 @@ class Checkpoint:
     """Rows of the embedding table: token ids are below it."""
     label_shares: dict[str, float] | None
     """Each label's share of the training split, for drift; None without a manifest."""
+    abstention: Abstention | None = None
+    """When the worker abstains; None where `read` was not asked for it."""
 
 
-def look(path: Path) -> None:
+def look(path: Path, *, abstain: bool = False) -> None:
     """Checks all that is known without reading weights, of which `read` takes the digest.
 
     Raises:
         Refused: As `read` does.
     """
-    _description(path)
+    _description(path, abstain=abstain)
 
 
-def read(path: Path) -> Checkpoint:
+def read(path: Path, *, abstain: bool = False) -> Checkpoint:
     """Reads a checkpoint's description and checks that this worker can serve it.
 
     Args:
         path: The checkpoint directory.
+        abstain: Whether the worker is to abstain: then there have to be thresholds.
 
     Raises:
         Refused: With one line that says what is wrong and what to do.
     """
-    found = _description(path)
+    found = _description(path, abstain=abstain)
     digests = {file.name: sha256(file) for file in (*found.weights, *tokenizer_files(path))}
     _verify(path, found.manifest.files, digests)
     return Checkpoint(
@@ -81,6 +85,7 @@ def read(path: Path) -> Checkpoint:
         pad_token_id=found.config.pad_token_id,
         vocabulary=found.config.vocabulary,
         label_shares=found.manifest.label_shares,
+        abstention=found.manifest.abstention if abstain else None,
     )
 
 
@@ -103,7 +108,7 @@ class _Description:
     max_length: int
 
 
-def _description(path: Path) -> _Description:
+def _description(path: Path, *, abstain: bool) -> _Description:
     wrong = trouble(path)
     if wrong:
         raise Refused(f"model.checkpoint: {wrong}")
@@ -111,6 +116,11 @@ def _description(path: Path) -> _Description:
     weights = weights_of(path, config.values)
     tokenizer_files(path)
     beside = manifest.read(path, config.labels)
+    if abstain and beside.abstention is None:
+        raise Refused(
+            f"model.abstain: the checkpoint {path} has no thresholds: write them with "
+            f"`emotion-train threshold --checkpoint {path}`, or switch model.abstain off"
+        )
     return _Description(
         config=config,
         manifest=beside,

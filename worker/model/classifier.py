@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from worker.classifier import Abstention
     from worker.layout import Layout
     from worker.model.checkpoint import Checkpoint
     from worker.model.packed import PackedRows
@@ -50,10 +51,11 @@ class TorchClassifier:
         self.device = device
         self.network = model
         self.gpu = devices.gpu_of(device)
-        self.depth = 2 if device.type == "cuda" else 1
         self.limits = CUDA_LIMITS if device.type == "cuda" else CPU_LIMITS
         self.precision = precision.FLOAT32
         """`tuning.py` sets it."""
+        self.abstention: Abstention | None = None
+        """`load.py` sets it, after all that compares scores."""
         tokenizer = load_tokenizer(checkpoint)
         self._tokenizer = PrefixTokenizer(tokenizer, max_length=checkpoint.max_length)
         multiple = PAD_MULTIPLE if device.type == "cuda" else 1
@@ -81,6 +83,11 @@ class TorchClassifier:
     def layout(self) -> Layout:
         """Of the rows of a batch."""
         return self.rows.layout
+
+    @property
+    def depth(self) -> int:
+        """Two on CUDA: the device has the next batch before it finishes this one."""
+        return 2 if self.device.type == "cuda" else 1
 
     @property
     def dtype(self) -> torch.dtype:
@@ -133,8 +140,7 @@ class TorchClassifier:
         """Starts the model on a staged batch.
 
         Returns:
-            The scores, float32, shape (rows, labels), and on CUDA the event after which they are
-            in (pinned) host memory.
+            What `scores` returns, and on CUDA the event after which it is in (pinned) host memory.
 
         Raises:
             InferenceError: The call failed.
@@ -142,6 +148,8 @@ class TorchClassifier:
         logits = self.logits(staged)
         try:
             scores = probabilities(logits, self.checkpoint.temperature)
+            if self.abstention is not None:
+                scores = torch.cat([scores, energies(logits)], dim=-1)
             if self.device.type != "cuda":
                 return scores, None
             host = torch.empty(scores.shape, dtype=scores.dtype, pin_memory=True)
@@ -157,7 +165,11 @@ class TorchClassifier:
         return host, done
 
     def scores(self, launched: tuple[torch.Tensor, torch.cuda.Event | None]) -> np.ndarray:
-        """Waits until a launched batch is in host memory; float32, shape (rows, labels).
+        """Waits until a launched batch is in host memory.
+
+        Returns:
+            Probabilities, float32, shape (rows, labels); with `abstention` (rows, labels + 1), of
+            which the last column is the energy.
 
         Raises:
             InferenceError: The model failed on the device.
@@ -207,11 +219,11 @@ class TorchClassifier:
         return [ids for ids, _ in self.tokenize(SAMPLES)]
 
     def reference(self) -> np.ndarray:
-        """Scores of the sample texts, shape (samples, labels)."""
+        """What `scores` returns for the sample texts."""
         return self.run(self.samples())
 
     def run(self, rows: Sequence[Sequence[int]]) -> np.ndarray:
-        """Stages and launches rows of token ids, and waits; float32, shape (rows, labels)."""
+        """Stages and launches rows of token ids, and waits; returns what `scores` does."""
         return self.scores(self.launch(self.stage(rows)))
 
     def filler(self, length: int) -> list[int]:
@@ -227,3 +239,8 @@ def probabilities(logits: torch.Tensor, temperature: float) -> torch.Tensor:
     `train/calibrate.py` has the same in float64; `tests/unit/model/test_agreement.py` compares.
     """
     return torch.softmax(logits.float() / temperature, dim=-1)
+
+
+def energies(logits: torch.Tensor) -> torch.Tensor:
+    """-logsumexp(logits) of each row, before any temperature; float32, shape (rows, 1)."""
+    return -torch.logsumexp(logits.float(), dim=-1, keepdim=True)

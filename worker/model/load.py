@@ -26,6 +26,7 @@ from worker.model.weights import network
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from worker.classifier import Abstention
     from worker.model.checkpoint import Checkpoint
 
 log = structlog.get_logger(__name__)
@@ -55,7 +56,8 @@ def load(
         threads: Threads on a CPU; None: as many as the process may use, or its share of them.
         processes: How many processes share the CPUs.
         max_seconds: Longest time of a batch, by which the limits are measured; None: they are not.
-        checkpoint: What `checkpoint.read` returned, where it was called before.
+        checkpoint: What `checkpoint.read` returned, where it was called before. The model abstains
+            if that has thresholds.
         laps: Measures the seconds of each step, which are logged at the end.
 
     Raises:
@@ -102,6 +104,8 @@ def load(
         classifier, rows, expected=None if reduced is None else expected
     )
     laps.lap("rows")
+    # Only now: what is above compares scores, and has no energy among them.
+    classifier.abstention = checkpoint.abstention
     if max_seconds is not None:
         trials = budget.measured(classifier, max_seconds=max_seconds)
         classifier.limits = budget.limits(trials, max_seconds=max_seconds) or classifier.limits
@@ -119,7 +123,15 @@ def load(
         rows="padded" if padded_because else "packed",
         padded_because=padded_because or None,
         max_length=checkpoint.max_length,
+        **_thresholds(checkpoint.abstention),
         seconds=laps.seconds,
         cpu_seconds=laps.cpu_seconds,
     )
     return classifier
+
+
+def _thresholds(abstention: Abstention | None) -> dict[str, float]:
+    """What the log says of them: nothing where the worker never abstains."""
+    if abstention is None:
+        return {}
+    return {"abstains_below_score": abstention.score, "abstains_above_energy": abstention.energy}

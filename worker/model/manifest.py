@@ -5,9 +5,11 @@ Every entry is optional: a plain Hugging Face checkpoint has no manifest at all.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
+from worker.classifier import Abstention
 from worker.errors import Refused
 from worker.model.configuration import is_count
 from worker.model.files import read_object
@@ -32,6 +34,8 @@ class Manifest:
     """Tokens of a text that the model was trained on, special tokens included."""
     label_shares: dict[str, float] | None = None
     """Each label's share of the training split."""
+    abstention: Abstention | None = None
+    """The thresholds that `emotion-train threshold` wrote."""
     files: dict[str, str] = field(default_factory=dict)
     """SHA-256 of each file, by its name."""
 
@@ -58,6 +62,7 @@ def read(path: Path, labels: tuple[str, ...]) -> Manifest:
         temperature=_temperature(path, values),
         max_length=_max_length(path, values),
         label_shares=values.get("label_distribution"),
+        abstention=_abstention(path, values),
         files=values.get("files") or {},
     )
 
@@ -80,13 +85,38 @@ def _require_shapes(path: Path, values: dict[str, Any]) -> None:
 
 def _temperature(path: Path, values: dict[str, Any]) -> float:
     temperature = values.get("temperature", 1.0)
-    number = isinstance(temperature, int | float) and not isinstance(temperature, bool)
-    if not number or not 0 < temperature <= HOTTEST:
+    if not _is_number(temperature) or not 0 < temperature <= HOTTEST:
         raise Refused(
             f"model.checkpoint: temperature in manifest.json of {path} is no number above 0 and "
             f"at most {HOTTEST:g}"
         )
     return float(temperature)
+
+
+def _abstention(path: Path, values: dict[str, Any]) -> Abstention | None:
+    """The worker ignores the other members: how the thresholds were chosen."""
+    entry = values.get("abstain")
+    if entry is None:
+        return None
+    if not isinstance(entry, dict):
+        raise Refused(
+            f"model.checkpoint: abstain in manifest.json of {path} is no object: it was not "
+            "written by emotion-train"
+        )
+    score, energy = entry.get("score"), entry.get("energy")
+    if not _is_number(score) or not 0 <= score <= 1:
+        raise Refused(
+            f"model.checkpoint: abstain.score in manifest.json of {path} is no number from 0 to 1"
+        )
+    if not _is_number(energy) or not abs(energy) <= sys.float_info.max:  # neither is NaN
+        raise Refused(
+            f"model.checkpoint: abstain.energy in manifest.json of {path} is no finite number"
+        )
+    return Abstention(score=float(score), energy=float(energy))
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _max_length(path: Path, values: dict[str, Any]) -> int | None:

@@ -26,6 +26,7 @@ from worker.errors import DeviceLost, Fatal
 from worker.messages import Staged
 from worker.records import (
     SCORE_DECIMALS,
+    AbstainReason,
     Classified,
     Encoded,
     MicroBatch,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
-    from worker.classifier import Classifier
+    from worker.classifier import Abstention, Classifier
 
 OOM_PAUSES = (0.1, 0.5, 2.0)
 """Seconds between attempts with a single text for which there was no memory: another program on
@@ -175,21 +176,27 @@ class Inference:
         return self._read(items, scores), False
 
     def _read(self, items: tuple[Encoded, ...], scores: np.ndarray) -> list[Outcome]:
-        if scores.shape != (len(items), len(self._labels)):
+        labels, abstention = self._labels, self._classifier.abstention
+        if scores.shape != (len(items), len(labels) + (abstention is not None)):
             raise Fatal(
                 f"the model returned scores of shape {scores.shape} for {len(items)} texts "
-                f"and {len(self._labels)} labels"
+                f"and {len(labels)} labels{' and an energy' if abstention else ''}"
             )
         finite = np.isfinite(scores).all(axis=1).tolist()
         suspects = tuple(item for item, good in zip(items, finite, strict=True) if not good)
         judged = iter(self._judge(suspects, alone=len(items) == 1))
-        best = scores.argmax(axis=1)
+        best = scores[:, : len(labels)].argmax(axis=1)
         outcomes: list[Outcome] = []
         # In 64 bits: a product of 32 bits would be rounded itself, and its last decimals printed.
-        rounded = np.round(scores.astype(np.float64), SCORE_DECIMALS).tolist()
-        for item, row, label, good in zip(items, rounded, best.tolist(), finite, strict=True):
+        rounded = np.round(scores[:, : len(labels)].astype(np.float64), SCORE_DECIMALS)
+        unsure: list[AbstainReason | None] = [None] * len(items)
+        if abstention is not None:
+            unsure = _unsure(rounded, scores[:, -1], abstention)
+        for item, row, label, why, good in zip(
+            items, rounded.tolist(), best.tolist(), unsure, finite, strict=True
+        ):
             if good:
-                prediction = Prediction(self._labels[label], row[label], row)
+                prediction = Prediction(labels[label], row[label], row, why)
                 outcomes.append(Classified(item.document, prediction))
             else:
                 outcomes.append(next(judged))
@@ -254,6 +261,24 @@ class Inference:
         kind = getattr(error, "kind", "other")
         self.ran_out = self.ran_out or kind == "oom"
         self._on_error("oom" if kind == "oom" else "other")
+
+
+def _unsure(
+    scores: np.ndarray, energies: np.ndarray, abstention: Abstention
+) -> list[AbstainReason | None]:
+    """Why the worker abstains, for each text; None: it does not.
+
+    Args:
+        scores: As they are published, float64, shape (texts, labels).
+        energies: Float32, shape (texts,).
+        abstention: The thresholds.
+    """
+    why = np.full(len(scores), None, dtype=object)
+    why[scores.max(axis=1) < abstention.score] = "low_score"
+    # In 64 bits, as the threshold is: one that float32 cannot hold is not rounded.
+    why[energies.astype(np.float64) > abstention.energy] = "out_of_domain"
+    found: list[AbstainReason | None] = why.tolist()
+    return found
 
 
 def _one_line(error: Exception) -> str:

@@ -49,6 +49,7 @@ class Instant:
     name = "instant"
     version = "0123456789ab"
     label_shares = None
+    abstention = None
     gpu = None
 
     def __init__(

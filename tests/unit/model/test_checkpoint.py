@@ -3,14 +3,16 @@
 import errno
 import hashlib
 import json
+import math
 import os
 import pathlib
 
 import pytest
 from tokenizers import Tokenizer, models
 
+from worker.classifier import Abstention
 from worker.errors import Refused
-from worker.model.checkpoint import read
+from worker.model.checkpoint import look, read
 
 LABELS = ("sadness", "joy", "love")
 CONFIG = {
@@ -421,3 +423,70 @@ def test_a_length_that_is_no_count_is_refused(path, length):
 
 def test_a_length_that_is_null_is_none(path):
     assert read(write(path, manifest={"max_length": None})).max_length == 512
+
+
+THRESHOLDS = {"score": 0.71, "energy": -1.92, "precision": 0.97, "split": "validation"}
+
+
+def test_the_thresholds_of_a_manifest_are_used_where_they_are_asked_for(path):
+    write(path, manifest={"abstain": THRESHOLDS})
+    assert read(path).abstention is None
+    assert read(path, abstain=True).abstention == Abstention(score=0.71, energy=-1.92)
+    look(path, abstain=True)
+
+
+def test_thresholds_are_no_part_of_the_version(path, tmp_path):
+    plain = read(write(path))
+    marked = read(write(tmp_path / "marked", manifest={"abstain": THRESHOLDS}), abstain=True)
+    assert marked.version == plain.version
+
+
+@pytest.mark.parametrize("manifest", [None, {}, {"abstain": None}])
+@pytest.mark.parametrize("ask", [look, read])
+def test_without_thresholds_no_worker_is_to_abstain(path, manifest, ask):
+    write(path, manifest=manifest)
+    ask(path)
+    with pytest.raises(Refused) as caught:
+        ask(path, abstain=True)
+    assert str(caught.value) == (
+        f"model.abstain: the checkpoint {path} has no thresholds: write them with `emotion-train "
+        f"threshold --checkpoint {path}`, or switch model.abstain off"
+    )
+
+
+@pytest.mark.parametrize("score", [0, 1, 0.5])
+@pytest.mark.parametrize("energy", [-3, 0, 1e30])
+def test_every_threshold_in_range_is_taken(path, score, energy):
+    write(path, manifest={"abstain": {"score": score, "energy": energy}})
+    assert read(path, abstain=True).abstention == Abstention(score=score, energy=energy)
+
+
+@pytest.mark.parametrize(
+    ("entry", "told"),
+    [
+        ([0.7, -1.9], "abstain in manifest.json of"),
+        (0.7, "abstain in manifest.json of"),
+        ("yes", "abstain in manifest.json of"),
+        (False, "abstain in manifest.json of"),
+        ({}, "abstain.score in"),
+        ({"energy": -1.9}, "abstain.score in"),
+        ({"score": 0.7}, "abstain.energy in"),
+        *[
+            ({"score": score, "energy": -1.9}, "abstain.score in")
+            for score in (None, True, "0.7", -0.1, 1.01, math.nan, math.inf, [0.7])
+        ],
+        *[
+            ({"score": 0.7, "energy": energy}, "abstain.energy in")
+            for energy in (None, True, "-1.9", math.nan, math.inf, -math.inf, 10**400, {})
+        ],
+    ],
+)
+@pytest.mark.parametrize("abstain", [False, True])
+def test_thresholds_of_another_shape_are_refused_whether_or_not_they_are_used(
+    path, entry, told, abstain
+):
+    write(path, manifest={"abstain": entry})
+    assert told in refusal(path)
+    for ask in (look, read):
+        with pytest.raises(Refused, match=r"^model\.checkpoint: abstain"):
+            ask(path, abstain=abstain)

@@ -14,9 +14,10 @@ from tests.support import tiny
 from tests.support.lazy import Lazy
 from worker import check, run
 from worker.check_options import CheckSettings
+from worker.classifier import Abstention
 from worker.errors import Refused
 from worker.model.checkpoint import read
-from worker.settings import ModelSettings
+from worker.settings import BatchSettings, ModelSettings
 from worker.stages.inference import Inference, stage
 
 pytestmark = pytest.mark.heavy
@@ -552,6 +553,100 @@ def test_the_model_has_the_name_version_and_labels_of_its_checkpoint(model, untr
     said = read(untrained)
     assert (model.name, model.version, model.labels) == (said.name, said.version, said.labels)
     assert model.label_shares is None
+
+
+@pytest.fixture(scope="module")
+def marked(untrained, tmp_path_factory):
+    """The same checkpoint with a temperature and thresholds."""
+    copy = shutil.copytree(untrained, tmp_path_factory.mktemp("marked") / "copy")
+    thresholds = {"score": 0.5, "energy": -1.5, "split": "validation"}
+    return change(copy, "manifest.json", temperature=1.7, abstain=thresholds)
+
+
+@pytest.fixture(scope="module", params=["padded", "packed"])
+def abstaining(marked, request):
+    return load_abstaining(marked, rows=request.param)
+
+
+def load_abstaining(path, *, device="cpu", dtype="float32", rows="padded"):
+    said = read(path, abstain=True)
+    return classifiers.load(
+        path=path, device=device, dtype=dtype, rows=rows, threads=1, checkpoint=said
+    )
+
+
+def test_the_energy_is_that_of_the_logits_of_transformers_before_the_temperature(
+    abstaining, marked
+):
+    found = scores(abstaining, TEXTS)
+    assert found.shape == (40, 7)
+    assert found.dtype == np.float32
+    theirs = transformers.AutoModelForSequenceClassification.from_pretrained(marked).eval()
+    for text, energy in zip(TEXTS, found[:, -1], strict=True):
+        ids, _ = abstaining.tokenize([text])[0]
+        with torch.inference_mode():
+            logits = theirs(torch.tensor([list(ids)])).logits
+        assert energy == pytest.approx(-torch.logsumexp(logits, dim=-1).item(), abs=TOLERANCE)
+    assert found[:, -1].std() > 0.05  # else equal ones would say little
+
+
+def test_the_scores_beside_the_energy_are_those_without_it(abstaining, marked):
+    rows = "packed" if abstaining.layout.packed else "padded"
+    plain = load_cpu(marked, rows=rows)
+    assert plain.abstention is None
+    assert abstaining.abstention == Abstention(score=0.5, energy=-1.5)
+    expected = scores(plain, TEXTS)
+    assert expected.shape == (40, 6)
+    assert np.abs(scores(abstaining, TEXTS)[:, :-1] - expected).max() < TOLERANCE
+
+
+def test_the_energy_does_not_depend_on_batch_mates(abstaining):
+    expected = alone(abstaining, TEXTS)[:, -1]
+    assert np.abs(scores(abstaining, TEXTS)[:, -1] - expected).max() < TOLERANCE
+    assert np.abs(scores(abstaining, TEXTS[::-1])[::-1][:, -1] - expected).max() < TOLERANCE
+    long = " ".join(TEXTS)
+    for text, energy in zip(TEXTS[:5], expected, strict=False):
+        assert abs(scores(abstaining, [long, text])[1, -1] - energy) < TOLERANCE
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "auto"])
+def test_the_energy_is_float32_in_any_precision(marked, dtype):
+    found = scores(load_abstaining(marked, dtype=dtype, rows="auto"), TEXTS)
+    expected = scores(load_abstaining(marked), TEXTS)
+    assert found.dtype == np.float32
+    assert np.abs(found[:, -1] - expected[:, -1]).max() < 0.2
+
+
+@pytest.mark.parametrize("abstain", [False, True])
+def test_the_log_says_the_thresholds_of_a_model_that_abstains(marked, abstain):
+    with capture_logs() as logs:
+        run._loaded(settings_of(marked, abstain=abstain))
+    (line,) = [line for line in logs if line["event"] == "model_loaded"]
+    said = {name: value for name, value in line.items() if name.startswith("abstains")}
+    thresholds = {"abstains_below_score": 0.5, "abstains_above_energy": -1.5}
+    assert said == (thresholds if abstain else {})
+
+
+def settings_of(path, *, abstain):
+    model = ModelSettings(checkpoint=path, device="cpu", dtype="float32", abstain=abstain)
+    return CheckSettings(model=model, batch=BatchSettings(max_tokens=64))
+
+
+def test_check_says_the_thresholds_of_a_model_that_abstains(marked, capsys):
+    for abstain in (False, True):
+        check._checkpoint(settings_of(marked, abstain=abstain), check.Report())
+    off, on = capsys.readouterr().out.splitlines()
+    assert on == f"{off}; abstains below score 0.5 or above energy -1.5"
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", ["float32", "auto"])
+def test_on_cuda_scores_and_energies_are_those_of_the_cpu(marked, dtype):
+    found = scores(load_abstaining(marked, device="cuda", dtype=dtype, rows="auto"), TEXTS)
+    expected = scores(load_abstaining(marked), TEXTS)
+    assert found.shape == expected.shape
+    assert np.abs(found[:, :-1] - expected[:, :-1]).max() < 0.02
+    assert np.abs(found[:, -1] - expected[:, -1]).max() < 0.2
 
 
 @pytest.fixture(scope="module")

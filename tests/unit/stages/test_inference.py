@@ -1,6 +1,7 @@
 """Micro-batches to outcomes: who is to blame for a failed batch, and when nobody is."""
 
 import gc
+import json
 import math
 import random
 from itertools import pairwise
@@ -12,9 +13,13 @@ from hypothesis import strategies as st
 
 from tests.support.fakes import BREAKS, NOT_FINITE, StubClassifier, expected_label, expected_scores
 from tests.support.fakes import encoded as encoded_tokens
+from worker.classifier import Abstention
+from worker.encode import Encoder
 from worker.errors import DeviceLost, Fatal
 from worker.records import Classified, Encoded, MicroBatch, Rejection
 from worker.stages.inference import CANARY, OOM_PAUSES, Inference, stage
+
+OUTPUT_MEMBERS = {"id", "label", "score", "scores", "model", "source"}
 
 
 class FailingStage(StubClassifier):
@@ -503,3 +508,119 @@ def test_scores_are_rounded_as_their_decimals_are():
     found = [outcome.prediction.scores for outcome in outcomes]
     assert found == [[round(score, 6) for score in row] for row in drawn.tolist()]
     assert all(o.prediction.score == max(o.prediction.scores) for o in outcomes)
+
+
+class Unsure(StubClassifier):
+    """Gives each of some texts the best score and the energy that it is told to."""
+
+    abstention = Abstention(score=0.7, energy=-1.5)
+
+    def __init__(self, *rows):
+        super().__init__()
+        self.rows = dict(rows)
+
+    def tokenize(self, texts):
+        return [([3 + list(self.rows).index(text) if text in self.rows else 0], False)
+                for text in texts]  # fmt: skip
+
+    def scores(self, launched):
+        self.calls += 1
+        rows = [list(self.rows.values())[row[0] - 3] if row[0] else (0.9, -5.0) for row in launched]
+        return np.array([(best, 0, 0, energy) for best, energy in rows], dtype=np.float32)
+
+
+def abstained(classifier):
+    outcomes, _, errors = classify(classifier, list(classifier.rows))
+    assert errors == []
+    assert all(outcome.prediction.label == "sadness" for outcome in outcomes)  # it stays
+    return [outcome.prediction.abstained for outcome in outcomes]
+
+
+def test_a_low_score_abstains_and_so_does_a_text_unlike_the_training_which_is_said_first():
+    rows = {
+        "sure": ((0.9, -5.0), None),
+        "two labels": ((0.5, -5.0), "low_score"),
+        "another language": ((0.9, -1.0), "out_of_domain"),
+        "both": ((0.5, -1.0), "out_of_domain"),
+    }
+    classifier = Unsure(*[(text, row) for text, (row, _) in rows.items()])
+    assert abstained(classifier) == [why for _, why in rows.values()]
+
+
+@pytest.mark.parametrize("score", [0.7, 0.71, 0.123457])
+@pytest.mark.parametrize("energy", [-1.5, 0.0, 3.25])
+def test_at_a_threshold_nothing_is_abstained_and_beyond_it_it_is(score, energy):
+    step = 2e-6
+    classifier = Unsure(
+        ("at both", (score, energy)),
+        ("below the score", (score - step, energy)),
+        ("rounded up to it", (score - 3e-7, energy)),
+        ("above the energy", (score, np.nextafter(np.float32(energy), np.float32(9)))),
+    )
+    classifier.abstention = Abstention(score=score, energy=energy)
+    assert abstained(classifier) == [None, "low_score", None, "out_of_domain"]
+
+
+def test_a_threshold_that_float32_cannot_hold_is_compared_as_it_is():
+    classifier = Unsure(("sure", (0.9, -5.0)))
+    for energy, expected in ((1e300, None), (-1e300, "out_of_domain")):
+        classifier.abstention = Abstention(score=0.0, energy=energy)
+        assert abstained(classifier) == [expected]
+
+
+def test_the_scores_that_are_published_have_no_energy_among_them():
+    outcomes, _, _ = classify(Unsure(("so", (0.6, 40.0))), ["so"])
+    prediction = outcomes[0].prediction
+    assert prediction.scores == [0.6, 0.0, 0.0]
+    assert (prediction.label, prediction.score) == ("sadness", 0.6)
+
+
+def values(classifier, texts):
+    encoder = Encoder(
+        output_topic="emotions", dlq_topic="tweets.dlq", output_partitions=1,
+        labels=classifier.labels, model_name="m", model_version="v",
+    )  # fmt: skip
+    outcomes, _, _ = classify(classifier, texts)
+    return [encoder.encode(outcome).value for outcome in outcomes]
+
+
+class NeverUnsure(Unsure):
+    abstention = Abstention(score=0.0, energy=1e9)
+
+
+class WithoutAbstention(Unsure):
+    abstention = None
+
+    def scores(self, launched):
+        return super().scores(launched)[:, :3]
+
+
+def test_a_worker_that_does_not_abstain_writes_the_same_bytes():
+    rows = [(f"text {i}", (0.34 + i / 100, -10.0 + i)) for i in range(40)]
+    texts = [text for text, _ in rows]
+    without = values(WithoutAbstention(*rows), texts)
+    assert values(NeverUnsure(*rows), texts) == without
+    assert values(Unsure(*rows), texts) != without
+    assert all(json.loads(value).keys() == OUTPUT_MEMBERS for value in without)
+
+
+def test_scores_without_the_energy_that_was_promised_end_the_worker_and_so_do_others():
+    class Fewer(WithoutAbstention):
+        abstention = Abstention(score=0.7, energy=-1.5)
+
+    with pytest.raises(Fatal, match=r"shape \(1, 3\) for 1 texts and 3 labels and an energy"):
+        classify(Fewer(("so", (0.9, -5.0))), ["so"])
+
+    class More(Unsure):
+        abstention = None
+
+    with pytest.raises(Fatal, match=r"shape \(1, 4\) for 1 texts and 3 labels$"):
+        classify(More(("so", (0.9, -5.0))), ["so"])
+
+
+def test_an_energy_that_is_not_finite_is_a_row_that_is_not_finite():
+    rows = [("one", (0.9, -5.0)), ("bad", (0.9, math.nan)), ("two", (0.5, -5.0))]
+    outcomes, calls, errors = classify(Unsure(*rows), ["one", "bad", "two"])
+    assert rejected(outcomes) == [1]
+    assert [outcomes[i].prediction.abstained for i in (0, 2)] == [None, "low_score"]
+    assert (calls, errors) == (3, [])  # the batch, the bad text alone, the known-good one
