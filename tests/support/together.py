@@ -24,7 +24,6 @@ TOGETHER = {
     "tests/unit/model/test_encoder.py": HEAVY,
     "tests/unit/model/test_mates.py": HEAVY,
     "tests/unit/model/test_tokenizer.py": HEAVY,
-    "tests/unit/train/test_abstain.py": HEAVY,
     "tests/unit/train/test_classify.py": HEAVY,
     "tests/unit/train/test_command.py": HEAVY,
     "tests/unit/train/test_encoder.py": HEAVY,

@@ -32,6 +32,7 @@ _METAVARS = {
     "str": "TEXT",
     "int": "N",
     "float": "NUMBER",
+    "bool": "true|false",
     "Path": "PATH",
     "SecretStr": "SECRET",
     "datetime": "TIME",

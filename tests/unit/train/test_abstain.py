@@ -17,7 +17,7 @@ def logits_of(rng, *, rows, labels=4, noise=2.0):
 
 @pytest.fixture(scope="module")
 def given():
-    return logits_of(np.random.default_rng(0), rows=4_000)
+    return logits_of(np.random.default_rng(0), rows=2_000)
 
 
 def test_the_energy_is_minus_the_logarithm_of_the_summed_exponentials():
@@ -49,8 +49,8 @@ def test_as_many_texts_are_answered_as_are_asked_for(given, coverage):
     logits, _ = given
     thresholds = abstain.at_coverage(logits, temperature=1.5, coverage=coverage)
     found = abstain.apply(logits, thresholds, temperature=1.5)
-    assert found.answered.mean() == pytest.approx(coverage, abs=0.002)
-    assert found.out_of_domain.mean() == pytest.approx((1 - coverage) / 2, abs=0.002)
+    assert found.answered.mean() == pytest.approx(coverage, abs=0.003)
+    assert found.out_of_domain.mean() == pytest.approx((1 - coverage) / 2, abs=0.003)
 
 
 def test_texts_of_one_score_are_all_answered():
