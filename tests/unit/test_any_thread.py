@@ -125,6 +125,7 @@ def test_health_answers_while_its_fields_are_written():
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_call_that_returns_again_and_again_is_never_overdue():
     """The main thread looks while another enters and leaves: it must not add up several calls."""
     now = 0.0

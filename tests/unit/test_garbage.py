@@ -53,6 +53,16 @@ REFUSED = [
 ]  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def little():
+    """Searches pass over what other tests have left: they would take half a second each."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("little")
 @pytest.mark.parametrize("value", [*REFUSED, *(FRAMED + value for value in REFUSED)])
 def test_no_record_becomes_part_of_a_cycle(value):
     """It would be held until Python looks for cycles: a hundred of 100 kB are nothing to it."""

@@ -70,6 +70,7 @@ def test_the_interval_of_the_calibration_error_is_that_of_rows_drawn_one_by_one(
     assert found == pytest.approx(expected, abs=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sure", "true"), [(1.0, 0.0), (2.0, 0.18)])
 def test_of_twenty_splits_the_intervals_of_nineteen_have_the_true_error(sure, true):
     """Of scores from 0.4 to 1 the mean of s - s is 0, and that of s - s ** 2 is 0.18."""

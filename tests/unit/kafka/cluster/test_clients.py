@@ -136,6 +136,7 @@ def make(connection, kind):
     return getattr(connection, kind)()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     "trouble", ["closed port", "silence", "silence before TLS", "wrong password", "no Metadata"]
