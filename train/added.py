@@ -1,4 +1,4 @@
-"""What is trained on beside a dataset: more labelled texts, and texts of no label.
+"""What is trained on beside a dataset: more labelled texts, and texts without a label.
 
 They are no splits of the dataset: nothing is measured on them, and its shares of labels stay.
 """
@@ -40,6 +40,9 @@ def with_added(corpus: Corpus, settings: RunSettings, *, columns: Columns) -> Co
         added["augment"] = _augment(corpus, settings.augment, columns)
     if settings.outliers:
         added["outliers"] = _outliers(settings.outliers, columns)
+    if settings.unlabelled:
+        texts = texts_of(Path(settings.unlabelled).expanduser(), columns)
+        added["unlabelled"] = Split(name="unlabelled", texts=texts, targets=None)
     return dataclasses.replace(corpus, added=added, notes=(*corpus.notes, *_notes(corpus, added)))
 
 
@@ -49,7 +52,7 @@ def refuse_missing(settings: RunSettings) -> None:
     Raises:
         Refused: One is not.
     """
-    for option in ("augment", "outliers"):
+    for option in ("augment", "outliers", "unlabelled"):
         value = getattr(settings, option)
         if value not in {"", PACKAGED} and not Path(value).expanduser().is_file():
             raise Refused(f"--{option} {value}: no such file")
@@ -102,6 +105,8 @@ def _notes(corpus: Corpus, added: Mapping[str, Split]) -> list[str]:
         notes.append(f"--augment: {len(added['augment']):,} more texts are trained on")
     if "outliers" in added:
         notes.append(f"--outliers: {len(added['outliers']):,} texts of no label are trained on")
+    if "unlabelled" in added:
+        notes.append(f"--unlabelled: {len(added['unlabelled']):,} texts are learned as taught")
     notes += [
         f"--{option}: {counted(rows, 'row')} of {name} with a text that it has too: the metrics on"
         f" {name} are not of new texts alone"

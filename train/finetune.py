@@ -18,19 +18,39 @@ from transformers import (
     TrainingArguments,
 )
 
-from train import resume
+from train import resume, teachers
 from train.added import counts_of, training_rows
+from train.calibrate import Floats
 from train.dataset import Corpus
 from train.encoder import Encoder
 from train.errors import Refused
 from train.freeze import lower_layers
 from train.history import History, from_log
-from train.loss import NO_LABEL, loss_of
+from train.loss import NO_LABEL, Loss, loss_of
 from train.metrics import macro_f1
 from train.printer import Printer
 from train.progress import ProgressReport
 from train.recipe import Machine, trainer_options
 from train.settings import RunSettings
+
+TAUGHT = "taught"
+"""The column with the teachers' logits."""
+
+
+class _Trainer(Trainer):  # type: ignore[misc]
+    """Hands the teachers' logits of a step to the loss; the model does not take them."""
+
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()
+        if TAUGHT not in self._signature_columns:
+            self._signature_columns.append(TAUGHT)
+
+    def compute_loss(self, model: Any, inputs: Any, *args: Any, **options: Any) -> Any:
+        """As the Trainer's, with inputs that may have the column `TAUGHT`."""
+        taught = inputs.pop(TAUGHT, None)
+        if isinstance(self.compute_loss_func, Loss):
+            self.compute_loss_func.teacher = taught
+        return super().compute_loss(model, inputs, *args, **options)
 
 
 def finetune(
@@ -67,7 +87,10 @@ def finetune(
     callbacks: list[Any] = [progress]
     if settings.early_stop:
         callbacks.append(EarlyStoppingCallback(early_stopping_patience=settings.early_stop))
-    train = rows(encoder, texts, targets)
+    taught = teachers.logits_of_rows(
+        corpus, settings.teacher, on=on, folder=folder, printer=printer
+    )
+    train = rows(encoder, texts, targets, taught=taught)
     # Similar lengths share a batch: the Trainer evaluates in the order of the rows.
     held = corpus.splits["validation"]
     validation = rows(encoder, held.texts, held.targets or (), by_length=True)
@@ -84,7 +107,7 @@ def finetune(
             printer=printer,
         ),
     ):
-        trainer = Trainer(
+        trainer = _Trainer(
             model=encoder.model,
             args=TrainingArguments(**options),
             data_collator=DataCollatorWithPadding(encoder.tokenizer),
@@ -111,6 +134,7 @@ def rows(
     texts: Sequence[str],
     targets: Sequence[int | None],
     *,
+    taught: Floats | None = None,
     by_length: bool = False,
 ) -> Any:
     """Texts as the Trainer takes them: token ids without padding, and `labels`.
@@ -118,11 +142,14 @@ def rows(
     Args:
         encoder: Tokenizes the texts.
         texts: The texts.
-        targets: Each text's label as an index; None: of no label.
+        targets: Each text's label as an index; None: without one.
+        taught: The teachers' logits, shape (texts, labels), where there is a teacher.
         by_length: Whether the rows are sorted by their number of tokens.
     """
     columns: dict[str, Any] = dict(encoder.tokenize(texts))
     columns["labels"] = [NO_LABEL if target is None else target for target in targets]
+    if taught is not None:
+        columns[TAUGHT] = taught.astype(np.float32).tolist()
     if by_length:
         order = sorted(range(len(texts)), key=lambda row: len(columns["input_ids"][row]))
         columns = {name: [column[row] for row in order] for name, column in columns.items()}

@@ -7,7 +7,7 @@ import platform
 from collections.abc import Sequence
 from pathlib import Path
 
-from train import abstain, classify, manifest, metrics, report, temperature
+from train import abstain, classify, manifest, metrics, report, teachers, temperature
 from train.calibrate import Floats, cross_fitted
 from train.dataset import Corpus
 from train.history import History
@@ -188,6 +188,10 @@ def _facts(
             ),
             "augment": _public_name(settings.augment),
             "outliers": _public_name(settings.outliers),
+            "unlabelled": _public_name(settings.unlabelled),
+            "teacher": ",".join(
+                _public_name(str(path)) for path in teachers.directories(settings.teacher)
+            ),
             **resolved,
         },
     )

@@ -15,6 +15,7 @@ from train import (
     resume,
     summary,
     tables,
+    teachers,
 )
 from train.dataset import Columns, Corpus, load_for_training
 from train.errors import Refused, Uncalibrated, refuse_together
@@ -37,6 +38,7 @@ def run(settings: RunSettings, printer: Printer) -> None:
         lambda: labels.mapping(settings.labels),
         lambda: tables.refuse_missing(settings.dataset),
         lambda: added.refuse_missing(settings),
+        lambda: teachers.refuse_missing(settings.teacher),
         lambda: encoder.locate_here(settings.base_model),
     )
     with printer.busy(f"reading the dataset {settings.dataset}"):

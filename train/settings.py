@@ -84,6 +84,20 @@ class RunSettings(Settings):
     """Texts of no label to train on, so that the model is unsure about such texts: a file with the
     column of texts, or `packaged` for 1,250 neutral tweets and tweets in other languages."""
 
+    teacher: str = ""
+    """Directory of a checkpoint from whose scores the model learns too (distillation). Of several,
+    between commas, the logits are averaged. Their labels must be those of the dataset."""
+
+    teacher_share: float = Field(default=0.5, ge=0, le=1)
+    """Share of the teacher in the loss of a labelled text; the rest is the label's."""
+
+    teacher_temperature: float = Field(default=2.0, gt=0, le=20)
+    """Temperature at which the scores of teacher and model are compared: above 1, more counts which
+    labels are the next likely."""
+
+    unlabelled: str = ""
+    """File with more texts, of which the teacher's scores are learned. They need no labels."""
+
     drop_conflicts: bool = False
     """Leave out of the training every text that train has with more than one label."""
 
@@ -151,6 +165,8 @@ class RunSettings(Settings):
             if output == work or output in work.parents:
                 # The checkpoint is moved into place whole, onto an empty directory.
                 together(["{work_dir}: lies in {output}; give another directory"])
+        if self.unlabelled and not self.teacher:
+            together(["{unlabelled}: needs {teacher}, whose scores for these texts are learned"])
         return self
 
 

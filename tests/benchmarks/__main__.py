@@ -33,6 +33,7 @@ WHOLE = (
     "startup --checkpoint CHECKPOINT",
     "training",
     "outside",
+    "abstaining --checkpoint CHECKPOINT",
 )
 QUICK = (
     "contest --rounds 1 --messages 600 --only worker,batches --checkpoint CHECKPOINT",
@@ -44,7 +45,10 @@ QUICK = (
     "latency --rounds 1 --seconds 3 --guarantees at_least_once",
     "growth --rounds 1 --messages 10000 --backlog 100000 --series headers",
 )
-KEEPING = ("contest", "rows", "simulated", "processes", "load", "latency", "growth", "outside")
+KEEPING = (
+    *("contest", "rows", "simulated", "processes", "load", "latency", "growth"),
+    *("outside", "abstaining"),
+)
 """Those that write results to the repository; `hostpath` does if it is given another checkout."""
 
 

@@ -1,6 +1,16 @@
 """The documents' tables of what the benchmarks found, from `tests/benchmarks/results`."""
 
-from tests.benchmarks import growth, latency, load, outside, processes, rows, simulated, steps
+from tests.benchmarks import (
+    abstaining,
+    growth,
+    latency,
+    load,
+    outside,
+    processes,
+    rows,
+    simulated,
+    steps,
+)
 from tests.benchmarks.circumstances import line
 from tests.benchmarks.contest import figures
 from tests.benchmarks.contest.environment import NAMED
@@ -33,6 +43,7 @@ _REPORTS = {
     "load-real": load.report,
     "latency": latency.report,
     "outside": outside.report,
+    "abstaining": abstaining.report,
 }
 
 

@@ -13,6 +13,7 @@ TOGETHER = {
     "tests/integration/test_security.py": "security",
     "tests/integration/test_checkpoint_contract.py": HEAVY,
     "tests/integration/train/test_data.py": HEAVY,
+    "tests/integration/train/test_teachers.py": HEAVY,
     "tests/integration/train/test_training.py": HEAVY,
     "tests/unit/model/test_agreement.py": HEAVY,
     "tests/unit/model/test_classifier.py": HEAVY,

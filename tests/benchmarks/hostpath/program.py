@@ -43,6 +43,7 @@ class Instant:
             batch after the other, in the order in which they were launched.
         seconds_per_token: What each of its tokens takes, padding included.
         depth: Batches under way at once.
+        abstains: Whether it has energies, and the worker abstains on half of the labels.
         max_records, max_tokens: The limits of a batch.
     """
 
@@ -54,7 +55,7 @@ class Instant:
 
     def __init__(
         self, *, tokenizer=None, labels=6, seconds=0.0, seconds_per_token=0.0, depth=1,
-        max_records=256, max_tokens=8_192,
+        max_records=256, max_tokens=8_192, abstains=False,
     ):  # fmt: skip
         self.labels = EMOTIONS if labels == len(EMOTIONS) else tuple(f"l{n}" for n in range(labels))
         self.limits = BatchLimits(max_records=max_records, max_tokens=max_tokens)
@@ -64,6 +65,12 @@ class Instant:
         self.seconds, self.seconds_per_token = seconds, seconds_per_token
         made = np.random.default_rng(0).dirichlet(np.ones(labels), size=max_records)
         self.table = made.astype(np.float32)
+        if abstains:
+            from worker.classifier import Abstention  # an older checkout has none
+
+            self.abstention = Abstention(score=float(np.median(made.max(axis=1))), energy=0.0)
+            energies = np.full((max_records, 1), -3.0, dtype=np.float32)
+            self.table = np.hstack([self.table, energies])
         model = SimpleNamespace(
             path=Path(tokenizer or "."), max_length=MOST_TOKENS, vocabulary=30_522, pad_token_id=0
         )

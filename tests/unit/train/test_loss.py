@@ -87,7 +87,7 @@ def test_the_loss_is_computed_in_float32(weighted, logits):
     assert found.dtype == torch.float32
 
 
-NONE = -100
+NONE = -1
 
 
 def test_texts_of_no_label_cost_as_much_as_they_are_far_from_even_scores(logits):
@@ -99,14 +99,13 @@ def test_texts_of_no_label_cost_as_much_as_they_are_far_from_even_scores(logits)
         (even * (even.log() - logits[row].log_softmax(0))).sum()  # the divergence from them
         for row in (1, 3)
     )
-    found = loss({"logits": logits}, labels, num_items_in_batch=torch.tensor(2))
-    assert torch.allclose(found, (plain + 0.5 * far) / 2)
+    found = loss({"logits": logits}, labels, num_items_in_batch=torch.tensor(4))
+    assert torch.allclose(found, (plain + 0.5 * far) / 4)
 
 
 def test_even_scores_for_a_text_of_no_label_cost_nothing(logits):
     loss = loss_of(settings(outliers="packaged"), COUNTS)
-    nothing = loss({"logits": torch.full((2, 3), 4.0)}, torch.tensor([NONE, NONE]),
-                   num_items_in_batch=torch.tensor(0))  # fmt: skip
+    nothing = loss({"logits": torch.full((2, 3), 4.0)}, torch.tensor([NONE, NONE]))
     assert float(nothing) == pytest.approx(0, abs=1e-6)
 
 
@@ -114,3 +113,59 @@ def test_without_any_text_of_no_label_it_is_the_mean_cross_entropy(logits):
     loss = loss_of(settings(outliers="packaged"), COUNTS)
     plain = torch.nn.functional.cross_entropy(logits, torch.tensor(LABELS))
     assert torch.allclose(loss({"logits": logits}, torch.tensor(LABELS)), plain)
+
+
+def taught(teacher, **options):
+    """A loss whose next step has what a teacher said."""
+    loss = loss_of(settings(teacher="t", **options), COUNTS)
+    loss.teacher = teacher
+    return loss
+
+
+def test_a_share_of_the_loss_is_how_far_the_scores_are_from_the_teachers(logits):
+    teacher = torch.randn((4, 3), generator=torch.Generator().manual_seed(1))
+    labels = torch.tensor(LABELS)
+    plain = torch.nn.functional.cross_entropy(logits, labels)
+    theirs = (teacher / 2).softmax(1)
+    apart = (theirs * (theirs.log() - (logits / 2).log_softmax(1))).sum(1).mean() * 4
+    found = taught(teacher, teacher_share=0.3)({"logits": logits}, labels)
+    assert torch.allclose(found, 0.7 * plain + 0.3 * apart)
+    assert torch.allclose(taught(teacher, teacher_share=0)({"logits": logits}, labels), plain)
+
+
+def test_a_model_that_says_what_the_teacher_says_has_nothing_to_learn_from_it(logits):
+    loss = taught(logits.clone(), teacher_share=1)
+    assert float(loss({"logits": logits}, torch.tensor(LABELS))) == pytest.approx(0, abs=1e-6)
+    unlabelled = torch.tensor([NONE] * 4)
+    assert float(loss({"logits": logits}, unlabelled)) == pytest.approx(0, abs=1e-6)
+
+
+def test_texts_are_learned_by_what_is_known_of_them(logits):
+    """A label and a teacher, a label alone, a teacher alone, and neither: an outlier."""
+    teacher = torch.randn((4, 3), generator=torch.Generator().manual_seed(1))
+    teacher[1] = teacher[3] = float("nan")
+    labels = torch.tensor([0, 1, NONE, NONE])
+    loss = taught(teacher, outliers="packaged")
+    each = [
+        loss_alone(loss, logits[row : row + 1], labels[row : row + 1], teacher[row : row + 1])
+        for row in range(4)
+    ]
+    loss.teacher = teacher
+    assert torch.allclose(loss({"logits": logits}, labels), torch.stack(each).mean())
+    plain = torch.nn.functional.cross_entropy(logits[1:2], labels[1:2])
+    assert torch.allclose(each[1], plain)
+    assert float(each[3]) > 0
+
+
+def loss_alone(loss, logits, labels, teacher):
+    loss.teacher = teacher
+    return loss({"logits": logits}, labels)
+
+
+def test_a_gradient_reaches_every_text(logits):
+    teacher = torch.zeros((4, 3))
+    teacher[1] = teacher[3] = float("nan")
+    logits.requires_grad_()
+    taught(teacher)({"logits": logits}, torch.tensor([0, 1, NONE, NONE])).backward()
+    assert bool(logits.grad.isfinite().all())
+    assert bool((logits.grad.abs().sum(dim=1) > 0).all())

@@ -1,0 +1,86 @@
+"""`--teacher`: a model learns from the scores of others, which are computed once."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from tests.support import models, tiny
+from train import manifest
+from train.__main__ import main
+
+pytestmark = pytest.mark.heavy
+
+
+@pytest.fixture
+def place(tmp_path, tmp_path_factory, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("base", "data", "trained"):
+        shutil.copytree(models.tiny_models(tmp_path_factory) / name, tmp_path / name)
+    return tmp_path
+
+
+def run(*options, output="out"):
+    words = ["--dataset", "data", "--base-model", "base", "--output", output, "--device", "cpu"]
+    words += ["--precision", "float32", "--learning-rate", "0.01", "--batch-size", "16"]
+    return main(["run", *words, "--temperature", "1", *options])
+
+
+def rewritten(folder, change):
+    path = folder / "config.json"
+    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+    (folder / "manifest.json").unlink()
+
+
+def test_a_model_learns_from_the_teacher_alone_whose_labels_stand_in_another_order(place, capsys):
+    def swapped(config):
+        config["id2label"] = dict(enumerate(reversed(config["id2label"].values())))
+        config["label2id"] = {label: i for i, label in config["id2label"].items()}
+        return config
+
+    rewritten(place / "trained", swapped)
+    options = ("--teacher", "trained", "--teacher-share", "1", "--epochs", "4")
+    assert run(*options) == 0
+    metrics = manifest.read(place / "out").metrics["validation"]
+    # The teacher is right, but for its names: so are the names of the one it has taught wrong.
+    assert metrics["accuracy"] < 0.2
+
+
+def test_texts_without_labels_are_learned_and_what_was_asked_is_kept(place, capsys):
+    rows = [json.dumps({"text": text}) for text, _ in tiny.sentences(60, seed=9)]
+    (place / "more.jsonl").write_text("\n".join(rows))
+    options = ("--teacher", "trained,trained", "--unlabelled", "more.jsonl", "--outliers",
+               "more.jsonl", "--epochs", "1", "--work-dir", "work")  # fmt: skip
+    assert run(*options) == 0
+    assert "--unlabelled: 60 texts are learned as taught" in capsys.readouterr().out
+    (kept,) = (place / "work").glob("teacher-*.npy")
+    assert np.load(kept).shape == (240 + 60, 6)
+    facts = manifest.read(place / "out")
+    assert facts.dataset.rows == {
+        "train": 240, "validation": 120, "test": 120, "outliers": 60, "unlabelled": 60,
+    }  # fmt: skip
+    assert facts.settings["teacher"] == "trained,trained"
+    before = kept.stat().st_mtime_ns
+    assert run(*options, output="again") == 0
+    assert kept.stat().st_mtime_ns == before
+    assert "asking the teacher" not in capsys.readouterr().out
+    assert manifest.read(place / "again").version == facts.version
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (["--teacher", "no"], "--teacher no: no such directory"),
+        (["--teacher", "data"], "--teacher data: there is no config.json in it"),
+        (["--unlabelled", "x.jsonl"], "needs --teacher"),
+        (["--teacher", "trained", "--labels", "joy=glee"], "--teacher trained: has the labels"),
+    ],
+)
+def test_a_teacher_that_cannot_teach_is_refused_in_one_line(place, capsys, options, line):
+    (place / "x.jsonl").write_text('{"text": "a"}')
+    assert run(*options) == 2
+    errors = [each for each in capsys.readouterr().err.splitlines() if "warning" not in each]
+    assert len(errors) == 1
+    assert line in errors[0]
+    assert not (place / "out").exists()
