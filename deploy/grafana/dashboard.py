@@ -650,9 +650,9 @@ def quality() -> list[Line]:
             )),
             (8, lines(
                 "Abstained",
-                """Share of the labels on which the workers abstained, by reason: the first sign that
-                the stream is not what the model was trained for. Empty without model.abstain. Alert
-                EmotionWorkerAbstainedRatioHigh, when both together are above the line.""",
+                """Share of the labels on which the workers abstained, by reason: the first sign
+                that the stream is not what the model was trained for. Empty without model.abstain.
+                Alert EmotionWorkerAbstainedRatioHigh, when both together are above the line.""",
                 units.PercentUnit,
                 Query(
                     f"sum by (reason) ({rate('abstained_total')})"
