@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic_settings import SettingsConfigDict
-
 from worker import settings
 from worker.settings import Settings
 
 
 class CheckSettings(Settings):
     """The settings of `emotion-worker check`."""
-
-    model_config = SettingsConfigDict(cli_implicit_flags="toggle")
 
     calibrate: bool = False
     """Show how long batches of each size take on the device, and which size the worker would

@@ -395,6 +395,7 @@ class Settings(Given):
         cli_kebab_case=True,
         cli_hide_none_type=True,
         cli_avoid_json=True,
+        cli_implicit_flags="toggle",
         use_attribute_docstrings=True,
     )
 

@@ -651,9 +651,8 @@ def quality() -> list[Line]:
             (8, lines(
                 "Abstained",
                 """Share of the labels on which the workers abstained, by reason: the first sign
-                that the stream is not what the model was trained for. Empty without
-                model.abstain. Alert EmotionWorkerAbstainedRatioHigh, when both together are above
-                the line.""",
+                that the stream is not what the model was trained for. Empty without model.abstain.
+                Alert EmotionWorkerAbstainedRatioHigh, when both together are above the line.""",
                 units.PercentUnit,
                 Query(
                     f"sum by (reason) ({rate('abstained_total')})"

@@ -14,6 +14,7 @@ from tests.deploy import promql
 from tests.deploy.board import rows
 from tests.tools.tables import anchors, documents
 from worker.errors import REASONS
+from worker.records import ABSTAIN_REASONS
 from worker.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -185,7 +186,7 @@ def test_the_runbook_names_panels_that_there_are_in_their_rows():
 def test_the_runbook_names_events_metrics_and_settings_that_there_are():
     words = set(re.findall(r"`(worker_[a-z_]+|[a-z]+(?:_[a-z]+)+)`", RUNBOOKS.read_text()))
     kafkas = {"read_committed", "read_uncommitted"}
-    assert words <= events() | promql.known() | set(REASONS) | kafkas
+    assert words <= events() | promql.known() | {*REASONS, *ABSTAIN_REASONS} | kafkas
     knobs = re.findall(r"`([a-z]+)\.([a-zA-Z_]+)`", RUNBOOKS.read_text())
     named = [(group, knob) for group, knob in knobs if (group, knob) not in NOT_SETTINGS]
     values = yaml.safe_load((RULES.parents[1] / "values.yaml").read_text())

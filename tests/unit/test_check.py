@@ -89,9 +89,8 @@ def test_a_tokenizer_that_cannot_be_read_is_told_before_torch_is_imported(tmp_pa
 
 def test_missing_thresholds_are_told_before_torch_is_imported(tmp_path, untrained):
     code, _, bad, early = check(
-        tmp_path, "--model.checkpoint", str(untrained), "--model.abstain", "true",
-        "--model.device=cpu",
-    )  # fmt: skip
+        tmp_path, "--model.checkpoint", str(untrained), "--model.abstain", "--model.device=cpu"
+    )
     assert code == 2
     (told,) = (line for line in bad if "no broker answers" not in line)
     assert told == (

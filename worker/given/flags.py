@@ -32,7 +32,6 @@ _METAVARS = {
     "str": "TEXT",
     "int": "N",
     "float": "NUMBER",
-    "bool": "true|false",
     "Path": "PATH",
     "SecretStr": "SECRET",
     "datetime": "TIME",

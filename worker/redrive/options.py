@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, model_validator
-from pydantic_settings import CliSuppress, SettingsConfigDict
+from pydantic_settings import CliSuppress  # noqa: TC002 - pydantic reads the annotation
 
 from worker import settings
 from worker.errors import Reason  # noqa: TC001 - pydantic reads the annotation
@@ -66,8 +66,6 @@ Moment = Annotated[datetime, BeforeValidator(_moment)]
 class RedriveSettings(Settings):
     # Not a docstring: until Python 3.13 its lines keep their indentation.
     __doc__ = HELP
-
-    model_config = SettingsConfigDict(cli_implicit_flags="toggle")
 
     # Accepted, so that a worker's environment can be used as it is, but without effect here.
     output: CliSuppress[OutputSettings] = OutputSettings()
