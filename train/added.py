@@ -8,8 +8,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from train import tables
+from train.columns import read
 from train.copies import shared_rows
-from train.dataset import Columns, Corpus, Split, load_for_evaluation, texts_of
+from train.dataset import Columns, Corpus, Split, texts_of
 from train.errors import Refused
 from train.labels import listed
 from train.printer import counted
@@ -43,7 +45,7 @@ def with_added(corpus: Corpus, settings: RunSettings, *, columns: Columns) -> Co
     if settings.unlabelled:
         texts = texts_of(Path(settings.unlabelled).expanduser(), columns)
         added["unlabelled"] = Split(name="unlabelled", texts=texts, targets=None)
-    return dataclasses.replace(corpus, added=added, notes=(*corpus.notes, *_notes(corpus, added)))
+    return dataclasses.replace(corpus, added=added, notes=(*corpus.notes, *_notes(added)))
 
 
 def refuse_missing(settings: RunSettings) -> None:
@@ -54,8 +56,15 @@ def refuse_missing(settings: RunSettings) -> None:
     """
     for option in ("augment", "outliers", "unlabelled"):
         value = getattr(settings, option)
-        if value not in {"", PACKAGED} and not Path(value).expanduser().is_file():
+        if value not in {"", PACKAGED} and not _is_file(value):
             raise Refused(f"--{option} {value}: no such file")
+
+
+def _is_file(name: str) -> bool:
+    try:
+        return Path(name).expanduser().is_file()
+    except (OSError, RuntimeError):  # a name too long, a directory without permission, ~nobody
+        return False
 
 
 def training_rows(corpus: Corpus) -> tuple[tuple[str, ...], tuple[int | None, ...]]:
@@ -75,21 +84,22 @@ def counts_of(targets: Sequence[int | None], *, labels: int) -> tuple[int, ...]:
 
 
 def _augment(corpus: Corpus, name: str, columns: Columns) -> Split:
-    if name != PACKAGED:
-        found = load_for_evaluation(name, split=None, columns=columns, labels=corpus.labels)
-        if found.targets is None:
-            raise Refused(f"--augment {name}: has no labels; texts of no label are for --outliers")
-    else:
-        try:
-            found = load_for_evaluation(
-                str(_SENTENCES), split=None, columns=_OWN, labels=corpus.labels
-            )
-        except Refused as refusal:
+    path, columns = (_SENTENCES, _OWN) if name == PACKAGED else (Path(name).expanduser(), columns)
+    texts = texts_of(path, columns)
+    found = tables.read_file(path)
+    if any(columns.label not in table.columns for table in found):
+        raise Refused(f"--augment {name}: has no labels; texts of no label are for --outliers")
+    spellings = read(found, columns.label, where=path.name).spellings
+    targets = []
+    for row, spelling in enumerate(spellings, start=1):
+        label = columns.names.get(spelling or "", spelling or "")
+        if label not in corpus.labels:
             raise Refused(
-                "--augment packaged: the sentences have the labels sadness, joy, love, anger, fear"
-                f" and surprise; the dataset has {listed(corpus.labels)}"
-            ) from refusal
-    return dataclasses.replace(found, name="augment")
+                f"--augment {name}: row {row} has the label {label!r}; the dataset has"
+                f" {listed(corpus.labels)}"
+            )
+        targets.append(corpus.labels.index(label))
+    return Split(name="augment", texts=texts, targets=tuple(targets))
 
 
 def _outliers(name: str, columns: Columns) -> Split:
@@ -98,20 +108,31 @@ def _outliers(name: str, columns: Columns) -> Split:
     return Split(name="outliers", texts=texts, targets=None)
 
 
-def _notes(corpus: Corpus, added: Mapping[str, Split]) -> list[str]:
-    """A line on each that was added, and on each that holds texts of what is measured."""
-    notes = []
-    if "augment" in added:
-        notes.append(f"--augment: {len(added['augment']):,} more texts are trained on")
-    if "outliers" in added:
-        notes.append(f"--outliers: {len(added['outliers']):,} texts of no label are trained on")
-    if "unlabelled" in added:
-        notes.append(f"--unlabelled: {len(added['unlabelled']):,} texts are learned as taught")
-    notes += [
-        f"--{option}: {counted(rows, 'row')} of {name} with a text that it has too: the metrics on"
-        f" {name} are not of new texts alone"
-        for option, split in added.items()
-        for name in ("validation", "test")
-        if name in corpus.splits and (rows := shared_rows(corpus.splits[name], split))
-    ]
-    return notes
+def _notes(added: Mapping[str, Split]) -> list[str]:
+    """A line on each that was added."""
+    ends = {
+        "augment": "more texts are trained on",
+        "outliers": "texts of no label are trained on",
+        "unlabelled": "texts are learned as taught",
+    }
+    return [f"--{option}: {len(split):,} {ends[option]}" for option, split in added.items()]
+
+
+def doubts(corpus: Corpus) -> list[str]:
+    """A line for each split of the dataset that shares texts with what was added."""
+    found = []
+    for option, split in corpus.added.items():
+        for name, theirs in corpus.splits.items():
+            if name == "train" and option == "unlabelled":
+                continue  # they are taught anyway
+            if rows := shared_rows(theirs, split):
+                ends = (
+                    "they are trained on twice"
+                    if name == "train"
+                    else f"the metrics on {name} are not of new texts alone"
+                )
+                found.append(
+                    f"--{option}: {counted(rows, 'row')} of {name} with a text that it has too:"
+                    f" {ends}"
+                )
+    return found

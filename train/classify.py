@@ -88,7 +88,8 @@ class Classifier:
         if entry is None:
             return None
         thresholds = abstain.Thresholds(score=entry.score, energy=entry.energy)
-        return abstain.apply(logits, thresholds, temperature=self.facts.temperature)
+        signals = abstain.Signals.of(logits, temperature=self.facts.temperature)
+        return abstain.apply(signals, thresholds)
 
     @torch.inference_mode()
     def _run(self, encodings: Sequence[Encoding], side: Side) -> Floats:

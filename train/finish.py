@@ -7,6 +7,8 @@ import platform
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from train import abstain, classify, manifest, metrics, report, teachers, temperature
 from train.calibrate import Floats, cross_fitted
 from train.dataset import Corpus
@@ -73,15 +75,14 @@ def finish(
     }
     held = corpus.splits["validation"]
     chosen = abstain.choose(
-        logits["validation"],
-        targets["validation"],
-        temperature=calibration.temperature,
+        abstain.Signals.of(logits["validation"], temperature=calibration.temperature),
+        abstain.right(logits["validation"], targets["validation"]),
         precision=abstain.PRECISION,
     )
     entry = None
     if not isinstance(chosen, str):
         entry = abstain.entry_of(chosen, split="validation", rows=len(held))
-    kept = labels_kept(classifier, held.texts, logits["validation"])
+    kept = labels_kept(classifier, held.texts, logits["validation"], seed=settings.seed)
     facts = _facts(
         saved,
         settings=settings,
@@ -112,7 +113,7 @@ def finish(
     printer.line(f"temperature {calibration.temperature:.4f}, {calibration.origin}")
     report.print_figures(printer, result)
     printer.line(
-        f"thresholds to abstain: none ({chosen})"
+        f"thresholds to abstain: none; {chosen.partition(': ')[0]}"
         if isinstance(chosen, str)
         else f"thresholds to abstain: {chosen.line('validation')}"
     )
@@ -126,17 +127,20 @@ def finish(
     return result, calibration
 
 
-def labels_kept(classifier: classify.Classifier, texts: Sequence[str], logits: Floats) -> float:
+def labels_kept(
+    classifier: classify.Classifier, texts: Sequence[str], logits: Floats, *, seed: int
+) -> float:
     """Share of the texts that keep their label after typing noise, of at most `NOISY` of them.
 
     Args:
         classifier: Labels them.
         texts: As they are.
         logits: What the classifier gave them, shape (texts, labels).
+        seed: By it some are drawn where there are more.
     """
-    some = texts[:NOISY]
-    answers = classifier.logits(noisy(some)).argmax(axis=1)
-    return float((answers == logits[: len(some)].argmax(axis=1)).mean())
+    drawn = np.random.default_rng(seed).permutation(len(texts))[:NOISY]
+    answers = classifier.logits(noisy([texts[row] for row in drawn])).argmax(axis=1)
+    return float((answers == logits[drawn].argmax(axis=1)).mean())
 
 
 def _has_targets(corpus: Corpus, name: str) -> bool:

@@ -60,21 +60,22 @@ def _entity(text: str, source: random.Random) -> str:
 RULES: Mapping[str, Callable[[str, random.Random], str]] = {
     "capitals": _capitals,
     "punctuation": _punctuation,
+    "hashtag": _hashtag,
+    "stretched letters": _stretched,
+    "entity": _entity,
     "mention": lambda text, source: f"{source.choice(_NAMES)} {text}",
     "link": lambda text, source: f"{text} {source.choice(_LINKS)}",
-    "entity": _entity,
-    "hashtag": _hashtag,
     "emoji": lambda text, source: f"{text} {source.choice(_EMOJI)}",
-    "stretched letters": _stretched,
 }
-"""By what they do. The emoji are of no emotion."""
+"""By what they do, those that change words first: none changes a name or a link that was added. The
+emoji are of no emotion."""
 
 
 def noisy(texts: Sequence[str], *, rules: Sequence[str] = tuple(RULES)) -> list[str]:
     """Each text after one to three of the rules, in the order of `RULES`.
 
     Args:
-        texts: Of any dataset. Rules for English words change nothing in other languages.
+        texts: Of any dataset. Those of English words change nothing in other languages.
         rules: Of which some are drawn for each text. One alone is applied to each.
     """
     found = []

@@ -31,7 +31,7 @@ def predict(settings: PredictSettings, texts: Sequence[str], printer: Printer) -
     scores = probabilities(logits, classifier.facts.temperature)
     answers = scores.argmax(axis=1)
     abstained = classifier.abstained(logits)
-    because = ["" if abstained is None else abstained.because(row) for row in range(len(given))]
+    because = ["" if abstained is None else abstained.reason(row) for row in range(len(given))]
     if settings.as_json:
         for text, row, answer, why in zip(given, scores, answers, because, strict=True):
             # Not by the printer: programs read this, and a terminal's width must not fold it.

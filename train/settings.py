@@ -103,7 +103,7 @@ class RunSettings(Settings):
 
     class_weights: ClassWeights = "none"
     """Weights of the labels in the loss. `none` weighs all texts alike; `balanced` weighs a text by
-    its label: all rows of train / labels / rows of the label."""
+    its label: all labelled rows that are trained on / labels / rows of the label."""
 
     epochs: float = Field(default=3.0, gt=0, le=1000)
     """Number of passes over the training split."""
@@ -243,7 +243,8 @@ class ThresholdSettings(Settings):
     commas (`happy=joy,4=anger`) or as a JSON object."""
 
     target_precision: float = Field(default=0.98, gt=0, lt=1)
-    """Share of the answers that are to be right. As many texts as possible are answered."""
+    """Share of the answers that are to be right. The largest share of the texts is answered with
+    which they are."""
 
     outside: Path | None = None
     """File with texts on which the model should abstain, as jsonl, csv, tsv or parquet: how many of

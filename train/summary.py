@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from train import copies, lengths, loss, reading
+from train import added, copies, lengths, loss, reading
 from train.added import counts_of, training_rows
 from train.dataset import Corpus
 from train.encoder import Encoder
@@ -38,6 +38,7 @@ def describe_dataset(corpus: Corpus, printer: Printer) -> None:
         *reading.doubts_of_labels(corpus),
         *reading.doubts(list(corpus.splits.values())),
         *copies.doubts(same, corpus.labels),
+        *added.doubts(corpus),
     ):
         warn(line)
 

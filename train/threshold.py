@@ -1,19 +1,19 @@
 """`emotion-train threshold`: chooses when a checkpoint abstains, and writes that into it."""
 
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from train import abstain, classify, labels, limits, manifest, recipe, tables
-from train.calibrate import Floats
 from train.dataset import Columns, Split, load_for_evaluation, texts_of
 from train.errors import Refused
 from train.output import is_full, write_whole
-from train.printer import Printer, counted
+from train.printer import Printer, counted, warn
 from train.settings import ThresholdSettings
 
 COVERAGES = (0.99, 0.98, 0.95, 0.9, 0.85, 0.8, 0.7, 0.5)
-"""The lines of the table."""
+"""The rows of the table; the chosen one is added."""
 
 
 def threshold(settings: ThresholdSettings, printer: Printer) -> None:
@@ -23,37 +23,41 @@ def threshold(settings: ThresholdSettings, printer: Printer) -> None:
         Refused: Anything that the user can mend; the manifest is then as it was.
     """
     names = labels.mapping(settings.labels)
+    outside = _outside(settings)
     with printer.busy(f"loading the checkpoint {settings.checkpoint}"):
         on = recipe.machine(settings.device, "float32")
         classifier = classify.load(settings.checkpoint, on=on)
+    if not os.access(settings.checkpoint, os.W_OK):
+        raise Refused(f"--checkpoint {settings.checkpoint}: the directory cannot be written")
     split = _labelled(settings, names, classifier.labels)
-    outside = _outside(settings)
+    for note in split.notes:
+        printer.line(note)
+    _warn_of_other_texts(settings, classifier.facts)
     with printer.busy(f"labelling {counted(len(split) + len(outside), 'text')}"):
         logits = classifier.logits(split.texts)
         theirs = classifier.logits(outside)
     temperature = classifier.facts.temperature
-    chosen = abstain.choose(
-        logits, split.targets or (), temperature=temperature, precision=settings.target_precision
-    )
+    signals = abstain.Signals.of(logits, temperature=temperature)
+    correct = abstain.right(logits, split.targets or ())
+    others = abstain.Signals.of(theirs, temperature=temperature) if len(outside) else None
+    chosen = abstain.choose(signals, correct, precision=settings.target_precision)
     if isinstance(chosen, str):
-        raise Refused(f"{split.name}: {chosen}: lower --precision")
+        raise Refused(f"{split.name}: {chosen}")
     printer.line(f"{settings.dataset}: {split.name}, {counted(len(split), 'row')}, {on.device}")
-    lines = [
-        _line(logits, split.targets or (), theirs, temperature=temperature, coverage=coverage)
-        for coverage in sorted({*COVERAGES, chosen.asked}, reverse=True)
+    rows = [
+        _row(signals, correct, others, coverage=coverage)
+        for coverage in sorted({*COVERAGES, chosen.coverage}, reverse=True)
     ]
-    columns = ("coverage", "precision", "score below", "energy above", "outside abstained")
-    printer.table(columns[: len(lines[0])], lines)
-    thresholds = chosen.thresholds
+    columns = ("coverage", "precision", "least score", "most energy", "--outside abstained")
+    printer.table(columns[: len(rows[0])], rows)
     printer.line(chosen.line(split.name))
-    others = []
-    if settings.outside is not None:
-        found = abstain.apply(theirs, thresholds, temperature=temperature)
-        others = [limits.Outside.of(settings.outside.name, found)]
-        printer.line(f"{settings.outside}: {others[0].line()}")
+    found = []
+    if settings.outside is not None and others is not None:
+        found = [limits.Outside.of(settings.outside.name, abstain.apply(others, chosen.thresholds))]
+        printer.line(f"{settings.outside}: {found[0].line()}")
     entry = abstain.entry_of(chosen, split=split.name, rows=len(split))
     write(settings.checkpoint, entry)
-    limits.rewrite(settings.checkpoint / "report" / "README.md", entry, others)
+    limits.rewrite(settings.checkpoint / "report" / "README.md", entry, found)
     printer.line(
         f"saved in {settings.checkpoint / manifest.FILE}: the worker uses them where"
         " model.abstain is on"
@@ -99,24 +103,32 @@ def _labelled(
     return split
 
 
+def _warn_of_other_texts(settings: ThresholdSettings, facts: manifest.Manifest) -> None:
+    trained, name = facts.dataset.name, Path(settings.dataset).name
+    if trained and Path(trained).name != name:
+        warn(f"the model was trained on {trained}: the thresholds will suit texts of {name}")
+    if settings.split == "train" and not tables.is_file(settings.dataset):
+        warn("--split train: of texts that it was trained on the model is too sure")
+
+
 def _outside(settings: ThresholdSettings) -> tuple[str, ...]:
     """The texts of `--outside`."""
     if settings.outside is None:
         return ()
-    return texts_of(settings.outside, Columns(text=settings.text_column))
+    return texts_of(settings.outside.expanduser(), Columns(text=settings.text_column))
 
 
-def _line(
-    logits: Floats,
-    targets: Sequence[int],
-    outside: Floats,
+def _row(
+    signals: abstain.Signals,
+    correct: abstain.Bools,
+    outside: abstain.Signals | None,
     *,
-    temperature: float,
     coverage: float,
-) -> tuple[object, ...]:
-    """A line of the table: what a coverage gives."""
-    thresholds = abstain.at_coverage(logits, temperature=temperature, coverage=coverage)
-    kept = abstain.kept(logits, targets, temperature=temperature, coverage=coverage)
-    found = abstain.apply(outside, thresholds, temperature=temperature)
-    line = coverage, kept.precision, thresholds.score, thresholds.energy
-    return (*line, float(1 - found.answered.mean())) if len(outside) else line
+) -> tuple[float, ...]:
+    """A row of the table: what a coverage gives."""
+    thresholds = abstain.thresholds_at(signals, coverage=coverage)
+    quality = abstain.quality_at(signals, correct, coverage=coverage)
+    row = coverage, quality.precision, thresholds.score, thresholds.energy
+    if outside is None:
+        return row
+    return (*row, float(1 - abstain.apply(outside, thresholds).answered.mean()))

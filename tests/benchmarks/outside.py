@@ -69,30 +69,31 @@ def measured(path):
     kinds = {name: rows(name) for name in SETS}
     theirs = {name: model.logits([row["text"] for row in each]) for name, each in kinds.items()}
     labels = np.array([model.labels.index(row["label"]) for row in kinds["emotional"]])
-    both = abstain.at_coverage(logits, temperature=temperature, coverage=COVERAGE)
-    scores = abstain.probabilities(logits, temperature).max(axis=1)
+    signals = abstain.Signals.of(logits, temperature=temperature)
+    signals_of = {
+        name: abstain.Signals.of(each, temperature=temperature) for name, each in theirs.items()
+    }
+    both = abstain.thresholds_at(signals, coverage=COVERAGE)
     ways = {
         "score": abstain.Thresholds(
-            score=float(np.quantile(scores, 1 - COVERAGE)), energy=float("inf")
+            score=float(np.quantile(signals.scores, 1 - COVERAGE)), energy=float("inf")
         ),
         "energy": abstain.Thresholds(
-            score=0.0, energy=float(np.quantile(abstain.energies(logits), COVERAGE))
+            score=0.0, energy=float(np.quantile(signals.energies, COVERAGE))
         ),
         "both": both,
     }
-    emotional = abstain.apply(theirs["emotional"], both, temperature=temperature).answered
+    emotional = abstain.apply(signals_of["emotional"], both).answered
     right = theirs["emotional"].argmax(axis=1) == labels
-    neutral = abstain.apply(theirs["neutral"], both, temperature=temperature).answered
+    neutral = abstain.apply(signals_of["neutral"], both).answered
     return {
         "accuracy": float(np.mean(answers == np.array(split.targets))),
         "emotional": float(right.mean()),
         "emotional_answered": float(right[emotional].mean()) if emotional.any() else 0.0,
         "abstained": {
             way: {
-                name: float(
-                    1 - abstain.apply(each, thresholds, temperature=temperature).answered.mean()
-                )
-                for name, each in theirs.items()
+                name: float(1 - abstain.apply(each, thresholds).answered.mean())
+                for name, each in signals_of.items()
             }
             for way, thresholds in ways.items()
         },

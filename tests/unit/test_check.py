@@ -95,7 +95,8 @@ def test_missing_thresholds_are_told_before_torch_is_imported(tmp_path, untraine
     (told,) = (line for line in bad if "no broker answers" not in line)
     assert told == (
         f"emotion-worker: model.abstain: the checkpoint {untrained} has no thresholds: write them "
-        f"with `emotion-train threshold --checkpoint {untrained}`, or switch model.abstain off"
+        f"with `emotion-train threshold --checkpoint {untrained} --dataset DATASET`, or switch "
+        "model.abstain off"
     )
     assert sorted(early) == sorted(bad)
 

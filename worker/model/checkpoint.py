@@ -119,7 +119,8 @@ def _description(path: Path, *, abstain: bool) -> _Description:
     if abstain and beside.abstention is None:
         raise Refused(
             f"model.abstain: the checkpoint {path} has no thresholds: write them with "
-            f"`emotion-train threshold --checkpoint {path}`, or switch model.abstain off"
+            f"`emotion-train threshold --checkpoint {path} --dataset DATASET`, or switch "
+            "model.abstain off"
         )
     return _Description(
         config=config,

@@ -4,6 +4,8 @@ import random
 
 import pytest
 
+from train.noise import _LINKS as LINKS
+from train.noise import _NAMES as NAMES
 from train.noise import RULES, noisy
 
 TEXT = "i feel that she dont want to come and see how wonderful the garden has become"
@@ -27,6 +29,13 @@ def test_each_rule_changes_the_text_and_leaves_its_words(rule, seen):
     assert TEXT not in found
     assert any(seen in text for text in found)
     assert all("wond" in text.lower() for text in found)
+
+
+def test_what_is_added_is_not_changed():
+    for text in noisy([TEXT] * 300):
+        for word in text.split():
+            if word.startswith(("@", "http")):
+                assert word in {*NAMES, *LINKS}
 
 
 def test_the_same_texts_come_at_every_run_and_differ_from_each_other():
