@@ -217,7 +217,7 @@ SASL = {"security_protocol": "SASL_SSL", "sasl_mechanism": "SCRAM-SHA-512", "sas
         ),
         (
             {"prometheusRule": {"alerts": {"Stalled": {"enabled": False}}}},
-            "prometheusRule.alerts: there is no alert Stalled; there are EmotionWorkerBacklog",
+            "prometheusRule.alerts: there is no alert Stalled; there are EmotionWorkerAbstained",
         ),
         (
             {"prometheusRule": {"alerts": {"EmotionWorkerBreakerOpen": {"threshold": 1}}}},

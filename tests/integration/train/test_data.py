@@ -38,6 +38,7 @@ def train(folder: Path, *options: str, output: str) -> int:
     return main(
         [
             *("run", "--dataset", str(folder / "data"), "--base-model", str(folder / "base")),
+            *("--temperature", "1"),
             *("--output", str(folder / output), "--device", "cpu", "--precision", "float32"),
             *("--batch-size", "16", "--learning-rate", "0.01", "--epochs", "1", *options),
         ]

@@ -27,24 +27,28 @@ def run(*options, output="out"):
     return main(["run", *words, "--temperature", "1", *options])
 
 
-def rewritten(folder, change):
+def with_labels_reversed(folder):
+    """The same classifier, whose labels stand in the other order."""
+    from safetensors.torch import load_file, save_file
+
     path = folder / "config.json"
-    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+    config = json.loads(path.read_text())
+    names = list(reversed(config["id2label"].values()))
+    config["id2label"] = dict(enumerate(names))
+    config["label2id"] = {name: i for i, name in enumerate(names)}
+    path.write_text(json.dumps(config))
+    tensors = load_file(folder / "model.safetensors")
+    for name in ("classifier.weight", "classifier.bias"):
+        tensors[name] = tensors[name].flip(0).contiguous()
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "manifest.json").unlink()
 
 
-def test_a_model_learns_from_the_teacher_alone_whose_labels_stand_in_another_order(place, capsys):
-    def swapped(config):
-        config["id2label"] = dict(enumerate(reversed(config["id2label"].values())))
-        config["label2id"] = {label: i for i, label in config["id2label"].items()}
-        return config
-
-    rewritten(place / "trained", swapped)
-    options = ("--teacher", "trained", "--teacher-share", "1", "--epochs", "4")
-    assert run(*options) == 0
-    metrics = manifest.read(place / "out").metrics["validation"]
-    # The teacher is right, but for its names: so are the names of the one it has taught wrong.
-    assert metrics["accuracy"] < 0.2
+def test_a_model_learns_from_the_teacher_alone_whose_labels_stand_in_another_order(place):
+    with_labels_reversed(place / "trained")
+    options = ("--teacher", "trained", "--teacher-share", "1", "--teacher-temperature", "0.5")
+    assert run(*options, "--epochs", "6") == 0
+    assert manifest.read(place / "out").metrics["validation"]["accuracy"] > 0.6
 
 
 def test_texts_without_labels_are_learned_and_what_was_asked_is_kept(place, capsys):
@@ -71,7 +75,7 @@ def test_texts_without_labels_are_learned_and_what_was_asked_is_kept(place, caps
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        (["--teacher", "no"], "--teacher no: no such directory"),
+        (["--teacher", "no"], "--teacher no: there is no directory no"),
         (["--teacher", "data"], "--teacher data: there is no config.json in it"),
         (["--unlabelled", "x.jsonl"], "needs --teacher"),
         (["--teacher", "trained", "--labels", "joy=glee"], "--teacher trained: has the labels"),
