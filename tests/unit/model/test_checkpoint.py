@@ -450,7 +450,7 @@ def test_without_thresholds_no_worker_is_to_abstain(path, manifest, ask):
         ask(path, abstain=True)
     assert str(caught.value) == (
         f"model.abstain: the checkpoint {path} has no thresholds: write them with `emotion-train "
-        f"threshold --checkpoint {path}`, or switch model.abstain off"
+        f"threshold --checkpoint {path} --dataset DATASET`, or switch model.abstain off"
     )
 
 

@@ -35,7 +35,7 @@ def test_epochs_do_not_depend_on_the_temperature_that_is_given_after_them(claim)
     before = marked.read_text()
     claim(temperature=1)
     assert marked.read_text() == before
-    assert "temperature" not in before
+    assert '"temperature"' not in before
 
 
 @pytest.mark.parametrize(
