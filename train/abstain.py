@@ -203,6 +203,12 @@ def choose(signals: Signals, correct: Bools, *, precision: float) -> Chosen | st
             (quality_at(signals, correct, coverage=each) for each in (0.9, 0.7, 0.5, 0.3)),
             key=lambda one: one.precision,
         )
+        if at_most.precision >= precision:
+            return (
+                f"with {precision:.1%} of the answers right, fewer than {FEWEST} answers of"
+                f" {counted(len(correct), 'row')} are left: give a larger split, or lower"
+                " --precision"
+            )
         return (
             f"no thresholds make {precision:.1%} of the answers right (of {at_most.coverage:.0%} of"
             f" the texts {at_most.precision:.1%} are): lower --precision"

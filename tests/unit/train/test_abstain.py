@@ -118,6 +118,15 @@ def test_where_there_are_none_it_is_said_what_to_do(rows, advice):
     assert advice in abstain.choose(signals, correct, precision=0.99)
 
 
+def test_a_split_of_which_too_few_answers_are_left_is_too_small():
+    rng = np.random.default_rng(1)
+    logits = rng.normal(0, 0.5, size=(120, 2))
+    logits[:30, 0] = rng.uniform(5, 6, size=30)  # sure and right; the rest is guessed
+    correct = np.concatenate([np.ones(30, dtype=bool), rng.random(90) < 0.5])
+    found = abstain.choose(Signals.of(logits, temperature=1.0), correct, precision=0.9)
+    assert found.startswith("with 90.0% of the answers right, fewer than 50 answers of 120 rows")
+
+
 def test_many_texts_take_seconds():
     rng = np.random.default_rng(0)
     signals, correct = chance(rng, rows=50_000, precision=0.9)
