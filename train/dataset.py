@@ -88,7 +88,8 @@ class Corpus:
     """Whether the dataset names no labels, so that they are `LABEL_0`, `LABEL_1` ..."""
     splits: Mapping[str, Split]
     added: Mapping[str, Split] = field(default_factory=dict)
-    """What is trained on beside `train`: `augment` with labels, `outliers` without."""
+    """What is trained on beside `train`: `augment` with labels, `outliers` and `unlabelled`
+    without."""
     validation_made: bool = False
     """Whether `validation` was taken from `train`."""
     notes: tuple[str, ...] = ()

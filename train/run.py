@@ -70,7 +70,7 @@ def run(settings: RunSettings, printer: Printer) -> None:
         stage = stack.enter_context(output.staged(settings.output))
         epochs = settings.work_dir or stage / "epochs"
         if settings.work_dir is not None:
-            fingerprint = corpus.fingerprint()
+            fingerprint = corpus.fingerprint() + teachers.fingerprint(settings.teacher)
             stack.enter_context(
                 resume.claimed(settings.work_dir, settings, fingerprint=fingerprint)
             )

@@ -21,7 +21,7 @@ from train.manifest import version
 from train.printer import Printer, counted
 from train.recipe import Machine
 
-TAUGHT = ("train", "unlabelled")
+ASKED = ("train", "unlabelled")
 """The texts that teachers are asked about. Those of `--augment` have labels that a teacher trained
 on the dataset alone does not know as well, and outliers have none."""
 
@@ -40,8 +40,14 @@ def refuse_missing(teachers: str) -> None:
     for path in directories(teachers):
         if wrong := trouble(path):
             raise Refused(f"--teacher {path}: {wrong}")
-        if not (path / "config.json").is_file():
-            raise Refused(f"--teacher {path}: there is no config.json in it")
+        for name in ("config.json", "tokenizer.json"):
+            if not (path / name).is_file():
+                raise Refused(f"--teacher {path}: there is no {name} in it")
+
+
+def fingerprint(teachers: str) -> str:
+    """The versions of the teachers: a run that resumes has the same ones."""
+    return "".join(f" {version(path)}" for path in directories(teachers))
 
 
 def logits_of_rows(
@@ -67,7 +73,7 @@ def logits_of_rows(
     if not paths:
         return None
     splits = {"train": corpus.splits["train"], **corpus.added}
-    texts = [text for name in TAUGHT if name in splits for text in splits[name].texts]
+    texts = [text for name in ASKED if name in splits for text in splits[name].texts]
     found = np.mean(
         [
             _kept(path, texts, labels=corpus.labels, on=on, folder=folder, printer=printer)
@@ -78,7 +84,7 @@ def logits_of_rows(
     rows = np.full((sum(map(len, splits.values())), len(corpus.labels)), np.nan)
     begin = given = 0
     for name, split in splits.items():
-        if name in TAUGHT:
+        if name in ASKED:
             rows[begin : begin + len(split)] = found[given : given + len(split)]
             given += len(split)
         begin += len(split)

@@ -70,6 +70,9 @@ def test_texts_without_labels_are_learned_and_what_was_asked_is_kept(place, caps
     assert kept.stat().st_mtime_ns == before
     assert "asking the teacher" not in capsys.readouterr().out
     assert manifest.read(place / "again").version == facts.version
+    with_labels_reversed(place / "trained")
+    assert run(*options, output="third") == 2
+    assert "belongs to a run with other settings or data" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -77,12 +80,15 @@ def test_texts_without_labels_are_learned_and_what_was_asked_is_kept(place, caps
     [
         (["--teacher", "no"], "--teacher no: there is no directory no"),
         (["--teacher", "data"], "--teacher data: there is no config.json in it"),
+        (["--teacher", "bare"], "--teacher bare: there is no tokenizer.json in it"),
         (["--unlabelled", "x.jsonl"], "needs --teacher"),
         (["--teacher", "trained", "--labels", "joy=glee"], "--teacher trained: has the labels"),
     ],
 )
 def test_a_teacher_that_cannot_teach_is_refused_in_one_line(place, capsys, options, line):
     (place / "x.jsonl").write_text('{"text": "a"}')
+    (place / "bare").mkdir()
+    (place / "bare" / "config.json").write_text("{}")
     assert run(*options) == 2
     errors = [each for each in capsys.readouterr().err.splitlines() if "warning" not in each]
     assert len(errors) == 1
