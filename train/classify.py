@@ -20,9 +20,9 @@ from train.errors import Refused
 from train.given.directory import trouble
 from train.given.ends import ends_apart
 from train.given.library import first_line, passed_over, wrapped
+from train.machine import Machine
 from train.padding import Side
 from train.printer import counted
-from train.recipe import Machine
 
 Floats = NDArray[np.float64]
 

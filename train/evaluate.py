@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from train import classify, labels, metrics, reading, recipe, report
+from train import classify, labels, machine, metrics, reading, report
 from train.calibrate import Floats, probabilities
 from train.dataset import Columns, Split, load_for_evaluation
 from train.errors import Refused
@@ -23,7 +23,7 @@ def evaluate(settings: EvaluateSettings, printer: Printer) -> None:
         _refuse_unwritable(getattr(settings, option), option.removesuffix("_file"))
     names = labels.mapping(settings.labels)
     with printer.busy(f"loading the checkpoint {settings.checkpoint}"):
-        on = recipe.machine(settings.device, settings.precision)
+        on = machine.choose(settings.device, settings.precision)
         classifier = classify.load(settings.checkpoint, on=on)
     split = load_for_evaluation(
         settings.dataset,

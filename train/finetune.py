@@ -27,10 +27,11 @@ from train.errors import Refused
 from train.freeze import lower_layers
 from train.history import History, from_log
 from train.loss import NO_LABEL, Loss, loss_of
+from train.machine import Machine
 from train.metrics import macro_f1
+from train.options import trainer_options
 from train.printer import Printer
 from train.progress import ProgressReport
-from train.recipe import Machine, trainer_options
 from train.settings import RunSettings
 
 TAUGHT = "taught"

@@ -13,9 +13,9 @@ from train import abstain, classify, manifest, metrics, report, teachers, temper
 from train.calibrate import Floats, cross_fitted
 from train.dataset import Corpus
 from train.history import History
+from train.machine import Machine
 from train.noise import noisy
 from train.printer import Printer
-from train.recipe import Machine
 from train.settings import RunSettings
 from train.temperature import Calibration
 

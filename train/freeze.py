@@ -10,8 +10,8 @@ import torch
 from train.classify import TOKEN_BUDGET, batches
 from train.encoder import Encoder
 from train.errors import Refused
+from train.machine import Machine
 from train.printer import Printer, counted
-from train.recipe import Machine
 
 KNOWN = ("bert", "roberta", "xlm-roberta")
 """Model types whose layers take nothing but hidden states and the mask. In others (DeBERTa, MPNet)

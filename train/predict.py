@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from typing import BinaryIO
 
-from train import classify, recipe
+from train import classify, machine
 from train.calibrate import probabilities
 from train.dataset import check_text
 from train.errors import Refused
@@ -25,7 +25,7 @@ def predict(settings: PredictSettings, texts: Sequence[str], printer: Printer) -
         Refused: There is no text, a text is empty, or the checkpoint cannot be used.
     """
     given = checked(texts, source="text") if texts else lines(sys.stdin.buffer)
-    on = recipe.machine(settings.device, settings.precision)
+    on = machine.choose(settings.device, settings.precision)
     classifier = classify.load(settings.checkpoint, on=on)
     logits = classifier.logits(given)
     scores = probabilities(logits, classifier.facts.temperature)

@@ -10,8 +10,9 @@ from train import (
     holdout,
     labels,
     lengths,
+    machine,
+    options,
     output,
-    recipe,
     resume,
     summary,
     tables,
@@ -46,7 +47,7 @@ def run(settings: RunSettings, printer: Printer) -> None:
     summary.describe_dataset(corpus, printer)
     with printer.busy("loading torch and the Trainer"):
         encoder.locate(settings.base_model)
-        on = recipe.machine(settings.device, settings.precision)
+        on = machine.choose(settings.device, settings.precision)
         # The Trainer takes ten seconds to import: what is wrong so far is refused without it.
         from train import report  # noqa: PLC0415
         from train.finetune import finetune  # noqa: PLC0415
@@ -84,7 +85,7 @@ def run(settings: RunSettings, printer: Printer) -> None:
             corpus=corpus,
             history=history,
             on=on,
-            learning_rate=recipe.learning_rate(settings, base.hidden_size),
+            learning_rate=options.learning_rate(settings, base.hidden_size),
             printer=printer,
         )
     printer.line()

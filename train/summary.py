@@ -8,8 +8,9 @@ from train.dataset import Corpus
 from train.encoder import Encoder
 from train.history import History
 from train.labels import listed
+from train.machine import Machine
+from train.options import learning_rate
 from train.printer import Printer, counted, warn
-from train.recipe import Machine, learning_rate
 from train.settings import RunSettings
 
 

@@ -17,9 +17,9 @@ from train.dataset import Corpus
 from train.errors import Refused
 from train.given.directory import trouble
 from train.labels import listed
+from train.machine import Machine
 from train.manifest import version
 from train.printer import Printer, counted
-from train.recipe import Machine
 
 ASKED = ("train", "unlabelled")
 """The texts that teachers are asked about. Those of `--augment` have labels that a teacher trained

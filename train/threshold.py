@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from train import abstain, classify, labels, limits, manifest, recipe, tables
+from train import abstain, classify, labels, limits, machine, manifest, tables
 from train.dataset import Columns, Split, load_for_evaluation, texts_of
 from train.errors import Refused
 from train.output import is_full, write_whole
@@ -25,7 +25,7 @@ def threshold(settings: ThresholdSettings, printer: Printer) -> None:
     names = labels.mapping(settings.labels)
     outside = _outside(settings)
     with printer.busy(f"loading the checkpoint {settings.checkpoint}"):
-        on = recipe.machine(settings.device, "float32")
+        on = machine.choose(settings.device, "float32")
         classifier = classify.load(settings.checkpoint, on=on)
     if not os.access(settings.checkpoint, os.W_OK):
         raise Refused(f"--checkpoint {settings.checkpoint}: the directory cannot be written")

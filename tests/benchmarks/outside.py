@@ -55,11 +55,11 @@ def trained(path, *options):
 
 def measured(path):
     """All figures of one checkpoint, shares of 0 to 1."""
-    from train import abstain, classify, recipe
+    from train import abstain, classify, machine
     from train.dataset import Columns, load_for_evaluation
     from train.noise import RULES, noisy
 
-    model = classify.load(path, on=recipe.machine("auto", "float32"))
+    model = classify.load(path, on=machine.choose("auto", "float32"))
     temperature = model.facts.temperature
     split = load_for_evaluation(
         str(tweets()), split="validation", columns=Columns(), labels=model.labels

@@ -21,7 +21,8 @@ import torch
 from datasets import disable_progress_bars
 from transformers import DataCollatorWithPadding, PrinterCallback, Trainer, TrainingArguments
 
-from train import encoder, finetune, hub, recipe
+from train import encoder, finetune, hub, machine
+from train import options as trainer
 from train.dataset import Columns, Corpus, Split, load_for_training
 from train.settings import RunSettings
 
@@ -35,36 +36,36 @@ def tweets() -> Path:
     return Path(named) if named else ROOT.parent / "shared" / "datasets" / "emotion"
 
 
-def plain_options(_corpus: Corpus, folder: str, machine: recipe.Machine) -> dict:
+def plain_options(_corpus: Corpus, folder: str, on: machine.Machine) -> dict:
     return {
         "output_dir": folder,
         "num_train_epochs": 1,
-        "use_cpu": machine.device == "cpu",
-        "dataloader_pin_memory": machine.device == "cuda",
+        "use_cpu": on.device == "cpu",
+        "dataloader_pin_memory": on.device == "cuda",
         "save_strategy": "no",
         "report_to": "none",
         "disable_tqdm": True,
     }
 
 
-def our_options(_corpus: Corpus, folder: str, machine: recipe.Machine) -> dict:
+def our_options(_corpus: Corpus, folder: str, on: machine.Machine) -> dict:
     settings = RunSettings(output=Path(folder), epochs=1, _env_file=None)
-    options = recipe.trainer_options(
-        settings, on=machine, hidden_size=384, steps=1000, folder=Path(folder)
+    options = trainer.trainer_options(
+        settings, on=on, hidden_size=384, steps=1000, folder=Path(folder)
     )
     # Both are timed on their steps alone.
     off = {"eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False}
     return {**options, **off}
 
 
-def seconds(options, corpus: Corpus, *, base_model: str, machine: recipe.Machine) -> float:
+def seconds(options, corpus: Corpus, *, base_model: str, on: machine.Machine) -> float:
     """Wall time of one epoch over the training split, from a fresh model."""
     base = encoder.load(base_model, labels=corpus.labels, max_length=128, seed=0)
     train = corpus.splits["train"]
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(
             model=base.model,
-            args=TrainingArguments(**options(corpus, folder, machine)),
+            args=TrainingArguments(**options(corpus, folder, on)),
             data_collator=DataCollatorWithPadding(base.tokenizer),
             train_dataset=finetune.rows(base, train.texts, train.targets or ()),
         )
@@ -100,8 +101,8 @@ def main() -> int:
     disable_progress_bars()
     everything = load_for_training(arguments.dataset, columns=Columns())
     corpus, warm_up = head(everything, arguments.texts), head(everything, WARM_UP_TEXTS)
-    machine = recipe.machine("auto", "auto")
-    options = {"base_model": arguments.base_model, "machine": machine}
+    on = machine.choose("auto", "auto")
+    options = {"base_model": arguments.base_model, "on": on}
     rates: dict[str, list[float]] = {"plain": [], "emotion-train": []}
     recipes = {"plain": plain_options, "emotion-train": our_options}
     for make in recipes.values():
@@ -109,19 +110,19 @@ def main() -> int:
     for _ in range(arguments.rounds):
         for name, make in recipes.items():
             rates[name].append(arguments.texts / seconds(make, corpus, **options))
-    report(rates, machine, arguments)
+    report(rates, on, arguments)
     return 0
 
 
-def report(rates: dict[str, list[float]], machine: recipe.Machine, arguments) -> None:
+def report(rates: dict[str, list[float]], on: machine.Machine, arguments) -> None:
     middle = {name: statistics.median(values) for name, values in rates.items()}
     batch = RunSettings.model_fields["batch_size"].default
     kinds = {
         "plain": "batches of 8, float32, random order",
-        "emotion-train": f"batches of {batch}, {machine.precision}, lengths grouped",
+        "emotion-train": f"batches of {batch}, {on.precision}, lengths grouped",
     }
     print(
-        f"{machine.device} {machine.name}, {torch.get_num_threads()} threads, "
+        f"{on.device} {on.name}, {torch.get_num_threads()} threads, "
         f"torch {torch.__version__}, Python {platform.python_version()}, {dt.date.today()}; "  # noqa: DTZ011
         f"{arguments.rounds} rounds of {arguments.texts} tweets each, {arguments.base_model}\n"
     )

@@ -14,7 +14,7 @@ from tests.benchmarks import circumstances
 from tests.benchmarks.training import head, our_options, plain_options, seconds
 from tests.gpu.place import Place, card, stage
 from tests.support.worker_process import ROOT, clean_environment
-from train import hub, recipe
+from train import hub, machine
 from train.dataset import Columns, load_for_training
 
 NOTEBOOK = 72.8
@@ -27,13 +27,13 @@ def measure(place: Place) -> dict[str, Any]:
     disable_progress_bars()
     data = circumstances.tweets() or ROOT / "train" / "data"
     corpus = load_for_training(str(data), columns=Columns())
-    machine = recipe.machine(place.device, "auto")
+    on = machine.choose(place.device, "auto")
     base = str(place.checkpoint("tiny" if place.tiny else "bert-base"))
     found: dict[str, Any] = {"card": card(place.device), "notebook": NOTEBOOK, "rates": {}}
     texts = 64 if place.tiny else 2_000
     for name, make in (("plain", plain_options), ("emotion-train", our_options)):
-        seconds(make, head(corpus, 64), base_model=base, machine=machine)
-        took = seconds(make, head(corpus, texts), base_model=base, machine=machine)
+        seconds(make, head(corpus, 64), base_model=base, on=on)
+        took = seconds(make, head(corpus, texts), base_model=base, on=on)
         found["rates"][name] = texts / took
         place.keep(found)
     if not place.tiny:

@@ -9,7 +9,7 @@ import pytest
 from tests.support import models, tiny
 from tests.support.fakes import record
 from tests.support.lazy import Lazy
-from train import recipe
+from train import machine
 from train.__main__ import main
 from worker.decode import Decoder
 from worker.encode import Encoder
@@ -119,7 +119,7 @@ def test_the_worker_says_what_the_manifest_says(worker, manifest):
 
 
 def test_both_cut_a_long_text_at_the_same_token(trained, worker):
-    theirs = classify.load(trained, on=recipe.machine("cpu", "float32"))
+    theirs = classify.load(trained, on=machine.choose("cpu", "float32"))
     for text in TEXTS:
         assert theirs.tokenizer.encode(text).ids == list(worker.tokenize([text])[0][0])
 

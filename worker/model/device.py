@@ -43,7 +43,7 @@ def choose_device(asked: str) -> torch.device:
 def choose_dtype(asked: str, device: torch.device) -> torch.dtype:
     """The precision for a name; for `auto`, the fastest that the device computes natively.
 
-    `emotion-train` has the same rule in `train/recipe.py`; `tests/unit/model/test_agreement.py`
+    `emotion-train` has the same rule in `train/machine.py`; `tests/unit/model/test_agreement.py`
     compares.
     """
     if asked != "auto":

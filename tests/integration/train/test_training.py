@@ -174,7 +174,7 @@ def test_a_model_of_another_kind_is_trained_and_the_worker_gives_its_scores(
 ):
     """One that pads on the left, and two that also return what their encoder made."""
     from train import classify
-    from train.recipe import Machine
+    from train.machine import Machine
     from worker.model.load import load
 
     shutil.copytree(place / "data", tmp_path / "data")

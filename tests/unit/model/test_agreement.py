@@ -15,7 +15,7 @@ from tests.support.fakes import record
 from tests.support.lazy import Lazy
 from tests.unit.model.test_checkpoint import LABELS, write
 from train import lengths as train_lengths
-from train import manifest, recipe
+from train import machine, manifest
 from train.dataset import check_text
 from train.errors import Refused as TrainRefused
 from worker.decode import Decoder
@@ -144,7 +144,7 @@ def test_both_cut_the_texts_of_a_checkpoint_at_the_same_length(tmp_path, config,
 @pytest.mark.heavy
 def test_both_give_the_model_the_same_tokens_of_texts_of_any_length(untrained):
     """The worker tokenizes a prefix of a long text, the trainer all of it."""
-    trainer = classify.load(untrained, on=recipe.machine("cpu", "float32"))
+    trainer = classify.load(untrained, on=machine.choose("cpu", "float32"))
     worker = loads.load(path=untrained, device="cpu", dtype="float32", threads=1)
     units = [
         "happy ",
@@ -217,8 +217,8 @@ def test_both_compute_in_the_same_precision(monkeypatch, capability, has, place,
         return chosen.type, str(device.choose_dtype(asked, chosen)).removeprefix("torch.")
 
     def of_trainer():
-        machine = recipe.machine(place, asked)
-        return machine.device, machine.precision
+        on = machine.choose(place, asked)
+        return on.device, on.precision
 
     worker, trainer = answer(of_worker), answer(of_trainer)
     if worker == ("cpu", "float16"):

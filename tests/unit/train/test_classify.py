@@ -11,7 +11,7 @@ from tests.support import tiny
 from tests.support.families import SEEN, SERVED, family
 from tests.support.lazy import Lazy
 from train.errors import Refused
-from train.recipe import Machine
+from train.machine import Machine
 
 pytestmark = [pytest.mark.heavy, pytest.mark.usefixtures("one_thread")]
 

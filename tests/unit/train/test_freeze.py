@@ -6,8 +6,8 @@ from tests.support import models, tiny
 from tests.support.lazy import Lazy
 from train.encoder import Encoder
 from train.errors import Refused
+from train.machine import Machine
 from train.printer import Printer
-from train.recipe import Machine
 
 pytestmark = pytest.mark.heavy
 

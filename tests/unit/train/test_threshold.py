@@ -12,7 +12,7 @@ from train import manifest
 from train.__main__ import main
 
 classify = Lazy("train.classify")  # imports torch
-recipe = Lazy("train.recipe")
+machine = Lazy("train.machine")
 
 pytestmark = pytest.mark.heavy
 WRONG = 40
@@ -25,7 +25,7 @@ def place(tmp_path, tmp_path_factory, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(models.untrained(tmp_path_factory), tmp_path / "c")
     texts = [text for text, _ in tiny.sentences(400, seed=5)]
-    on = recipe.machine("cpu", "float32")
+    on = machine.choose("cpu", "float32")
     scores = classify.load(tmp_path / "c", on=on).scores(texts)
     answers, order = scores.argmax(axis=1), scores.max(axis=1).argsort()
     for row in order[:WRONG]:

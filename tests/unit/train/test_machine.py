@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.lazy import Lazy
-from train import recipe
+from train import machine, options
 from train.errors import Refused
 from train.settings import RunSettings
 
@@ -14,8 +14,8 @@ pytestmark = pytest.mark.heavy
 torch = Lazy("torch")
 
 
-def settings(**options) -> RunSettings:
-    return RunSettings(output=Path("o"), _env_file=None, **options)
+def settings(**given) -> RunSettings:
+    return RunSettings(output=Path("o"), _env_file=None, **given)
 
 
 @pytest.fixture
@@ -37,8 +37,8 @@ def gpu(monkeypatch):
 @pytest.mark.parametrize(("major", "precision"), [(7, "float16"), (8, "bfloat16"), (9, "bfloat16")])
 def test_a_gpu_takes_bfloat16_where_it_is_native(gpu, major, precision):
     gpu(major)
-    assert recipe.machine("auto", "auto").precision == precision
-    assert recipe.machine("auto", "float32").precision == "float32"
+    assert machine.choose("auto", "auto").precision == precision
+    assert machine.choose("auto", "float32").precision == "float32"
 
 
 @pytest.mark.parametrize(
@@ -47,8 +47,8 @@ def test_a_gpu_takes_bfloat16_where_it_is_native(gpu, major, precision):
 )
 def test_a_cpu_takes_bfloat16_where_it_is_native(cpu_only, monkeypatch, capabilities, native):
     monkeypatch.setattr("torch.cpu.get_capabilities", lambda: capabilities)
-    assert recipe.cpu_has_bfloat16() is native
-    assert recipe.machine("auto", "auto").precision == ("bfloat16" if native else "float32")
+    assert machine.cpu_has_bfloat16() is native
+    assert machine.choose("auto", "auto").precision == ("bfloat16" if native else "float32")
 
 
 @pytest.mark.parametrize(
@@ -63,18 +63,18 @@ def test_a_cpu_takes_bfloat16_where_it_is_native(cpu_only, monkeypatch, capabili
 def test_cuda_without_a_gpu_is_refused_with_the_least_driver(cpu_only, monkeypatch, cuda, advice):
     monkeypatch.setattr("torch.version.cuda", cuda)
     with pytest.raises(Refused, match=f"--device cuda: torch .* sees no GPU: {advice}"):
-        recipe.machine("cuda", "auto")
+        machine.choose("cuda", "auto")
 
 
 def test_float16_on_a_cpu_is_refused(cpu_only):
     with pytest.raises(Refused, match="float16: needs CUDA"):
-        recipe.machine("auto", "float16")
+        machine.choose("auto", "float16")
 
 
 @pytest.mark.parametrize(("units", "rate"), [(384, 1e-4), (768, 5e-5), (1024, 3.75e-5), (32, 1e-3)])
 def test_the_learning_rate_falls_with_the_size_of_the_model(units, rate):
-    assert recipe.learning_rate(settings(), units) == pytest.approx(rate)
+    assert options.learning_rate(settings(), units) == pytest.approx(rate)
 
 
 def test_a_learning_rate_that_is_asked_for_is_taken():
-    assert recipe.learning_rate(settings(learning_rate=2e-5), 384) == 2e-5
+    assert options.learning_rate(settings(learning_rate=2e-5), 384) == 2e-5
