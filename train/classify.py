@@ -71,7 +71,7 @@ class Classifier:
             part = found[portion]
             for rows in batches(lengths_of, TOKEN_BUDGET[self.device]):
                 part[rows] = self._run([encodings[row] for row in rows], self.side)
-        _refuse_infinite(found)
+        self._refuse_infinite(found)
         return found
 
     def logits_of_batch(self, texts: Sequence[str], side: Side) -> Floats:
@@ -91,6 +91,16 @@ class Classifier:
         signals = abstain.Signals.of(logits, temperature=self.facts.temperature)
         return abstain.apply(signals, thresholds)
 
+    def _refuse_infinite(self, logits: Floats) -> None:
+        wrong = np.flatnonzero(~np.isfinite(logits).all(axis=1))
+        if len(wrong):
+            exact = self.model.dtype == torch.float32
+            raise Refused(
+                f"the logits of {counted(len(wrong), 'text')} of {len(logits):,} are not finite"
+                f" (text {wrong[0] + 1}, for one): the weights are damaged"
+                f"{'' if exact else ', or need --precision float32'}"
+            )
+
     @torch.inference_mode()
     def _run(self, encodings: Sequence[Encoding], side: Side) -> Floats:
         width = max(len(encoding.ids) for encoding in encodings)
@@ -108,15 +118,6 @@ class Classifier:
         logits = self.model(**{name: one.to(self.device) for name, one in inputs.items()}).logits
         found: Floats = logits.double().cpu().numpy()
         return found
-
-
-def _refuse_infinite(logits: Floats) -> None:
-    wrong = np.flatnonzero(~np.isfinite(logits).all(axis=1))
-    if len(wrong):
-        raise Refused(
-            f"the logits of {counted(len(wrong), 'text')} of {len(logits):,} are not finite (text"
-            f" {wrong[0] + 1}, for one): the weights are damaged, or need --precision float32"
-        )
 
 
 def portions(texts: Sequence[str]) -> Iterator[slice]:

@@ -22,6 +22,7 @@ from train import resume, teachers
 from train.added import counts_of, training_rows
 from train.calibrate import Floats
 from train.dataset import Corpus
+from train.dropout import cheaper_dropout
 from train.encoder import Encoder
 from train.errors import Refused
 from train.freeze import lower_layers
@@ -100,6 +101,7 @@ def finetune(
         printer.line(f"resuming from {last.name} in {folder}")
     with (
         _memory_refused(settings.batch_size),
+        cheaper_dropout(encoder.model, on=on),
         lower_layers(
             encoder,
             layers=settings.freeze_layers,

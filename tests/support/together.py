@@ -27,13 +27,14 @@ TOGETHER = {
     "tests/unit/model/test_tokenizer.py": HEAVY,
     "tests/unit/train/test_classify.py": HEAVY,
     "tests/unit/train/test_command.py": HEAVY,
+    "tests/unit/train/test_dropout.py": HEAVY,
     "tests/unit/train/test_encoder.py": HEAVY,
     "tests/unit/train/test_freeze.py": HEAVY,
     "tests/unit/train/test_loss.py": HEAVY,
     "tests/unit/train/test_metrics.py": HEAVY,
     "tests/unit/train/test_plots.py": HEAVY,
     "tests/unit/train/test_progress.py": HEAVY,
-    "tests/unit/train/test_recipe.py": HEAVY,
+    "tests/unit/train/test_machine.py": HEAVY,
     "tests/unit/train/test_threshold.py": HEAVY,
 }
 """Files whose tests run in one process, one after the other, by the name of their group."""

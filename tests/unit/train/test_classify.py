@@ -75,8 +75,10 @@ def test_a_call_of_the_tokenizer_takes_a_portion_of_the_texts(checkpoint, monkey
     assert classifier.scores([]).shape == (0, len(tiny.LABELS))
 
 
-def test_logits_that_are_not_finite_are_refused(checkpoint, monkeypatch):
-    classifier = classify.load(checkpoint, on=ON)
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_logits_that_are_not_finite_are_refused(checkpoint, monkeypatch, precision):
+    on = Machine(device="cpu", name="", precision=precision)
+    classifier = classify.load(checkpoint, on=on)
     healthy = type(classifier)._run
 
     def spoiled(self, encodings, side):
@@ -93,6 +95,8 @@ def test_logits_that_are_not_finite_are_refused(checkpoint, monkeypatch):
     assert str(refused.value).startswith(
         f"the logits of {len(wrong)} texts of 60 are not finite (text {wrong[0]}, for one)"
     )
+    # Advice that is followed already would help nobody.
+    assert ("--precision float32" in str(refused.value)) == (precision != "float32")
 
 
 @pytest.mark.parametrize(
