@@ -57,7 +57,6 @@ def measured(path):
     """All figures of one checkpoint, shares of 0 to 1."""
     from train import abstain, classify, machine
     from train.dataset import Columns, load_for_evaluation
-    from train.noise import RULES, noisy
 
     model = classify.load(path, on=machine.choose("auto", "float32"))
     temperature = model.facts.temperature
@@ -101,9 +100,22 @@ def measured(path):
             kind: float(1 - neutral[[row["kind"] == kind for row in kinds["neutral"]]].mean())
             for kind in sorted({row["kind"] for row in kinds["neutral"]})
         },
-        "noise": {
-            name: float(np.mean(model.logits(noisy(split.texts, rules=each)).argmax(1) == answers))
-            for name, each in {**{rule: [rule] for rule in RULES}, "one to three": RULES}.items()
+        **typed(model, split, answers),
+    }
+
+
+def typed(model, split, answers):
+    """The shares of validation texts that keep their label when typed as people type, and of right
+    labels: what a normalisation step could bring at most is the difference to the tidy texts'."""
+    from train.noise import RULES, noisy
+
+    kinds = {**{rule: [rule] for rule in RULES}, "one to three": tuple(RULES)}
+    found = {name: model.logits(noisy(split.texts, rules=each)) for name, each in kinds.items()}
+    labels = {name: each.argmax(axis=1) for name, each in found.items()}
+    return {
+        "noise": {name: float(np.mean(each == answers)) for name, each in labels.items()},
+        "noisy_accuracy": {
+            name: float(np.mean(each == np.array(split.targets))) for name, each in labels.items()
         },
     }
 
@@ -138,6 +150,10 @@ def report(found):
         *(
             row(f"label kept after noise: {rule}", lambda one, rule=rule: one["noise"][rule])
             for rule in found["plain"]["noise"]
+        ),
+        row(
+            "accuracy on validation after noise: one to three",
+            lambda one: one["noisy_accuracy"]["one to three"],
         ),
     ]
     head = f"validation answered: {found['coverage']:.0%}"
