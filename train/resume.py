@@ -16,6 +16,9 @@ from train.settings import RunSettings
 
 _STEP = re.compile(r"checkpoint-(\d+)", re.ASCII)
 _FILE = "run.json"
+_LOGITS = re.compile(r"teacher-[0-9a-f]{16}\.npy")
+"""The logits of a teacher. Their name says of which one, and for which texts, so that any run with
+them may read a copy."""
 
 
 @contextlib.contextmanager
@@ -85,7 +88,7 @@ def _claim(mark: BinaryIO, work_dir: Path, settings: RunSettings, *, fingerprint
 
 
 def _refuse_what_is_no_runs(work_dir: Path) -> None:
-    if any(each.name != _FILE for each in work_dir.iterdir()):
+    if any(each.name != _FILE and not _LOGITS.fullmatch(each.name) for each in work_dir.iterdir()):
         raise Refused(f"--work-dir {work_dir}: is not empty, and belongs to no run")
 
 

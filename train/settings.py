@@ -7,13 +7,14 @@ A setting such as `learning_rate` is read from the command line (`--learning-rat
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from train.given.base import Given
 from train.given.places import together
+from train.recipes import RECIPES, Recipe
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
@@ -63,6 +64,9 @@ class RunSettings(Settings):
 
     name: str = Field(default="", max_length=100)
     """Name of the model, recorded in its manifest. Default: the name of the output directory."""
+
+    recipe: Recipe = "balanced"
+    """Named set of settings, each of which its own option overrides: XXX."""
 
     text_column: Name = "text"
     """Column with the texts."""
@@ -153,6 +157,12 @@ class RunSettings(Settings):
     work_dir: Path | None = None
     """Directory for a checkpoint per epoch. The same command, started again after a run was stopped
     or killed, resumes from the last one in it. Default: a temporary directory."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_the_recipe(cls, given: Any) -> Any:
+        """Fills in what the user did not give. A recipe that there is not is refused later."""
+        return {**RECIPES.get(str(given.get("recipe")), {}), **given}
 
     @model_validator(mode="after")
     def _apart(self) -> Self:

@@ -70,6 +70,12 @@ def test_texts_without_labels_are_learned_and_what_was_asked_is_kept(place, caps
     assert kept.stat().st_mtime_ns == before
     assert "asking the teacher" not in capsys.readouterr().out
     assert manifest.read(place / "again").version == facts.version
+    (place / "other").mkdir()
+    copied = place / "other" / kept.name
+    shutil.copyfile(kept, copied)
+    before = copied.stat().st_mtime_ns
+    assert run(*options[:-1], "other", "--seed", "7", output="others") == 0
+    assert copied.stat().st_mtime_ns == before
     with_labels_reversed(place / "trained")
     assert run(*options, output="third") == 2
     assert "belongs to a run with other settings or data" in capsys.readouterr().err
