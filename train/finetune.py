@@ -40,7 +40,10 @@ TAUGHT = "taught"
 
 
 class _Trainer(Trainer):  # type: ignore[misc]
-    """Hands the teachers' logits of a step to the loss; the model does not take them."""
+    """Hands the teachers' logits of a step to the loss; the model does not take them.
+
+    With R-Drop it gives the model each text of a training step twice.
+    """
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
@@ -49,9 +52,12 @@ class _Trainer(Trainer):  # type: ignore[misc]
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **options: Any) -> Any:
         """As the Trainer's, with inputs that may have the column `TAUGHT`."""
-        taught = inputs.pop(TAUGHT, None)
-        if isinstance(self.compute_loss_func, Loss):
-            self.compute_loss_func.teacher = taught
+        loss = self.compute_loss_func
+        if not isinstance(loss, Loss):
+            return super().compute_loss(model, inputs, *args, **options)
+        loss.passes = 2 if loss.r_drop and model.training else 1
+        inputs = {name: torch.cat([each] * loss.passes) for name, each in inputs.items()}
+        loss.teacher = inputs.pop(TAUGHT, None)
         return super().compute_loss(model, inputs, *args, **options)
 
 

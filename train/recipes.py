@@ -1,4 +1,4 @@
-"""The recipes of `--recipe`: named sets of settings. An option of its own overrides each of them."""
+"""The recipes of `--recipe`: named sets of settings, each of which its own option overrides."""
 
 from collections.abc import Mapping
 from typing import Literal

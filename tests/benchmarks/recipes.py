@@ -132,10 +132,7 @@ def trained(folder, name, *, seed, teacher):
         )
     facts = json.loads((output / "manifest.json").read_text(encoding="utf-8"))
     figures = {
-        split: {
-            key: facts["metrics"][theirs][key]
-            for key in ("accuracy", "macro_f1", "ece")
-        }
+        split: {key: facts["metrics"][theirs][key] for key in ("accuracy", "macro_f1", "ece")}
         for split, theirs in SPLITS.items()
     }
     right = {split: answered(folder, output, theirs) for split, theirs in SPLITS.items()}
