@@ -20,6 +20,7 @@ from transformers import (
 
 from train import resume, teachers
 from train.added import counts_of, training_rows
+from train.average import Average
 from train.calibrate import Floats
 from train.dataset import Corpus
 from train.dropout import cheaper_dropout
@@ -59,6 +60,13 @@ class _Trainer(Trainer):  # type: ignore[misc]
         inputs = {name: torch.cat([each] * loss.passes) for name, each in inputs.items()}
         loss.teacher = inputs.pop(TAUGHT, None)
         return super().compute_loss(model, inputs, *args, **options)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        """What a run that resumes needs, before the Trainer's state, which is written last."""
+        super()._save_optimizer_and_scheduler(output_dir)
+        for callback in self.callback_handler.callbacks:
+            if isinstance(callback, Average):
+                callback.save(output_dir)
 
 
 def finetune(
@@ -105,6 +113,8 @@ def finetune(
     last = resume.last_epoch(folder)
     if last:
         printer.line(f"resuming from {last.name} in {folder}")
+    if settings.average:
+        callbacks.append(Average(settings.average, resumed_from=last))
     with (
         _memory_refused(settings.batch_size),
         cheaper_dropout(encoder.model, on=on),
