@@ -20,7 +20,6 @@ from transformers import (
 
 from train import resume, teachers
 from train.added import counts_of, training_rows
-from train.average import Average
 from train.calibrate import Floats
 from train.dataset import Corpus
 from train.dropout import cheaper_dropout
@@ -41,10 +40,7 @@ TAUGHT = "taught"
 
 
 class _Trainer(Trainer):  # type: ignore[misc]
-    """Hands the teachers' logits of a step to the loss; the model does not take them.
-
-    With R-Drop it gives the model each text of a training step twice.
-    """
+    """Hands the teachers' logits of a step to the loss; the model does not take them."""
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
@@ -53,20 +49,10 @@ class _Trainer(Trainer):  # type: ignore[misc]
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **options: Any) -> Any:
         """As the Trainer's, with inputs that may have the column `TAUGHT`."""
-        loss = self.compute_loss_func
-        if not isinstance(loss, Loss):
-            return super().compute_loss(model, inputs, *args, **options)
-        loss.passes = 2 if loss.r_drop and model.training else 1
-        inputs = {name: torch.cat([each] * loss.passes) for name, each in inputs.items()}
-        loss.teacher = inputs.pop(TAUGHT, None)
+        taught = inputs.pop(TAUGHT, None)
+        if isinstance(self.compute_loss_func, Loss):
+            self.compute_loss_func.teacher = taught
         return super().compute_loss(model, inputs, *args, **options)
-
-    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        """What a run that resumes needs, before the Trainer's state, which is written last."""
-        super()._save_optimizer_and_scheduler(output_dir)
-        for callback in self.callback_handler.callbacks:
-            if isinstance(callback, Average):
-                callback.save(output_dir)
 
 
 def finetune(
@@ -113,8 +99,6 @@ def finetune(
     last = resume.last_epoch(folder)
     if last:
         printer.line(f"resuming from {last.name} in {folder}")
-    if settings.average:
-        callbacks.append(Average(settings.average, resumed_from=last))
     with (
         _memory_refused(settings.batch_size),
         cheaper_dropout(encoder.model, on=on),

@@ -4,9 +4,6 @@
 - The same where a teacher was asked: a share of it is how far the model's scores are from the
   teacher's, both at the teacher's temperature (Hinton et al., Distilling the Knowledge in a Neural
   Network, 2015). Texts without a label that a teacher was asked about have that part alone.
-- With R-Drop (Liang et al., R-Drop: Regularized Dropout for Neural Networks, NeurIPS 2021): each
-  text goes through the model twice, with other values dropped, and how far the scores of the two
-  are from each other is part of the loss.
 - Texts of no label (outliers): how far the scores are from even ones (Hendrycks et al., Deep
   Anomaly Detection with Outlier Exposure, ICLR 2019).
 """
@@ -50,53 +47,29 @@ class Loss:
         weights: Of each label, shape (labels).
         share: The teacher's share in the loss of a labelled text, 0 to 1.
         temperature: By which the logits of model and teacher are divided where they are compared.
-        r_drop: Weight of the distance between the two passes of a text; 0: there is one pass.
     """
 
-    def __init__(
-        self, weights: torch.Tensor, *, share: float, temperature: float, r_drop: float
-    ) -> None:
+    def __init__(self, weights: torch.Tensor, *, share: float, temperature: float) -> None:
         self.teacher: torch.Tensor | None = None
         """The teacher's logits for the texts of the next step, shape (texts, labels); NaN for a
         text that it was not asked about. None: it was asked about none."""
-        self.passes = 1
-        """2 where the rows of the next step are texts and the same texts again, for R-Drop."""
-        self.r_drop = r_drop
         self._weights = weights
         self._share = share
         self._temperature = temperature
 
     def __call__(
-        self,
-        outputs: Any,
-        labels: torch.Tensor,
-        num_items_in_batch: Any = None,
+        self, outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None
     ) -> torch.Tensor:
         """The mean over the texts, without dimensions.
 
         Args:
-            outputs: The model's; `logits` of shape (passes x texts, labels).
-            labels: Shape (passes x texts); `NO_LABEL` where there is none.
+            outputs: The model's; `logits` of shape (texts, labels).
+            labels: Shape (texts); `NO_LABEL` where there is none.
             num_items_in_batch: Texts of the whole step; None: those of `labels`.
         """
         import torch  # noqa: PLC0415 - weights are told without it
 
         logits = outputs["logits"].float()
-        losses = self._of_rows(logits, labels)
-        if self.passes > 1:
-            first, second = logits.chunk(2)
-            losses = losses + self.r_drop * _between(first, second).repeat(2)
-        total = losses.sum() / self.passes
-        if num_items_in_batch is None:
-            return total * self.passes / len(labels)
-        # Not by the sum of the weights, as torch's mean does: a text would weigh less beside rare
-        # labels. Several GPUs get the number once each, and the Trainer multiplies by their count.
-        return total / torch.as_tensor(num_items_in_batch).sum()
-
-    def _of_rows(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """The loss of each row by itself, shape (rows)."""
-        import torch  # noqa: PLC0415 - weights are told without it
-
         losses = torch.nn.functional.cross_entropy(
             logits,
             labels,
@@ -116,7 +89,12 @@ class Loss:
         if bool(outliers.any()):
             uneven = OUTLIER_WEIGHT * _uneven(logits[outliers])
             losses = losses.masked_scatter(outliers, uneven)
-        return losses
+        total = losses.sum()
+        if num_items_in_batch is None:
+            return total / len(labels)
+        # Not by the sum of the weights, as torch's mean does: a text would weigh less beside rare
+        # labels. Several GPUs get the number once each, and the Trainer multiplies by their count.
+        return total / torch.as_tensor(num_items_in_batch).sum()
 
 
 def loss_of(settings: RunSettings, counts: Sequence[int]) -> Loss | None:
@@ -127,17 +105,12 @@ def loss_of(settings: RunSettings, counts: Sequence[int]) -> Loss | None:
         counts: Rows of each label that are trained on.
     """
     plain = settings.class_weights == "none"
-    if plain and not (settings.outliers or settings.teacher or settings.r_drop):
+    if plain and not settings.outliers and not settings.teacher:
         return None
     import torch  # noqa: PLC0415 - weights are told without it
 
     weights = torch.ones(len(counts)) if plain else torch.tensor(balanced(counts))
-    return Loss(
-        weights,
-        share=settings.teacher_share,
-        temperature=settings.teacher_temperature,
-        r_drop=settings.r_drop,
-    )
+    return Loss(weights, share=settings.teacher_share, temperature=settings.teacher_temperature)
 
 
 def _apart(logits: torch.Tensor, teacher: torch.Tensor, *, temperature: float) -> torch.Tensor:
@@ -150,14 +123,6 @@ def _apart(logits: torch.Tensor, teacher: torch.Tensor, *, temperature: float) -
     ours = torch.log_softmax(logits / temperature, dim=-1)
     theirs = torch.log_softmax(teacher / temperature, dim=-1)
     return (theirs.exp() * (theirs - ours)).sum(dim=-1) * temperature**2
-
-
-def _between(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """How far two rows of logits are from each other, in nats: the mean of both directions."""
-    import torch  # noqa: PLC0415 - weights are told without it
-
-    ours, theirs = torch.log_softmax(first, dim=-1), torch.log_softmax(second, dim=-1)
-    return ((ours.exp() - theirs.exp()) * (ours - theirs)).sum(dim=-1) / 2
 
 
 def _uneven(logits: torch.Tensor) -> torch.Tensor:

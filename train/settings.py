@@ -109,14 +109,6 @@ class RunSettings(Settings):
     """Weights of the labels in the loss. `none` weighs all texts alike; `balanced` weighs a text by
     its label: all labelled rows that are trained on / labels / rows of the label."""
 
-    r_drop: float = Field(default=0.0, ge=0, le=100)
-    """Weight of R-Drop in the loss. Each text goes through the model twice, with other values
-    dropped, and the scores of the two are drawn together. It takes twice the time; 0 does not."""
-
-    average: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the moving average of the weights that stays at a step. The average is measured and
-    kept in place of the last step's weights; 0 keeps those."""
-
     epochs: float = Field(default=3.0, gt=0, le=1000)
     """Number of passes over the training split."""
 

@@ -25,7 +25,6 @@ TOGETHER = {
     "tests/unit/model/test_encoder.py": HEAVY,
     "tests/unit/model/test_mates.py": HEAVY,
     "tests/unit/model/test_tokenizer.py": HEAVY,
-    "tests/unit/train/test_average.py": HEAVY,
     "tests/unit/train/test_classify.py": HEAVY,
     "tests/unit/train/test_command.py": HEAVY,
     "tests/unit/train/test_dropout.py": HEAVY,

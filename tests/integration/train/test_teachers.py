@@ -1,6 +1,5 @@
 """`--teacher`: a model learns from the scores of others, which are computed once."""
 
-import functools
 import json
 import shutil
 
@@ -101,23 +100,3 @@ def test_a_teacher_that_cannot_teach_is_refused_in_one_line(place, capsys, optio
     assert len(errors) == 1
     assert line in errors[0]
     assert not (place / "out").exists()
-
-
-def test_with_r_drop_each_text_of_a_training_step_is_given_twice(place, monkeypatch):
-    from transformers import BertForSequenceClassification
-
-    twice = []
-    forward = BertForSequenceClassification.forward
-
-    @functools.wraps(forward)  # the Trainer looks at its parameters
-    def watched(self, input_ids=None, **others):
-        if self.training:
-            first, second = input_ids.chunk(2)
-            twice.append(bool((first == second).all()))
-        return forward(self, input_ids=input_ids, **others)
-
-    monkeypatch.setattr(BertForSequenceClassification, "forward", watched)
-    assert run("--r-drop", "1", "--epochs", "1", "--teacher", "trained") == 0
-    assert len(twice) == 240 / 16
-    assert all(twice)
-    assert manifest.read(place / "out").settings["r_drop"] == 1

@@ -287,9 +287,7 @@ def test_a_temperature_at_its_bound_fails_with_the_checkpoint_saved(place, capsy
     assert manifest.version(place / "accepted") == facts.version
 
 
-@pytest.mark.parametrize(
-    "more", [(), ("--freeze-layers", "1"), ("--average", "0.9"), ("--r-drop", "1")]
-)
+@pytest.mark.parametrize("more", [(), ("--freeze-layers", "1")])
 def test_a_killed_run_resumes_from_its_last_epoch(place, tmp_path, capsys, more):
     work = tmp_path / "work"
     options = ("--epochs", "2", *more, "--work-dir", str(work))

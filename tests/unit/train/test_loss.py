@@ -115,30 +115,6 @@ def test_without_any_text_of_no_label_it_is_the_mean_cross_entropy(logits):
     assert torch.allclose(loss({"logits": logits}, torch.tensor(LABELS)), plain)
 
 
-def test_two_passes_of_a_text_cost_as_much_as_they_are_apart(logits):
-    loss = loss_of(settings(r_drop=3), COUNTS)
-    loss.passes = 2
-    labels = torch.tensor([0, 2])
-    plain = torch.nn.functional.cross_entropy(logits, labels.repeat(2))
-    first, second = logits[:2].log_softmax(1), logits[2:].log_softmax(1)
-    divergence = torch.nn.functional.kl_div
-    apart = divergence(first, second, reduction="batchmean", log_target=True)
-    apart += divergence(second, first, reduction="batchmean", log_target=True)
-    for items in (None, torch.tensor(2)):
-        found = loss({"logits": logits}, labels.repeat(2), num_items_in_batch=items)
-        assert torch.allclose(found, plain + 3 * apart / 2)
-
-
-def test_two_passes_that_say_the_same_cost_what_one_does(logits):
-    loss = loss_of(settings(r_drop=3), COUNTS)
-    labels = torch.tensor(LABELS)
-    plain = torch.nn.functional.cross_entropy(logits, labels)
-    assert torch.allclose(loss({"logits": logits}, labels), plain)
-    loss.passes = 2
-    found = loss({"logits": logits.repeat(2, 1)}, labels.repeat(2))
-    assert torch.allclose(found, plain)
-
-
 def taught(teacher, **options):
     """A loss whose next step has what a teacher said."""
     loss = loss_of(settings(teacher="t", **options), COUNTS)
