@@ -86,8 +86,8 @@ def describe(
     rate = learning_rate(settings, base.hidden_size)
     printer.line(
         f"{base.model.num_parameters() / 1e6:.1f} M parameters, {on.device} ({on.name}), "
-        f"{on.precision}, {counted(settings.epochs, 'epoch')} of batches of {settings.batch_size}, "
-        f"learning rate {rate:.3g}, seed {settings.seed}"
+        f"{on.precision}, recipe {settings.recipe}, {counted(settings.epochs, 'epoch')} of batches "
+        f"of {settings.batch_size}, learning rate {rate:.3g}, seed {settings.seed}"
         + (f", lower layers frozen: {settings.freeze_layers}" if settings.freeze_layers else "")
     )
     if settings.class_weights != "none":

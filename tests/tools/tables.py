@@ -20,6 +20,7 @@ def tables():
     return {
         "worker settings": _worker_settings(),
         "train settings": _train_settings(),
+        "recipes": _recipes(),
         "metrics": _metrics(),
         **results.tables(),
     }
@@ -78,6 +79,23 @@ def _worker_settings():
             variable = f"`WORKER_{group}__{name}`".upper()
             rows.append(_row(variable, _default(knob), _meaning(knob)))
     return "\n".join(rows)
+
+
+def _recipes():
+    from train.recipes import RECIPES
+    from train.settings import RunSettings
+
+    names = sorted({name for each in RECIPES.values() for name in each})
+    fields = {name: RunSettings.model_fields[name].default for name in names}
+    lines = [
+        _row(
+            f"`--{name.replace('_', '-')}`",
+            *(f"{each.get(name, fields[name]):g}" for each in RECIPES.values()),
+        )
+        for name in names
+    ]
+    heads = ["option", *(f"`{name}`" for name in RECIPES)]
+    return "\n".join([_row(*heads), _row(*["---"] * len(heads)), *lines])
 
 
 def _train_settings():
