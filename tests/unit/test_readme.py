@@ -29,6 +29,7 @@ def test_each_table_is_where_its_reader_looks_for_it():
         "worker settings": "worker/README.md",
         "metrics": "worker/README.md",
         "train settings": "train/README.md",
+        "recipes": "train/README.md",
         "tree": "worker/ARCHITECTURE.md",
         "short tree": "README.md",
         **{name: "tests/README.md" for name in tables() if name.startswith("results ")},
