@@ -34,7 +34,7 @@ class Dropout(torch.nn.Dropout):
 def cheaper_dropout(model: Any, *, on: Machine) -> Iterator[None]:
     """For the block, on a CPU: every `torch.nn.Dropout` of the model is a `Dropout`.
 
-    The dropout of attention weights is not a module's, and stays torch's.
+    Where no module drops a model's attention weights, as in BERT, their dropout stays torch's.
     """
     if on.device != "cpu":
         yield
@@ -42,8 +42,8 @@ def cheaper_dropout(model: Any, *, on: Machine) -> Iterator[None]:
     theirs = [
         (parent, name, child)
         for parent in model.modules()
-        for name, child in parent.named_children()
-        if type(child) is torch.nn.Dropout
+        for name, child in parent._modules.items()  # noqa: SLF001 - one that is there twice, too
+        if type(child) is torch.nn.Dropout and not child.inplace
     ]
     try:
         for parent, name, child in theirs:

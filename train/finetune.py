@@ -128,7 +128,8 @@ def finetune(
             progress.close()
     history = from_log(trainer.state.log_history, result.metrics)
     if not all(math.isfinite(epoch.validation_loss) for epoch in history.epochs):
-        raise Refused("the loss is not a number: lower --learning-rate or use --precision float32")
+        advice = "" if on.precision == "float32" else " or use --precision float32"
+        raise Refused(f"the loss is not a number: lower --learning-rate{advice}")
     return history
 
 

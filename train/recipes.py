@@ -10,5 +10,4 @@ RECIPES: Mapping[str, Mapping[str, float]] = {
     "balanced": {},
     "best": {"epochs": 5.0, "teacher_share": 0.9},
 }
-"""What each has other than the settings' defaults. Chosen on a development split that is cut from
-`train`, over several seeds; tests/README.md has the figures, and what did not help."""
+"""What each has other than the settings' defaults."""

@@ -67,8 +67,9 @@ def _lock(mark: BinaryIO, work_dir: Path) -> None:
 
 
 def _claim(mark: BinaryIO, work_dir: Path, settings: RunSettings, *, fingerprint: str) -> None:
-    # What the epochs so far depend on; the output, the name and the temperature may change.
-    apart = {"output", "work_dir", "name", "device", "temperature"}
+    # What the epochs so far depend on. The output, the name and the temperature may change, and
+    # a recipe is the settings that it stands for.
+    apart = {"output", "work_dir", "name", "device", "temperature", "recipe"}
     facts = settings.model_dump(mode="json", exclude=apart)
     mine = hashlib.sha256(json.dumps([facts, fingerprint], sort_keys=True).encode()).hexdigest()
     marked = {"run": mine, "settings": sorted(facts)}

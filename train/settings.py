@@ -163,6 +163,8 @@ class RunSettings(Settings):
     @classmethod
     def _of_the_recipe(cls, given: Any) -> Any:
         """Fills in what the user did not give. A recipe that there is not is refused later."""
+        if not isinstance(given, dict):
+            return given
         return {**RECIPES.get(str(given.get("recipe")), {}), **given}
 
     @model_validator(mode="after")

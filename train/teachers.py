@@ -108,8 +108,8 @@ def _kept(
     if file.is_file():
         try:
             found: Floats = np.load(file, allow_pickle=False)
-        except (ValueError, OSError):
-            file.unlink(missing_ok=True)  # damaged
+        except (ValueError, OSError, EOFError):
+            file.unlink(missing_ok=True)  # damaged, or empty
         else:
             return found
     exact = Machine(device=on.device, name=on.name, precision="float32")

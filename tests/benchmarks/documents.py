@@ -7,6 +7,7 @@ from tests.benchmarks import (
     load,
     outside,
     processes,
+    recipes,
     rows,
     simulated,
     steps,
@@ -43,6 +44,7 @@ _REPORTS = {
     "load-real": load.report,
     "latency": latency.report,
     "outside": outside.report,
+    "recipes": recipes.report,
     "abstaining": abstaining.report,
 }
 

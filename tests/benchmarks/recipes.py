@@ -1,11 +1,12 @@
-"""The recipes of `emotion-train run` beside the plain one, over several seeds, on the real tweets.
+"""The recipes of `emotion-train run` beside each other, over several seeds, on the real tweets.
 
     python -m tests.benchmarks.recipes --teacher DIRECTORY [--folder DIRECTORY] [--seeds N] [--keep]
 
 The packaged encoder is trained on `train` without 2,000 rows, the development split, which choose
 the epoch, the temperature and whatever else a run chooses. `validation` is measured, and chooses
-nothing. Recipes run in turns, so that what else the machine does falls on all. With `--folder` a
-run that is there is not trained again: the whole takes hours.
+nothing; five of its texts are in `train` too. Recipes run in turns, so that what else the machine
+does falls on all. The whole takes hours: with `--folder` a run of the same options, teacher and
+data that is there is not trained again, and the results name the commits of all runs.
 """
 
 import argparse
@@ -22,20 +23,15 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.benchmarks.circumstances import line, told, tweets
+from tests.benchmarks.circumstances import commit, line, told, tweets
 from tests.benchmarks.results import add_argument, parsed, save, table
 from tests.support.worker_process import ROOT, clean_environment
+from train.recipes import RECIPES
 
 HELD = 2_000
 """Rows of the development split."""
-PLAIN = ("--recipe", "balanced", "--epochs", "3")
-"""What a run was before there were recipes: three epochs of cross-entropy."""
-RECIPES = {
-    "plain": PLAIN,
-    "fast": ("--recipe", "fast"),
-    "balanced": ("--recipe", "balanced"),
-    "best": ("--recipe", "best"),
-}
+BASE = "balanced"
+"""The recipe that the others are compared with: what a run was before there were recipes."""
 DRAWS = 2_000
 SPLITS = {"development": "validation", "validation": "test"}
 """Their names in the dataset that is trained on."""
@@ -52,17 +48,20 @@ def main():
         sys.exit("the real tweets are not here: name their directory with EMOTION_TWEETS")
     if given.keep and not given.teacher:
         parser.error("--keep needs --teacher: the table has a recipe with one")
+    if given.teacher and not (given.teacher / "manifest.json").is_file():
+        parser.error(f"--teacher {given.teacher}: is no checkpoint of emotion-train")
     start = told()
     with tempfile.TemporaryDirectory() as passing:
         folder = given.folder or Path(passing)
         cut(tweets(), folder / "data")
         runs = {}
         for seed in range(1, given.seeds + 1):
-            for name in turned(list(RECIPES), seed):
+            for name in turned([*RECIPES], seed):
                 runs.setdefault(name, []).append(
                     trained(folder, name, seed=seed, teacher=given.teacher)
                 )
-    results = {"circumstances": start, "runs": runs, "apart": apart(runs)}
+    commits = sorted({run["commit"] for found in runs.values() for run in found})
+    results = {"circumstances": start, "commits": commits, "runs": runs, "apart": apart(runs)}
     for each in (one for found in runs.values() for one in found):
         del each["right"]
     save("recipes", results, keep=given.keep)
@@ -84,7 +83,8 @@ def cut(source, folder):
     folder.mkdir(parents=True, exist_ok=True)
     rows = (source / "train.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
     rank = [hashlib.sha256(json.loads(row)["text"].encode()).hexdigest() for row in rows]
-    held = set(sorted(range(len(rows)), key=rank.__getitem__)[:HELD])
+    end = sorted(rank)[HELD]
+    held = {number for number, each in enumerate(rank) if each < end}
     kept = [row for number, row in enumerate(rows) if number not in held]
     (folder / "train.jsonl").write_text("".join(kept), encoding="utf-8")
     left = "".join(rows[number] for number in sorted(held))
@@ -95,22 +95,23 @@ def cut(source, folder):
 
 
 def trained(folder, name, *, seed, teacher):
-    """The figures of one run, which is trained where it is not in the folder."""
-    output = folder / f"{name}-{seed}"
-    told_by = folder / f"{name}-{seed}.json"
+    """The figures of one run, which is trained where the folder has none of the same kind."""
+    options = ["--base-model", "packaged", "--recipe", name, "--seed", str(seed)]
+    if name == "best" and teacher:
+        options += ["--teacher", str(teacher)]
+    output = folder / f"{name}-{seed}-{kind(folder, [*options, str(RECIPES[name])], teacher)}"
+    told_by, work = output.with_suffix(".json"), output.with_suffix(".work")
     if not told_by.exists():
-        work = folder / f"{name}-{seed}.work"
-        shutil.rmtree(output, ignore_errors=True)
+        for begun in (output, work):
+            shutil.rmtree(begun, ignore_errors=True)  # what was interrupted has no whole time
+        work.mkdir()
+        # The teacher is asked once: its logits do not depend on the seed, and their name says of
+        # which texts they are. A run without a teacher does not read them.
+        asked = {path.name: path for path in folder.glob("*.work/teacher-*.npy")}
+        for path in asked.values():
+            shutil.copyfile(path, work / path.name)
         command = [sys.executable, "-m", "train", "run", "--dataset", str(folder / "data")]
-        command += ["--base-model", "packaged", "--output", str(output), "--seed", str(seed)]
-        command += [*RECIPES[name], "--work-dir", str(work)]
-        if name == "best" and teacher:
-            command += ["--teacher", str(teacher)]
-            for asked in folder.glob("*.work/teacher-*.npy"):
-                # The teacher is asked once: its logits do not depend on the seed.
-                work.mkdir(exist_ok=True)
-                if not (work / asked.name).exists():
-                    shutil.copyfile(asked, work / asked.name)
+        command += ["--output", str(output), "--work-dir", str(work), *options]
         print(" ".join(command), file=sys.stderr, flush=True)
         began = time.monotonic()
         done = subprocess.run(
@@ -118,18 +119,16 @@ def trained(folder, name, *, seed, teacher):
         )
         if done.returncode:
             sys.exit(f"{done.stdout[-2000:]}{done.stderr[-2000:]}")
-        minutes = (time.monotonic() - began) / 60
         rate = re.search(r"([\d,]+) s, ([\d,]+) samples/s", done.stdout)
-        told_by.write_text(
-            json.dumps(
-                {
-                    "minutes": minutes,
-                    "training_minutes": float(rate[1].replace(",", "")) / 60,
-                    "rate": float(rate[2].replace(",", "")),
-                }
-            ),
-            encoding="utf-8",
+        text = json.dumps(
+            {
+                "commit": commit(),
+                "minutes": (time.monotonic() - began) / 60,
+                "asked_before": bool(asked),
+                "rate": float(rate[2].replace(",", "")),
+            }
         )
+        told_by.write_text(text, encoding="utf-8")
     facts = json.loads((output / "manifest.json").read_text(encoding="utf-8"))
     figures = {
         split: {key: facts["metrics"][theirs][key] for key in ("accuracy", "macro_f1", "ece")}
@@ -137,6 +136,18 @@ def trained(folder, name, *, seed, teacher):
     }
     right = {split: answered(folder, output, theirs) for split, theirs in SPLITS.items()}
     return {**json.loads(told_by.read_text(encoding="utf-8")), **figures, "right": right}
+
+
+def kind(folder, options, teacher):
+    """A digest of what decides the weights, but for the code: whose commit is told."""
+    from train import manifest
+
+    digest = hashlib.sha256(" ".join(options).encode())
+    for path in sorted((folder / "data").glob("*.jsonl")):
+        digest.update(path.read_bytes())
+    if teacher:
+        digest.update(manifest.version(teacher).encode())
+    return digest.hexdigest()[:8]
 
 
 def answered(folder, checkpoint, split):
@@ -152,22 +163,22 @@ def answered(folder, checkpoint, split):
 
 
 def apart(runs):
-    """How much more each recipe has right than the plain one, with intervals of 95 %.
+    """How much more each recipe has right than `BASE`, with intervals of 95 %.
 
     Texts and seeds are drawn with replacement, the same ones for both.
     """
     source = np.random.default_rng(0)
     found = {}
     for name in runs:
-        if name == "plain":
+        if name == BASE:
             continue
         found[name] = {}
         for split in SPLITS:
-            ours, plain = (
+            ours, base = (
                 np.array([run["right"][split] for run in runs[each]], dtype=float)
-                for each in (name, "plain")
+                for each in (name, BASE)
             )
-            more = ours - plain
+            more = ours - base
             seeds, texts = more.shape
             draws = [
                 more[source.integers(seeds, size=seeds)][:, source.integers(texts, size=texts)]
@@ -184,32 +195,40 @@ def report(found):
     def mean(name, of):
         return statistics.mean(of(run) for run in found["runs"][name])
 
+    def minutes():
+        for name, runs in found["runs"].items():
+            alone = [run["minutes"] for run in runs if run["asked_before"] or name != "best"]
+            yield name, statistics.mean(alone or [run["minutes"] for run in runs])
+
     def more(name, split):
-        if name == "plain":
+        if name == BASE:
             return ""
         middle, low, high = (100 * value for value in found["apart"][name][split])
         return f" ({middle:+.2f}, {low:+.2f} to {high:+.2f})"
 
+    took = dict(minutes())
     lines = [
         [
-            f"`{name}`" if name != "plain" else name,
+            f"`{name}`",
             *(
                 f"{mean(name, lambda run, split=split: run[split]['accuracy']):.2%}"
                 f"{more(name, split)}"
                 for split in SPLITS
             ),
             f"{mean(name, lambda run: run['validation']['macro_f1']):.3f}",
-            f"{mean(name, lambda run: run['validation']['expected_calibration_error']):.3f}",
-            f"{mean(name, lambda run: run['training_minutes']):.1f}",
+            f"{mean(name, lambda run: run['validation']['ece']):.3f}",
+            f"{took[name]:.1f}",
             f"{mean(name, lambda run: run['rate']):.0f}",
         ]
         for name in found["runs"]
     ]
-    seeds = len(found["runs"]["plain"])
+    seeds = len(found["runs"][BASE])
     head = ["recipe", "development", "validation", "macro F1", "ECE", "minutes", "samples/s"]
     return (
-        f"Means of {seeds} seeds; in brackets points more than the plain recipe, and the interval"
-        f" of 95 %. F1 and ECE on validation.\n\n{table(head, lines)}"
+        f"Means of {seeds} seeds; in brackets points more than `{BASE}`, and the interval of 95 %."
+        " F1 and ECE on validation. Minutes of the whole command, without those in which the"
+        f" teacher is asked, which is once. Trained at {' and '.join(found['commits'])}."
+        f"\n\n{table(head, lines)}"
     )
 
 

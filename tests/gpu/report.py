@@ -118,7 +118,7 @@ def worker(one: Found) -> str:
 def training(one: Found) -> str:
     rows = [[name, f"{rate:,.0f}"] for name, rate in one["rates"].items()]
     rows.append(["the notebook, on its GPU", f"{one['notebook']:,.1f}"])
-    found = table(["recipe", "samples/s"], rows)
+    found = table(["way", "samples/s"], rows)
     whole = one.get("whole")
     if whole is None:
         return found

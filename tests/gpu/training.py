@@ -1,4 +1,4 @@
-"""Training: samples/s of `emotion-train`'s recipe beside `Trainer`'s defaults on a BERT-base shape,
+"""Training: samples/s of `emotion-train` beside `Trainer`'s defaults on a BERT-base shape,
 and the packaged encoder fine-tuned on the real tweets: its accuracy and its seconds."""
 
 import json

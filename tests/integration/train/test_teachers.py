@@ -76,6 +76,7 @@ def test_texts_without_labels_are_learned_and_what_was_asked_is_kept(place, caps
     before = copied.stat().st_mtime_ns
     assert run(*options[:-1], "other", "--seed", "7", output="others") == 0
     assert copied.stat().st_mtime_ns == before
+    assert list((place / "other").glob("teacher-*")) == [copied]
     with_labels_reversed(place / "trained")
     assert run(*options, output="third") == 2
     assert "belongs to a run with other settings or data" in capsys.readouterr().err

@@ -302,6 +302,21 @@ def test_a_killed_run_resumes_from_its_last_epoch(place, tmp_path, capsys, more)
     assert "other settings or data" in capsys.readouterr().err
 
 
+def test_a_cpu_trains_with_the_cheaper_dropout(place, monkeypatch):
+    from train import dropout
+
+    trains = []
+    forward = dropout.Dropout.forward
+
+    def watched(self, values):
+        trains.append(self.training)
+        return forward(self, values)
+
+    monkeypatch.setattr(dropout.Dropout, "forward", watched)
+    assert train(place, "--epochs", "1", output="cheaper") == 0
+    assert True in trains
+
+
 def test_frozen_layers_keep_their_weights_and_the_checkpoint_is_whole(place, capsys):
     options = ("--epochs", "8", "--freeze-layers", "1")
     assert train(place, *options, output="frozen") == 0

@@ -81,6 +81,16 @@ def test_a_model_has_it_for_the_block_and_its_own_afterwards():
     assert model[0].training  # the mode is the block's last
 
 
+def test_one_that_works_in_place_stays_and_one_that_is_there_twice_is_replaced_twice():
+    shared = torch.nn.Dropout(0.1)
+    model = torch.nn.Sequential(shared, torch.nn.Linear(1, 1), shared, torch.nn.Dropout(0.1, True))
+    with dropout.cheaper_dropout(model, on=CPU):
+        kinds = [type(one) for one in model]
+        ours, theirs = dropout.Dropout, torch.nn.Dropout
+        assert kinds == [ours, torch.nn.Linear, ours, theirs]
+    assert [model[0], model[2]] == [shared, shared]
+
+
 def test_a_gpu_keeps_its_own():
     model = torch.nn.Sequential(torch.nn.Dropout(0.1))
     with dropout.cheaper_dropout(model, on=Machine(device="cuda", name="", precision="float32")):

@@ -1,5 +1,6 @@
 """`--recipe`: sets of settings, each of which an option or a variable overrides."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,9 @@ from train.settings import RunSettings
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path, monkeypatch):
+    for name in os.environ:
+        if name.startswith("TRAIN_"):
+            monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)  # which has no .env
     return tmp_path
 
