@@ -43,7 +43,9 @@ def test_every_benchmark_is_a_step_of_make_bench():
     steps = importlib.import_module("tests.benchmarks.__main__")
     named = {step.split()[0] for step in steps.WHOLE}
     found = {path.stem for path in BENCHMARKS.glob("*.py") if "argparse" in path.read_text("utf-8")}
-    assert found - {"__main__", "results", "guard", "steps", "sentences", "plots", "recipes"} <= named
+    assert (
+        found - {"__main__", "results", "guard", "steps", "sentences", "plots", "recipes"} <= named
+    )
 
 
 def test_whatever_was_kept_has_its_table_in_the_documents():
