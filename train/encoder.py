@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from train import hub, lengths, padding
+from train import hub, lengths, normalizers, padding
 from train.errors import Refused
 from train.given.directory import adapter, nearby
 from train.given.library import vocabularies, why_unloadable
 from train.given.positions import LONGEST
+from train.normalizers import Normalizer
 
 PACKAGED = "packaged"
 """The `--base-model` that needs no hub: all-MiniLM-L6-v2, installed from `train/encoder.txt`."""
@@ -61,7 +62,14 @@ class Encoder:
         ]
 
 
-def load(name: str, *, labels: Sequence[str], max_length: int | None, seed: int) -> Encoder:
+def load(
+    name: str,
+    *,
+    labels: Sequence[str],
+    max_length: int | None,
+    seed: int,
+    normalizer: Normalizer = "none",
+) -> Encoder:
     """Loads a base model and gives it a new head.
 
     Args:
@@ -71,6 +79,7 @@ def load(name: str, *, labels: Sequence[str], max_length: int | None, seed: int)
             as many as the model takes, at most `LONGEST`; `truncated_at` sets the length that suits
             the data.
         seed: The head's weights are drawn at random from it.
+        normalizer: Steps before the tokenizer's own.
 
     Raises:
         Refused: The model is missing, has no safetensors weights, no fast tokenizer or no padding
@@ -125,6 +134,7 @@ def load(name: str, *, labels: Sequence[str], max_length: int | None, seed: int)
     except Refused as refusal:
         raise Refused(f"base model {name!r}: {refusal}") from refusal
     _settle_tokenizer(tokenizer, fits)
+    normalizers.put_before(tokenizer, normalizer)
     encoder = Encoder(
         name=name, model=model, tokenizer=tokenizer, max_length=fits, notes=tuple(notes)
     )

@@ -15,6 +15,7 @@ from train.dataset import Corpus
 from train.history import History
 from train.machine import Machine
 from train.noise import noisy
+from train.normalizers import VERSIONS
 from train.printer import Printer
 from train.settings import RunSettings
 from train.temperature import Calibration
@@ -167,6 +168,7 @@ def _facts(
         calibrated=calibration.fitted,
         max_length=max_length,
         abstain=thresholds,
+        normalizer=VERSIONS[settings.normalizer],
         base_model=_public_name(settings.base_model),
         dataset=manifest.DatasetFacts(
             name=_public_name(corpus.name),

@@ -71,6 +71,8 @@ class Manifest(BaseModel):
     """Whether the temperature was fitted on validation; None where that is not known."""
     max_length: Annotated[int, Field(ge=1, strict=True)] | None = None
     """Most tokens of a text, special tokens included."""
+    normalizer: str = ""
+    """Name and version of what the tokenizer does to a text before its own steps: `normalizers`."""
     abstain: Abstain | None = None
     """None where no thresholds were chosen: the model never abstains."""
     base_model: str = ""

@@ -211,6 +211,7 @@ Labels a text with one of {len(facts.labels)} labels: {", ".join(facts.labels)}.
 | training | {history.seconds:.0f} s, {history.samples_per_second:.0f} samples/s |
 | temperature | {facts.temperature:.4f}, {origin} |
 | maximum length | {facts.max_length} tokens; longer texts are truncated |
+| normalizer | {facts.normalizer or "none"} |
 | seed | {facts.seed} |
 
 ## Evaluation

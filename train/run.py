@@ -58,6 +58,7 @@ def run(settings: RunSettings, printer: Printer) -> None:
             labels=corpus.labels,
             max_length=settings.max_length,
             seed=settings.seed,
+            normalizer=settings.normalizer,
         )
         counts = base.count_tokens(
             lengths.counted_of(corpus.splits["train"].texts, seed=settings.seed)

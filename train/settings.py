@@ -14,6 +14,7 @@ from pydantic_settings import SettingsConfigDict
 
 from train.given.base import Given
 from train.given.places import together
+from train.normalizers import Normalizer
 from train.recipes import RECIPES, Recipe
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -129,6 +130,10 @@ class RunSettings(Settings):
     """Most tokens of a text, special tokens included. Longer texts are truncated, in training and
     in the worker. Default: as many as 99.9 % of the texts of train have at most, but from 128 to
     512, and no more than the model takes."""
+
+    normalizer: Normalizer = "none"
+    """What is done to texts, in training and by the worker: `tweets` leaves out links, mentions and
+    the signs of hashtags, reads HTML entities, and shortens stretched letters (`soooo`)."""
 
     freeze_layers: int = Field(default=0, ge=0, le=1000)
     """Number of lower layers to freeze, together with the embeddings. Their outputs are computed

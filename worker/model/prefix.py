@@ -57,6 +57,15 @@ _NORMALIZERS = frozenset(
     }
 )
 _SEVERAL_SPACES = {"Regex": " {2,}"}
+_WITHIN_WORDS = frozenset(
+    {
+        r"(?i)(?<!\w)(?:https?://|www\.)\S+",
+        r"(?<![\w.])@\w+",
+        r"(?<!\w)#(?=\w)",
+        r"(\p{L})\K\1{2,}",
+    }
+)
+"""Regular expressions that neither match nor look at a space: those of `train/normalizers.py`."""
 
 
 def boundary(tokenizer: Tokenizer) -> re.Pattern[str] | None:
@@ -182,7 +191,9 @@ def _is_local(normalizer: dict[str, Any]) -> bool:
     if normalizer["type"] != "Replace":
         return normalizer["type"] in _NORMALIZERS
     pattern = normalizer["pattern"]
-    return pattern == _SEVERAL_SPACES or " " not in pattern.get("String", " ")
+    if pattern == _SEVERAL_SPACES or pattern.get("Regex") in _WITHIN_WORDS:
+        return True
+    return " " not in pattern.get("String", " ")
 
 
 def _separates_at_spaces(splitter: list[dict[str, Any]]) -> bool:

@@ -317,6 +317,27 @@ def test_a_cpu_trains_with_the_cheaper_dropout(place, monkeypatch):
     assert True in trains
 
 
+def test_a_normalizer_is_part_of_the_checkpoint(place):
+    from transformers import AutoTokenizer
+
+    from train import classify
+    from train.machine import Machine
+
+    assert train(place, "--epochs", "1", "--normalizer", "tweets", output="tweets") == 0
+    saved = place / "tweets"
+    facts = manifest.read(saved)
+    assert facts.normalizer == "tweets-1"
+    assert facts.settings["normalizer"] == "tweets"
+    assert "| normalizer | tweets-1 |" in (saved / "report" / "README.md").read_text()
+    ours = Tokenizer.from_file(str(saved / "tokenizer.json"))
+    theirs = AutoTokenizer.from_pretrained(str(saved))
+    model = classify.load(saved, on=Machine(device="cpu", name="", precision="float32"))
+    tidy, typed = "i feel glad", "@mia_84 i feel #glaaaad https://t.co/x7Qp2"
+    assert ours.encode(typed).ids == ours.encode(tidy).ids
+    assert theirs(typed)["input_ids"] == ours.encode(tidy).ids
+    assert model.logits([typed]).tolist() == model.logits([tidy]).tolist()
+
+
 def test_frozen_layers_keep_their_weights_and_the_checkpoint_is_whole(place, capsys):
     options = ("--epochs", "8", "--freeze-layers", "1")
     assert train(place, *options, output="frozen") == 0

@@ -5,6 +5,7 @@ The parts here are as short as they can be, so that almost every text is cut som
 
 import json
 import unicodedata
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import example, given, settings
@@ -23,6 +24,7 @@ from tokenizers import (
 from tests.support import tiny
 from train import encoder
 from train.errors import Refused
+from train.normalizers import put_before
 from worker.model import prefix
 from worker.model.prefix import PrefixTokenizer, boundary
 
@@ -78,6 +80,12 @@ def metaspace(**options):
     return pre_tokenizers.Metaspace(**options)
 
 
+def for_tweets(tokenizer):
+    """The tokenizer of a checkpoint that was trained with `--normalizer tweets`."""
+    put_before(SimpleNamespace(backend_tokenizer=tokenizer), "tweets")
+    return tokenizer
+
+
 SPACES = normalizers.Replace(Regex(" {2,}"), " ")
 CUT = {
     "packaged": packaged,
@@ -96,6 +104,8 @@ CUT = {
         *(normalizers.Replace("``", '"'), normalizers.NFKD(), normalizers.StripAccents()),
         *(normalizers.Lowercase(), SPACES),
     ),
+    "bert, tweets": lambda: for_tweets(bert()),
+    "byte level, tweets": lambda: for_tweets(byte_level(add_prefix_space=False)),
     "metaspace, first": lambda: unigram(metaspace(prepend_scheme="first"), normalizers.Strip()),
 }
 WHOLE = {
@@ -109,6 +119,7 @@ WHOLE = {
 KINDS = CUT | WHOLE
 ALPHABET = [
     *"abehz '!,.[]<>#@\t\n\r_0",
+    *("@ab", "#a", "www.", "http://x", "sooo", "aaa", "&amp;", "&lt;", "lt;"),
     *("the ", "happy", " [MASK] ", "[MASK]", "<mask>", " <mask> ", "<s>", "``", "'s ", "!!!"),
     *("\u0301", "\u0338", "e\u0301", "\u00e9", "\u200d", "\ufe0f", "\u00a0", "\u3000", "\u2003"),
     *(
