@@ -1,10 +1,11 @@
 """What a checkpoint does with texts unlike those of its training: the sets of `texts/`, and noise.
 
-    python -m tests.benchmarks.outside [--plain DIRECTORY] [--added DIRECTORY] [--keep]
+    python -m tests.benchmarks.outside [--plain DIRECTORY] [--added DIRECTORY] [--tidy DIRECTORY]
+        [--keep]
 
-Two checkpoints of the packaged encoder, trained here on the real tweets unless they are named: one
-on these alone, one with `--augment packaged --outliers packaged`. Validation chooses the
-thresholds, at 95 % coverage; nothing is fitted on the sets.
+Three checkpoints of the packaged encoder, trained here on the real tweets unless they are named: on
+these alone, with `--augment packaged --outliers packaged`, and with `--normalizer tweets` besides.
+Validation chooses the thresholds, at 95 % coverage; nothing is fitted on the sets.
 """
 
 import argparse
@@ -23,22 +24,24 @@ from tests.support.worker_process import ROOT, clean_environment
 TEXTS = Path(__file__).with_name("texts")
 COVERAGE = 0.95
 ADDED = ("--augment", "packaged", "--outliers", "packaged")
+WAYS = {"plain": (), "added": ADDED, "tidy": (*ADDED, "--normalizer", "tweets")}
 SETS = ("neutral", "foreign", "emotional")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--plain", type=Path)
-    parser.add_argument("--added", type=Path)
+    for name in WAYS:
+        parser.add_argument(f"--{name}", type=Path)
     add_argument(parser)
     given = parser.parse_args()
     if tweets() is None:
         sys.exit("the real tweets are not here: name their directory with EMOTION_TWEETS")
     start = told()
     with tempfile.TemporaryDirectory() as folder:
-        plain = given.plain or trained(Path(folder) / "plain")
-        added = given.added or trained(Path(folder) / "added", *ADDED)
-        found = {"plain": measured(plain), "added": measured(added)}
+        found = {
+            name: measured(getattr(given, name) or trained(Path(folder) / name, *options))
+            for name, options in WAYS.items()
+        }
     results = {"circumstances": start, "coverage": COVERAGE, **found}
     save("outside", results, keep=given.keep)
     print(f"{line(start)}\n\n{report(results)}")
@@ -130,7 +133,7 @@ def report(found):
     """The table, from what was written as JSON."""
 
     def row(name, of):
-        return [name, *(f"{of(found[way]):.1%}" for way in ("plain", "added"))]
+        return [name, *(f"{of(found[way]):.1%}" for way in WAYS)]
 
     def abstains(way, name):
         return lambda one: one["abstained"][way][name]
@@ -157,7 +160,8 @@ def report(found):
         ),
     ]
     head = f"validation answered: {found['coverage']:.0%}"
-    return table([head, "the tweets alone", "with `--augment`, `--outliers`"], lines)
+    heads = ["the tweets alone", "with `--augment`, `--outliers`", "and `--normalizer`"]
+    return table([head, *heads], lines)
 
 
 if __name__ == "__main__":
