@@ -23,6 +23,11 @@ from tests.support.worker_process import ROOT, clean_environment
 
 TEXTS = Path(__file__).with_name("texts")
 COVERAGE = 0.95
+HEADS = {
+    "plain": "the tweets alone",
+    "added": "with `--augment`, `--outliers`",
+    "tidy": "and `--normalizer`",
+}
 ADDED = ("--augment", "packaged", "--outliers", "packaged")
 WAYS = {"plain": (), "added": ADDED, "tidy": (*ADDED, "--normalizer", "tweets")}
 SETS = ("neutral", "foreign", "emotional")
@@ -132,8 +137,10 @@ def rows(name):
 def report(found):
     """The table, from what was written as JSON."""
 
+    ways = [way for way in WAYS if way in found]
+
     def row(name, of):
-        return [name, *(f"{of(found[way]):.1%}" for way in WAYS)]
+        return [name, *(f"{of(found[way]):.1%}" for way in ways)]
 
     def abstains(way, name):
         return lambda one: one["abstained"][way][name]
@@ -160,8 +167,7 @@ def report(found):
         ),
     ]
     head = f"validation answered: {found['coverage']:.0%}"
-    heads = ["the tweets alone", "with `--augment`, `--outliers`", "and `--normalizer`"]
-    return table([head, *heads], lines)
+    return table([head, *(HEADS[way] for way in ways)], lines)
 
 
 if __name__ == "__main__":
