@@ -30,6 +30,8 @@ class Encoder:
     tokenizer: Any
     max_length: int
     """Most tokens of a text, special tokens included; the rest is truncated."""
+    normalizer: Normalizer = "none"
+    """What the tokenizer does to a text before its own steps."""
     notes: tuple[str, ...] = ()
     """What was changed of it, a line each."""
 
@@ -136,7 +138,12 @@ def load(
     _settle_tokenizer(tokenizer, fits)
     normalizers.put_before(tokenizer, normalizer)
     encoder = Encoder(
-        name=name, model=model, tokenizer=tokenizer, max_length=fits, notes=tuple(notes)
+        name=name,
+        model=model,
+        tokenizer=tokenizer,
+        max_length=fits,
+        normalizer=normalizer,
+        notes=tuple(notes),
     )
     _require_words(encoder)
     return _settle_padding(encoder)

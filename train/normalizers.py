@@ -4,7 +4,9 @@ The steps are part of the checkpoint's tokenizer.json, so that whatever reads it
 the training: `emotion-worker`, `emotion-train`, transformers.
 """
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 Normalizer = Literal["none", "tweets"]
@@ -42,3 +44,25 @@ def put_before(tokenizer: Any, name: Normalizer) -> None:
     backend = tokenizer.backend_tokenizer
     own = [] if backend.normalizer is None else [backend.normalizer]
     backend.normalizer = normalizers.Sequence([*steps, *own])
+
+
+def keep(checkpoint: Path, tokenizer: Any, name: Normalizer) -> None:
+    """Has transformers read the steps, too, from the tokenizer.json that was saved.
+
+    The class of a model's tokenizer makes its own steps anew from the vocabulary, and would forget
+    these; the general class takes tokenizer.json as it is.
+
+    Args:
+        checkpoint: The directory with tokenizer_config.json.
+        tokenizer: It has the names of the model's inputs, which the general class does not know.
+        name: Which steps.
+    """
+    if name == "none":
+        return
+    path = checkpoint / "tokenizer_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config |= {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_input_names": list(tokenizer.model_input_names),
+    }
+    path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

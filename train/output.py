@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from train import manifest
+from train import manifest, normalizers
 from train.encoder import Encoder
 from train.errors import Refused
 from train.interrupts import held
@@ -113,6 +113,7 @@ def save_model(encoder: Encoder, checkpoint: Path) -> None:
         backend.no_padding()
         backend.enable_truncation(encoder.max_length, direction=encoder.tokenizer.truncation_side)
         backend.save(str(checkpoint / "tokenizer.json"))
+        normalizers.keep(checkpoint, encoder.tokenizer, encoder.normalizer)
     except Exception as error:
         if is_full(error):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(checkpoint)) from error

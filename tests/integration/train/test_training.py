@@ -335,6 +335,8 @@ def test_a_normalizer_is_part_of_the_checkpoint(place):
     tidy, typed = "i feel glad", "@mia_84 i feel #glaaaad https://t.co/x7Qp2"
     assert ours.encode(typed).ids == ours.encode(tidy).ids
     assert theirs(typed)["input_ids"] == ours.encode(tidy).ids
+    assert set(theirs(typed)) == {"input_ids", "token_type_ids", "attention_mask"}
+    assert model.takes_types
     assert model.logits([typed]).tolist() == model.logits([tidy]).tolist()
 
 
