@@ -1,24 +1,29 @@
 """The recipes of `emotion-train run` beside each other, over several seeds, on the real tweets.
 
-    python -m tests.benchmarks.recipes --teacher DIRECTORY [--folder DIRECTORY] [--seeds N] [--keep]
+    python -m tests.benchmarks.recipes --teacher DIRECTORY [--folder DIRECTORY] [--seeds 3]
+        [--at-once 1] [--keep]
 
 The packaged encoder is trained on `train` without 2,000 rows, the development split, which choose
 the epoch, the temperature and whatever else a run chooses. `validation` is measured, and chooses
 nothing; five of its texts are in `train` too. Recipes run in turns, so that what else the machine
-does falls on all. The whole takes hours: with `--folder` a run of the same options, teacher and
+does falls on all; `--at-once` trains several side by side, which share the cores, and the results
+say so. The whole takes hours: with `--folder` a run of the same options, teacher and
 data that is there is not trained again, and the results name the commits of all runs.
 """
 
 import argparse
 import hashlib
 import json
+import os
 import re
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -30,9 +35,11 @@ from train.recipes import RECIPES
 
 HELD = 2_000
 """Rows of the development split."""
-BASE = "balanced"
-"""The recipe that the others are compared with: what a run was before there were recipes."""
+BASE = "none"
+"""What the recipes are compared with: a run's defaults."""
+WAYS = [BASE, *RECIPES]
 DRAWS = 2_000
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 SPLITS = {"development": "validation", "validation": "test"}
 """Their names in the dataset that is trained on."""
 
@@ -42,6 +49,7 @@ def main():
     parser.add_argument("--teacher", type=Path, help="checkpoint from which the recipe best learns")
     parser.add_argument("--folder", type=Path, help="where the checkpoints stay")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--at-once", type=int, default=1, help="runs side by side")
     add_argument(parser)
     given = parsed(parser, "--seeds")
     if tweets() is None:
@@ -54,14 +62,26 @@ def main():
     with tempfile.TemporaryDirectory() as passing:
         folder = given.folder or Path(passing)
         cut(tweets(), folder / "data")
-        runs = {}
-        for seed in range(1, given.seeds + 1):
-            for name in turned([*RECIPES], seed):
-                runs.setdefault(name, []).append(
-                    trained(folder, name, seed=seed, teacher=given.teacher)
+        asks, threads = threading.Lock(), max(1, CORES // given.at_once)
+        with ThreadPoolExecutor(given.at_once) as pool:
+            begun = {
+                (name, seed): pool.submit(
+                    trained, folder, name, seed=seed, teacher=given.teacher, threads=threads,
+                    asks=asks,
                 )
+                for seed in range(1, given.seeds + 1)
+                for name in turned(WAYS, seed)
+            }  # fmt: skip
+            done = {which: run.result() for which, run in begun.items()}
+    runs = {name: [done[name, seed] for seed in range(1, given.seeds + 1)] for name in WAYS}
     commits = sorted({run["commit"] for found in runs.values() for run in found})
-    results = {"circumstances": start, "commits": commits, "runs": runs, "apart": apart(runs)}
+    results = {
+        "circumstances": start,
+        "commits": commits,
+        "cores": CORES,
+        "runs": runs,
+        "apart": apart(runs),
+    }
     for each in (one for found in runs.values() for one in found):
         del each["right"]
     save("recipes", results, keep=given.keep)
@@ -94,48 +114,60 @@ def cut(source, folder):
         shutil.copyfile(extra, folder / extra.name)
 
 
-def trained(folder, name, *, seed, teacher):
+def trained(folder, name, *, seed, teacher, threads, asks):
     """The figures of one run, which is trained where the folder has none of the same kind."""
-    options = ["--base-model", "packaged", "--recipe", name, "--seed", str(seed)]
+    options = ["--base-model", "packaged", "--seed", str(seed)]
+    if name != BASE:
+        options += ["--recipe", name]
     if name == "best" and teacher:
         options += ["--teacher", str(teacher)]
-    output = folder / f"{name}-{seed}-{kind(folder, [*options, str(RECIPES[name])], teacher)}"
+    output = folder / f"{name}-{seed}-{kind(folder, [*options, str(RECIPES.get(name))], teacher)}"
     told_by, work = output.with_suffix(".json"), output.with_suffix(".work")
     if not told_by.exists():
         for begun in (output, work):
             shutil.rmtree(begun, ignore_errors=True)  # what was interrupted has no whole time
         work.mkdir()
-        # The teacher is asked once: its logits do not depend on the seed, and their name says of
-        # which texts they are. A run without a teacher does not read them.
-        asked = {path.name: path for path in folder.glob("*.work/teacher-*.npy")}
-        for path in asked.values():
-            shutil.copyfile(path, work / path.name)
-        command = [sys.executable, "-m", "train", "run", "--dataset", str(folder / "data")]
-        command += ["--output", str(output), "--work-dir", str(work), *options]
-        print(" ".join(command), file=sys.stderr, flush=True)
-        began = time.monotonic()
-        done = subprocess.run(
-            command, env=clean_environment(), cwd=ROOT, check=False, capture_output=True, text=True
-        )
-        if done.returncode:
-            sys.exit(f"{done.stdout[-2000:]}{done.stderr[-2000:]}")
-        rate = re.search(r"([\d,]+) s, ([\d,]+) samples/s", done.stdout)
-        text = json.dumps(
-            {
-                "commit": commit(),
-                "minutes": (time.monotonic() - began) / 60,
-                "asked_before": bool(asked),
-                "rate": float(rate[2].replace(",", "")),
-            }
-        )
-        told_by.write_text(text, encoding="utf-8")
-    facts = json.loads((output / "manifest.json").read_text(encoding="utf-8"))
+        kept, found = [], None
+        if "--teacher" in options:
+            with asks:  # by one run: its logits are of these texts, whatever the seed
+                kept = copied(folder, work)
+                found = None if kept else run(folder, output, options, threads)
+        found = found or run(folder, output, options, threads)
+        facts = {"commit": commit(), "threads": threads, "asked_before": bool(kept), **found}
+        told_by.write_text(json.dumps(facts), encoding="utf-8")
+    metrics = json.loads((output / "manifest.json").read_text(encoding="utf-8"))["metrics"]
     figures = {
-        split: {key: facts["metrics"][theirs][key] for key in ("accuracy", "macro_f1", "ece")}
+        split: {key: metrics[theirs][key] for key in ("accuracy", "macro_f1", "ece")}
         for split, theirs in SPLITS.items()
     }
     right = {split: answered(folder, output, theirs) for split, theirs in SPLITS.items()}
     return {**json.loads(told_by.read_text(encoding="utf-8")), **figures, "right": right}
+
+
+def copied(folder, work):
+    """The names of the teacher's logits that other runs have kept, which this one gets."""
+    kept = {path.name: path for path in folder.glob("*.work/teacher-*.npy")}
+    for name, path in kept.items():
+        if path.parent != work:
+            shutil.copyfile(path, work / name)
+    return [*kept]
+
+
+def run(folder, output, options, threads):
+    """Trains, and tells minutes and samples/s."""
+    command = [sys.executable, "-m", "train", "run", "--dataset", str(folder / "data")]
+    command += ["--output", str(output), "--work-dir", str(output.with_suffix(".work")), *options]
+    print(" ".join(command), file=sys.stderr, flush=True)
+    began = time.monotonic()
+    done = subprocess.run(
+        command, env=clean_environment(OMP_NUM_THREADS=str(threads)), cwd=ROOT, check=False,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    if done.returncode:
+        sys.exit(f"{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    rate = re.search(r"([\d,]+) s, ([\d,]+) samples/s", done.stdout)
+    minutes = (time.monotonic() - began) / 60
+    return {"minutes": minutes, "rate": float(rate[2].replace(",", ""))}
 
 
 def kind(folder, options, teacher):
@@ -209,7 +241,7 @@ def report(found):
     took = dict(minutes())
     lines = [
         [
-            f"`{name}`",
+            name if name == BASE else f"`{name}`",
             *(
                 f"{mean(name, lambda run, split=split: run[split]['accuracy']):.2%}"
                 f"{more(name, split)}"
@@ -223,11 +255,14 @@ def report(found):
         for name in found["runs"]
     ]
     seeds = len(found["runs"][BASE])
+    threads = {run["threads"] for runs in found["runs"].values() for run in runs}
+    beside = f"; a run has {' or '.join(map(str, sorted(threads)))} of {found['cores']} cores"
     head = ["recipe", "development", "validation", "macro F1", "ECE", "minutes", "samples/s"]
     return (
-        f"Means of {seeds} seeds; in brackets points more than `{BASE}`, and the interval of 95 %."
-        " F1 and ECE on validation. Minutes of the whole command, without those in which the"
-        f" teacher is asked, which is once. Trained at {' and '.join(found['commits'])}."
+        f"Means of {seeds} seeds; in brackets points more than without a recipe, and their"
+        " interval of 95 %. F1 and ECE on validation. Minutes of the whole command, without those"
+        f" in which the teacher is asked, which is once{beside}. Trained at"
+        f" {' and '.join(found['commits'])}."
         f"\n\n{table(head, lines)}"
     )
 

@@ -29,7 +29,7 @@ SEVERAL = (
         stops=0, broker_kills=0,
     )
 )  # fmt: skip
-SHORT_PLAN = Plan(messages=6_000, kills=4, joins=2, stops=1, broker_kills=1)
+SHORT_PLAN = Plan(messages=4_000, kills=3, joins=1, stops=1, broker_kills=1)
 LONG_PLAN = Plan(messages=100_000, kills=50, joins=20, stops=10, broker_kills=3)
 DRAIN_DEADLINE = 25.0
 GUARANTEES = pytest.mark.parametrize("guarantee", ["at_least_once", "exactly_once"])

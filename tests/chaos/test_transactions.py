@@ -45,7 +45,7 @@ def test_one_worker_lives_through_every_fault_and_loses_and_doubles_nothing(scen
         for fault, strike in FAULTS.items():
             outcomes = Counter(_outcomes(worker))
             struck = strike(stage.proxy)
-            stage.feed(2_000)
+            stage.feed(800)
             if struck is not None:
                 struck.wait(150)  # a consumer that the client leaves stuck is replaced after 60 s
             stage.wait_all_committed(worker, f"{fault}: all is committed")

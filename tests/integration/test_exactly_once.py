@@ -157,7 +157,7 @@ def test_a_drain_under_load_hands_over_within_seconds_and_doubles_nothing(kafka,
     session = {"kafka__session_timeout": 300}
     first = worker(**SLOW, **session)
     second = worker(like=first, **SLOW, **session)
-    names, count = first.topics, 20_000
+    names, count = first.topics, 6_000
     with first.start(), second.start():
         produce(kafka, names["input_topic"], tweets(range(count)))
         first.wait_processed(300)
@@ -166,6 +166,8 @@ def test_a_drain_under_load_hands_over_within_seconds_and_doubles_nothing(kafka,
         wait_until(lambda: second.metric("worker_assigned_partitions") == 4, 120, "all partitions")
         wait_all_committed(kafka, names)
         assert second.stop() == 0
+    # Seen: a partition that was paused, and that the client forgot to read on for a minute.
+    assert [event for event in second.events() if event["event"] == "consumer_rebuilt"] == []
     audit(kafka, names, count)
 
 
@@ -174,8 +176,8 @@ def test_a_drain_under_load_hands_over_within_seconds_and_doubles_nothing(kafka,
 def test_replicas_that_come_and_go_lose_and_double_nothing(kafka, worker, guarantee, assignment):
     options = {**SLOW, "kafka__assignment": assignment, "delivery__guarantee": guarantee}
     first = worker(**options)
-    names, count = first.topics, 16_000
-    more = iter([range(at, at + 4_000) for at in range(0, count, 4_000)])
+    names, count = first.topics, 8_000
+    more = iter([range(at, at + 2_000) for at in range(0, count, 2_000)])
     with first.start():
         produce(kafka, names["input_topic"], tweets(next(more)))
         first.wait_processed(300)
@@ -194,6 +196,7 @@ def test_replicas_that_come_and_go_lose_and_double_nothing(kafka, worker, guaran
         rewound = [e for e in first.events() if e["event"] == "transaction_failed"]
         assert first.stop() == 0
     assert all(event["outcome"] == "aborted" for event in rewound)
+    assert [event for event in first.events() if event["event"] == "consumer_rebuilt"] == []
     audit(kafka, names, count, once=guarantee == "exactly_once")
 
 
@@ -226,7 +229,7 @@ def _limit(name, size):
 def test_two_workers_with_one_identity_one_ends_and_says_why(kafka, worker):
     first = worker(**SLOW, kafka__replica_id="twin")
     twin = worker(like=first, **SLOW, kafka__replica_id="twin")
-    names, count = first.topics, 20_000
+    names, count = first.topics, 6_000
     produce(kafka, names["input_topic"], tweets(range(count // 2)))
     with first.start():
         first.wait_processed(300)

@@ -16,7 +16,7 @@ from worker.schema import messages
 
 pytestmark = pytest.mark.slow
 
-COUNT = 1_000
+COUNT = 500
 
 CLOSE_CALL = 0.02
 """Labels may differ between precisions and batch mates only where float32's two best are this
@@ -45,9 +45,7 @@ def gaps_between(checkpoint, texts):
 
 
 @pytest.mark.timeout(900)
-def test_a_thousand_tweets_get_the_labels_that_evaluate_gives(
-    kafka, topic, tweets, checkpoint, tmp_path
-):
+def test_real_tweets_get_the_labels_that_evaluate_gives(kafka, topic, tweets, checkpoint, tmp_path):
     file, present = tmp_path / "tweets.jsonl", int(time.time() * 1_000)
     with (tweets / "validation.jsonl").open(encoding="utf-8") as lines:
         file.write_text("".join(itertools.islice(lines, COUNT)), encoding="utf-8")
@@ -107,7 +105,7 @@ def test_a_thousand_tweets_get_the_labels_that_evaluate_gives(
         f"{len(differ)} labels differ, float32's two best {gaps} apart; score at most "
         f"{max(distances):.4f} off, 99 % within {sorted(distances)[len(distances) * 99 // 100]:.4f}"
     )
-    assert len(differ) <= 4, differ
+    assert len(differ) <= COUNT // 250, differ
     assert all(between <= CLOSE_CALL for between in gaps), gaps
     assert sorted(distances)[len(distances) * 99 // 100] <= CLOSE_CALL
     assert max(distances) <= 2.5 * CLOSE_CALL

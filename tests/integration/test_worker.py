@@ -535,7 +535,7 @@ def test_what_retention_deleted_before_it_was_read_is_counted_and_told(worker, k
 
 
 def test_what_retention_deletes_under_a_running_worker_is_counted_too(worker, kafka):
-    process = worker(partitions=1, seconds_per_batch=1.0, batch__max_records=10,
+    process = worker(partitions=1, seconds_per_batch=0.3, batch__max_records=10,
                      kafka__fetch_max_bytes=65_536)  # fmt: skip
     name = process.topics["input_topic"]
     padding = "x" * 2_000

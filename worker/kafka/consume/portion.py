@@ -3,6 +3,8 @@
 A thousand records of 256 KiB are 250 MB, and one record with as many headers as fit takes a third
 of a second to unpack. So the records are counted in bytes and in time while the client unpacks
 them, and what is beyond the limits stays in the client, for the next poll.
+
+What pausing a partition leaves in the client is found again, too.
 """
 
 from __future__ import annotations
@@ -38,9 +40,10 @@ class Portion:
     def __init__(
         self, consumer: KafkaConsumer, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        fetcher = consumer._fetcher  # noqa: SLF001 - the client has no other place for a limit
-        self._append = fetcher._append  # noqa: SLF001
-        fetcher._append = self._limited  # noqa: SLF001
+        # The client has no other place for a limit.
+        self._fetcher: Any = consumer._fetcher  # noqa: SLF001
+        self._append = self._fetcher._append  # noqa: SLF001
+        self._fetcher._append = self._limited  # noqa: SLF001
         self._clock = clock
         self.left = 0
         """Bytes that this poll may still take; 0 or less when it has all that it may."""
@@ -50,11 +53,26 @@ class Portion:
         """The next poll returns records until they have so many bytes, at least one."""
         self.left = max(1, max_bytes)
         self._until = None
+        self._take_up_what_is_laid_aside()
 
     def look_at_the_time(self) -> None:
         """Ends this poll if it has unpacked records for long."""
         if self._until is not None and self._clock() > self._until:
             self.left = 0
+
+    def _take_up_what_is_laid_aside(self) -> None:
+        """Lets partitions that were paused in the middle of their records go on, in turns.
+
+        kafka-python 3.0.12 lays such records aside, and takes them up again only while it holds no
+        other partition's, not even used up ones: of the resumed partition nothing more would come.
+        """
+        fetcher = self._fetcher
+        aside = fetcher._paused_partition_records  # noqa: SLF001
+        if not aside:
+            return
+        if held := fetcher._next_partition_records:  # noqa: SLF001 - false where they are used up
+            aside[held.topic_partition] = held
+        fetcher._next_partition_records = None  # noqa: SLF001
 
     def _limited(self, drained: Any, part: Any, max_records: int, update_offsets: bool) -> int:  # noqa: FBT001 - the client's
         if self._until is None:

@@ -128,6 +128,37 @@ def test_records_are_limited_as_before():
     assert desk.poll(BIG) == [(1, 2), (1, 3), (1, 4)]
 
 
+def test_what_was_laid_aside_while_its_partition_was_paused_comes_after_it_resumes():
+    """kafka-python 3.0.12 forgets it where another partition's fetch has been used up."""
+    desk = Desk((ZERO, plain(4)), (ONE, plain(4)))
+    assert desk.poll(BIG) == [(0, 0)]
+    desk.fetcher._subscriptions.pause(ZERO)
+    assert desk.poll(BIG) == [(1, 0)]
+    desk.fetcher._subscriptions.resume(ZERO)
+    found = [record for _ in range(4) for record in desk.poll(8 * BIG)]
+    assert sorted(found) == [(0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (1, 3)]
+    assert desk.fetcher._fetchable_partitions() == [ZERO, ONE]
+
+
+def test_what_was_laid_aside_waits_for_no_backlog_of_another_partition():
+    desk = Desk((ZERO, plain(4)), (ONE, plain(50)))
+    assert desk.poll(BIG) == [(0, 0)]
+    desk.fetcher._subscriptions.pause(ZERO)
+    assert desk.poll(BIG) == [(1, 0)]
+    desk.fetcher._subscriptions.resume(ZERO)
+    found = [record for _ in range(6) for record in desk.poll(BIG)]
+    assert found == [(0, 1), (1, 1), (0, 2), (1, 2), (0, 3), (1, 3)]
+
+
+def test_a_partition_that_stays_paused_holds_no_other_up():
+    desk = Desk((ZERO, plain(4)), (ONE, plain(4)))
+    assert desk.poll(BIG) == [(0, 0)]
+    desk.fetcher._subscriptions.pause(ZERO)
+    assert [record for _ in range(6) for record in desk.poll(BIG)] == [(1, n) for n in range(4)]
+    desk.fetcher._subscriptions.resume(ZERO)
+    assert desk.poll(8 * BIG) == [(0, 1), (0, 2), (0, 3)]
+
+
 def test_the_position_follows_what_was_returned():
     desk = Desk((ZERO, plain(5)))
     desk.poll(2 * BIG)
