@@ -29,6 +29,8 @@ _CLIENT = {"reconnect_backoff_max_ms": 1000}  # the default of 30 s outlives a t
 _NOT_YET = (CoordinatorNotAvailableError, CoordinatorLoadInProgressError, NotCoordinatorError)
 _IN_FLIGHT = 10_000  # records; the producer itself bounds nothing
 MARKERS_SECONDS = 5.0
+ASK_AGAIN, SELDOM = 4, 0.5
+"""A wait does nothing for so many times as long as its question took; at most so many seconds."""
 _ISOLATION = {
     "read_uncommitted": IsolationLevel.READ_UNCOMMITTED,
     "read_committed": IsolationLevel.READ_COMMITTED,
@@ -50,16 +52,22 @@ class Message:
 def wait_until(
     predicate: Callable[[], T], timeout: float = 30.0, message: str = "", every: float = 0.05
 ) -> T:
-    """The predicate's first true value; fails with the message and its last value."""
+    """The predicate's first true value; fails with the message and its last value.
+
+    A predicate that takes long is asked more rarely than `every` so many seconds: the questions
+    of the suite's tests would else be a good part of what it takes of the processor.
+    """
     deadline = time.monotonic() + timeout
     while True:
+        asked = time.monotonic()
         value = predicate()
         if value:
             return value
-        if time.monotonic() > deadline:
+        now = time.monotonic()
+        if now > deadline:
             what = message or getattr(predicate, "__name__", "condition")
             raise AssertionError(f"{what}: not within {timeout:g} s; last: {value!r}")
-        time.sleep(every)
+        time.sleep(max(every, min(ASK_AGAIN * (now - asked), SELDOM)) if every else 0)
 
 
 @contextlib.contextmanager
