@@ -72,7 +72,11 @@ def main():
                 for seed in range(1, given.seeds + 1)
                 for name in turned(WAYS, seed)
             }  # fmt: skip
-            done = {which: run.result() for which, run in begun.items()}
+            try:
+                done = {which: run.result() for which, run in begun.items()}
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)  # those that have not begun
+                raise
     runs = {name: [done[name, seed] for seed in range(1, given.seeds + 1)] for name in WAYS}
     commits = sorted({run["commit"] for found in runs.values() for run in found})
     results = {
@@ -127,13 +131,17 @@ def trained(folder, name, *, seed, teacher, threads, asks):
         for begun in (output, work):
             shutil.rmtree(begun, ignore_errors=True)  # what was interrupted has no whole time
         work.mkdir()
-        kept, found = [], None
+        revision, kept, found = commit(), [], None
         if "--teacher" in options:
             with asks:  # by one run: its logits are of these texts, whatever the seed
-                kept = copied(folder, work)
-                found = None if kept else run(folder, output, options, threads)
+                logits = folder / f"logits-{kind(folder, [], teacher)}"
+                kept = copied(logits, work)
+                if not kept:
+                    found = run(folder, output, options, threads)
+                    logits.mkdir(exist_ok=True)
+                    copied(work, logits)
         found = found or run(folder, output, options, threads)
-        facts = {"commit": commit(), "threads": threads, "asked_before": bool(kept), **found}
+        facts = {"commit": revision, "threads": threads, "asked_before": bool(kept), **found}
         told_by.write_text(json.dumps(facts), encoding="utf-8")
     metrics = json.loads((output / "manifest.json").read_text(encoding="utf-8"))["metrics"]
     figures = {
@@ -144,13 +152,12 @@ def trained(folder, name, *, seed, teacher, threads, asks):
     return {**json.loads(told_by.read_text(encoding="utf-8")), **figures, "right": right}
 
 
-def copied(folder, work):
-    """The names of the teacher's logits that other runs have kept, which this one gets."""
-    kept = {path.name: path for path in folder.glob("*.work/teacher-*.npy")}
-    for name, path in kept.items():
-        if path.parent != work:
-            shutil.copyfile(path, work / name)
-    return [*kept]
+def copied(source, target):
+    """The names of a teacher's logits that are copied from one directory to another."""
+    kept = [*source.glob("teacher-*.npy")]
+    for path in kept:
+        shutil.copyfile(path, target / path.name)
+    return [path.name for path in kept]
 
 
 def run(folder, output, options, threads):

@@ -99,17 +99,21 @@ def through_a_minute(bootstrap, topic, workers, prometheus):
     prometheus.watch(**{"worker-0": first.port})
     prometheus.start()
 
-    def lasts(condition, samples):
-        """Waits until Prometheus has seen it so often."""
-        expr = f"sum(count_over_time(({condition})[5m:1s])) >= {samples}"
-        wait_until(lambda: prometheus.value(expr), 120, condition, every=0.2)
+    def lasts(condition, samples, *, since):
+        """Waits until Prometheus has seen it so often since that time."""
+
+        def seen():
+            window = max(1, int(time.time() - since))
+            return prometheus.value(f"sum(count_over_time(({condition})[{window}s:1s]))") or 0
+
+        wait_until(lambda: seen() >= samples, 120, condition, every=0.2)
 
     first.start()
     begin = time.time()
     with Traffic(bootstrap, topic, rate=150) as traffic:
         second.start(ready=False)
         prometheus.watch(**{"worker-0": first.port, "worker-1": second.port})
-        lasts(f'worker_assigned_partitions{{instance="worker-1"}} == {SHARE}', 12)
+        lasts(f'worker_assigned_partitions{{instance="worker-1"}} == {SHARE}', 12, since=begin)
 
         def lag():
             return prometheus.value("sum(worker_consumer_lag_records)") or 0
@@ -123,14 +127,17 @@ def through_a_minute(bootstrap, topic, workers, prometheus):
         wait_until(behind, 60, "a backlog", every=2)
         wait_until(lambda: lag() < 100, 60, "no backlog")
         assert second.stop() == 0
+        left = time.time()
         prometheus.watch(**{"worker-0": first.port})
         lasts(
             f'sum(worker_assigned_partitions{{instance="worker-0"}}) == {PARTITIONS}',
             20 if LONG else 10,
+            since=left,
         )
         lasts(
             'sum(rate(worker_records_consumed_total{instance="worker-0"}[5s])) > 0',
             50 if LONG else 25,
+            since=begin,
         )
     wait_until(lambda: lag() == 0, 60, "no lag")
     end = time.time()

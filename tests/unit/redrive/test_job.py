@@ -59,7 +59,9 @@ class Consumer:
 
     def __init__(self, broker):
         self.broker, self.at, self.partitions, self.rests = broker, 0, set(), set()
-        self._fetcher = SimpleNamespace(_append=None, _paused_partition_records={})
+        self._fetcher = SimpleNamespace(
+            _append=None, _paused_partition_records={}, _next_in_line_exception_metadata=None
+        )
 
     def committed(self, partition, timeout_ms):
         verdict = self.broker.verdict("committed")

@@ -50,15 +50,37 @@ class Portion:
         self._until: float | None = None
 
     def allow(self, max_bytes: int) -> None:
-        """The next poll returns records until they have so many bytes, at least one."""
+        """The next poll returns records until they have so many bytes, at least one.
+
+        Raises:
+            Exception: The client's, for a record that the last poll could not read.
+        """
         self.left = max(1, max_bytes)
         self._until = None
+        self._raise_what_waits()
         self._take_up_what_is_laid_aside()
 
     def look_at_the_time(self) -> None:
         """Ends this poll if it has unpacked records for long."""
         if self._until is not None and self._clock() > self._until:
             self.left = 0
+
+    def _raise_what_waits(self) -> None:
+        """Raises what the last poll kept for this one, since it had records to return.
+
+        kafka-python 3.0.12 does so itself, unless the partition was paused in between: then it
+        drops the error, and the first poll after the pause never ends.
+        """
+        fetcher = self._fetcher
+        kept = fetcher._next_in_line_exception_metadata  # noqa: SLF001
+        if kept is None:
+            return
+        subscriptions = fetcher._subscriptions  # noqa: SLF001
+        if (
+            subscriptions.is_paused(kept.partition)
+            and subscriptions.position(kept.partition).offset == kept.fetched_offset
+        ):
+            raise kept.exception
 
     def _take_up_what_is_laid_aside(self) -> None:
         """Lets partitions that were paused in the middle of their records go on, in turns.

@@ -134,8 +134,8 @@ class BoundedReader:
         """
         if not self._consumer.assignment():
             return []
-        self._portion.allow(max_bytes)
         try:
+            self._portion.allow(max_bytes)
             polled = self._consumer.poll(timeout_ms=int(timeout * 1_000), max_records=max_records)
         except kafka.errors.RetriableError:
             polled = {}

@@ -101,8 +101,8 @@ class Source:
         self._positions.mend(member)
         if not member.settled_in:
             timeout = max(timeout, JOIN_POLL_SECONDS)
-        member.portion.allow(max_bytes)
         try:
+            member.portion.allow(max_bytes)
             polled = member.consumer.poll(timeout_ms=int(timeout * 1_000), max_records=max_records)
         except GONE as gone:
             self._positions.start_again(member, gone)

@@ -185,20 +185,68 @@ def test_a_poll_ends_when_unpacking_takes_long():
     assert len(desk.poll(100 * BIG)) == 2
 
 
-def test_a_record_that_cannot_be_unpacked_fails_the_poll_after_those_before_it():
-    desk = Desk((ZERO, plain(3, size=10)))
-    batch = desk.fetcher._completed_fetches[0].partition_data
-    following, batches = batch.next_batch, [0]
+def damage(desk, fetch, *, batch):
+    """The batch of this number, from 1 on, cannot be read."""
+    following, batches = desk.fetcher._completed_fetches[fetch].partition_data.next_batch, [0]
 
     def next_batch():
         batches[0] += 1
-        if batches[0] == 2:
+        if batches[0] == batch:
             raise CorruptRecordError("a batch is damaged")
         return following()
 
-    desk.fetcher._completed_fetches[0] = desk.fetcher._completed_fetches[0]._replace(
+    desk.fetcher._completed_fetches[fetch] = desk.fetcher._completed_fetches[fetch]._replace(
         partition_data=SimpleNamespace(next_batch=next_batch)
     )
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("batch", [1, 2], ids=["first", "later"])
+def test_a_record_that_cannot_be_unpacked_is_told_also_if_its_partition_is_paused_then(batch):
+    """kafka-python 3.0.12 forgot it, and never came back from the first poll after the pause."""
+    desk = Desk((ONE, plain(3, size=10)), (ZERO, plain(3, size=10)))
+    damage(desk, 1, batch=batch)
+    assert len(desk.poll(BIG)) == 3 * batch
+    desk.fetcher._subscriptions.pause(ZERO)
+    desk.fetcher._subscriptions.pause(ONE)
+    with pytest.raises(CorruptRecordError):
+        desk.poll(BIG)
+
+
+def test_an_error_of_records_that_were_left_since_is_not_told():
+    desk = Desk((ONE, plain(3, size=10)), (ZERO, plain(3, size=10)))
+    damage(desk, 1, batch=1)
+    assert len(desk.poll(BIG)) == 3
+    desk.fetcher._subscriptions.pause(ZERO)
+    desk.fetcher._subscriptions.seek(ZERO, 2)
+    assert desk.poll(BIG) == []
+
+
+def test_several_that_were_laid_aside_come_one_with_each_poll_and_one_that_was_left_does_not():
+    desk = Desk((ZERO, plain(4)), (ONE, plain(4)))
+    subscriptions = desk.fetcher._subscriptions
+    assert desk.poll(BIG) == [(0, 0)]
+    subscriptions.pause(ZERO)
+    assert desk.poll(BIG) == [(1, 0)]
+    subscriptions.pause(ONE)
+    assert desk.poll(BIG) == []
+    subscriptions.resume(ZERO)
+    subscriptions.resume(ONE)
+    subscriptions.seek(ZERO, 1)  # to where it is: its records are still the next ones
+    assert [record for _ in range(4) for record in desk.poll(BIG)] == [
+        (0, 1), (1, 1), (0, 2), (1, 2),
+    ]  # fmt: skip
+    subscriptions.pause(ONE)
+    assert desk.poll(BIG) == [(0, 3)]
+    subscriptions.seek(ONE, 0)
+    subscriptions.resume(ONE)
+    assert [record for _ in range(3) for record in desk.poll(BIG)] == []
+    assert desk.fetcher._fetchable_partitions() == [ZERO, ONE]
+
+
+def test_a_record_that_cannot_be_unpacked_fails_the_poll_after_those_before_it():
+    desk = Desk((ZERO, plain(3, size=10)))
+    damage(desk, 0, batch=2)
     assert desk.poll(BIG) == [(0, 0), (0, 1), (0, 2)]
     with pytest.raises(CorruptRecordError):
         desk.poll(BIG)

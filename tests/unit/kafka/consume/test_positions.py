@@ -64,7 +64,9 @@ class Consumer:
         self.at, self.raises = {}, []
         self.offsets = {int(name[1:]): offset for name, offset in offsets.items()}
         self._coordinator = Coordinator()
-        self._fetcher = SimpleNamespace(_append=None, _paused_partition_records={})
+        self._fetcher = SimpleNamespace(
+            _append=None, _paused_partition_records={}, _next_in_line_exception_metadata=None
+        )
         self.state, self.member_id = MemberState.STABLE, "member"
         self.asked_for = lambda: None
 
