@@ -40,8 +40,7 @@ BASE = "none"
 WAYS = [BASE, *RECIPES]
 DRAWS = 2_000
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-SPLITS = {"development": "validation", "validation": "test"}
-"""Their names in the dataset that is trained on."""
+SPLITS = ("development", "validation")
 
 
 def main():
@@ -99,7 +98,7 @@ def turned(names, by):
 
 
 def cut(source, folder):
-    """The dataset: `train` without the development split, that split, and validation as `test`.
+    """The dataset: `train` without the development split, which is its `validation`.
 
     The rows of the development split are those whose texts have the lowest digests: the same at
     every run, and copies of a text are on one side.
@@ -113,7 +112,6 @@ def cut(source, folder):
     (folder / "train.jsonl").write_text("".join(kept), encoding="utf-8")
     left = "".join(rows[number] for number in sorted(held))
     (folder / "validation.jsonl").write_text(left, encoding="utf-8")
-    shutil.copyfile(source / "validation.jsonl", folder / "test.jsonl")
     for extra in source.glob("README*"):
         shutil.copyfile(extra, folder / extra.name)
 
@@ -143,12 +141,9 @@ def trained(folder, name, *, seed, teacher, threads, asks):
         found = found or run(folder, output, options, threads)
         facts = {"commit": revision, "threads": threads, "asked_before": bool(kept), **found}
         told_by.write_text(json.dumps(facts), encoding="utf-8")
-    metrics = json.loads((output / "manifest.json").read_text(encoding="utf-8"))["metrics"]
-    figures = {
-        split: {key: metrics[theirs][key] for key in ("accuracy", "macro_f1", "ece")}
-        for split, theirs in SPLITS.items()
-    }
-    right = {split: answered(folder, output, theirs) for split, theirs in SPLITS.items()}
+    figures, right = {}, {}
+    for split, data in zip(SPLITS, (folder / "data", tweets()), strict=True):
+        figures[split], right[split] = measured(output, data, fitted=split == "development")
     return {**json.loads(told_by.read_text(encoding="utf-8")), **figures, "right": right}
 
 
@@ -189,16 +184,25 @@ def kind(folder, options, teacher):
     return digest.hexdigest()[:8]
 
 
-def answered(folder, checkpoint, split):
-    """Whether each text of the split is labelled right, shape (texts)."""
-    from train import classify, machine
+def measured(checkpoint, dataset, *, fitted):
+    """Figures on a dataset's `validation`, and whether each text is labelled right, (texts).
+
+    ``fitted`` says whether the temperature was fitted on it: then its error is cross-fitted.
+    """
+    from train import calibrate, classify, machine, metrics
     from train.dataset import Columns, load_for_evaluation
 
     model = classify.load(checkpoint, on=machine.choose("auto", "float32"))
     data = load_for_evaluation(
-        str(folder / "data"), split=split, columns=Columns(), labels=model.labels
+        str(dataset), split="validation", columns=Columns(), labels=model.labels
     )
-    return model.logits(data.texts).argmax(axis=1) == np.array(data.targets)
+    logits, targets = model.logits(data.texts), np.array(data.targets)
+    found = metrics.measure(
+        logits, data.targets, labels=model.labels, temperature=model.facts.temperature,
+        cross_fitted=calibrate.cross_fitted(logits, targets) if fitted else None,
+    ).as_json()  # fmt: skip
+    figures = {key: found[key] for key in ("accuracy", "macro_f1", "ece")}
+    return figures, logits.argmax(axis=1) == targets
 
 
 def apart(runs):
