@@ -66,9 +66,9 @@ class RunSettings(Settings):
     name: str = Field(default="", max_length=100)
     """Name of the model, recorded in its manifest. Default: the name of the output directory."""
 
-    recipe: Recipe | None = None
-    """Named set of settings, each of which its own option overrides: `fast` takes less time than
-    the defaults, `balanced` more, and `best` is for a run with a teacher."""
+    recipe: Recipe = "balanced"
+    """Named set of settings, each of which its own option overrides: `balanced` has the defaults
+    of this table, `fast` takes less time, and `best` is for a run with a teacher."""
 
     text_column: Name = "text"
     """Column with the texts."""

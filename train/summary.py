@@ -84,10 +84,9 @@ def describe(
         )
     printer.heading(f"Model {base.name}")
     rate = learning_rate(settings, base.hidden_size)
-    recipe = f"recipe {settings.recipe}, " if settings.recipe else ""
     printer.line(
         f"{base.model.num_parameters() / 1e6:.1f} M parameters, {on.device} ({on.name}), "
-        f"{on.precision}, {recipe}{counted(settings.epochs, 'epoch')} of batches "
+        f"{on.precision}, recipe {settings.recipe}, {counted(settings.epochs, 'epoch')} of batches "
         f"of {settings.batch_size}, learning rate {rate:.3g}, seed {settings.seed}"
         + (f", lower layers frozen: {settings.freeze_layers}" if settings.freeze_layers else "")
     )
@@ -98,7 +97,7 @@ def describe(
     for note in base.notes:
         printer.line(note)
     if settings.recipe == "best" and not settings.teacher:
-        warn("--recipe best is for a run with --teacher; without one it is --recipe balanced")
+        warn("--recipe best is for a run with --teacher; without one it takes more epochs, no more")
 
 
 def describe_history(history: History, printer: Printer) -> None:

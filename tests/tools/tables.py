@@ -90,11 +90,11 @@ def _recipes():
     lines = [
         _row(
             f"`--{name.replace('_', '-')}`",
-            *(f"{each.get(name, fields[name]):g}" for each in [{}, *RECIPES.values()]),
+            *(f"{each.get(name, fields[name]):g}" for each in RECIPES.values()),
         )
         for name in names
     ]
-    heads = ["option", "none", *(f"`{name}`" for name in RECIPES)]
+    heads = ["option", *(f"`{name}`" for name in RECIPES)]
     return "\n".join([_row(*heads), _row(*["---"] * len(heads)), *lines])
 
 

@@ -24,10 +24,10 @@ def read(*words):
     return parse(RunSettings, ["--output", "o", *words], command="run")[0]
 
 
-def test_without_one_a_run_has_the_three_epochs_of_the_reference_notebook():
-    assert read().recipe is None
-    assert read().epochs == 3.0
-    assert read("--recipe", "fast").epochs < 3.0 < read("--recipe", "balanced").epochs
+def test_without_one_a_run_has_the_defaults_and_says_which_recipe_that_is():
+    assert read() == read("--recipe", "balanced")
+    assert read().recipe == "balanced"
+    assert RECIPES["balanced"] == {}
 
 
 @pytest.mark.parametrize("name", RECIPES)
