@@ -14,6 +14,7 @@ from train.copies import shared_rows
 from train.dataset import Columns, Corpus, Split, texts_of
 from train.errors import Refused
 from train.labels import listed
+from train.mixed import mixed
 from train.printer import counted
 from train.settings import RunSettings
 
@@ -27,7 +28,7 @@ _OWN = Columns()
 
 
 def with_added(corpus: Corpus, settings: RunSettings, *, columns: Columns) -> Corpus:
-    """Adds what `--augment` and `--outliers` name.
+    """Adds what `--augment`, `--outliers`, `--unlabelled` and `--mixed` name.
 
     Args:
         corpus: The dataset.
@@ -45,6 +46,9 @@ def with_added(corpus: Corpus, settings: RunSettings, *, columns: Columns) -> Co
     if settings.unlabelled:
         texts = texts_of(Path(settings.unlabelled).expanduser(), columns)
         added["unlabelled"] = Split(name="unlabelled", texts=texts, targets=None)
+    if settings.mixed:
+        texts = mixed(corpus.splits["train"].texts, each=settings.mixed)
+        added["mixed"] = Split(name="mixed", texts=texts, targets=None)
     return dataclasses.replace(corpus, added=added, notes=(*corpus.notes, *_notes(added)))
 
 
@@ -114,6 +118,7 @@ def _notes(added: Mapping[str, Split]) -> list[str]:
         "augment": "more texts are trained on",
         "outliers": "texts of no label are trained on",
         "unlabelled": "texts are learned as taught",
+        "mixed": "texts are mixed from train and learned as taught",
     }
     return [f"--{option}: {len(split):,} {ends[option]}" for option, split in added.items()]
 
@@ -123,7 +128,7 @@ def doubts(corpus: Corpus) -> list[str]:
     found = []
     for option, split in corpus.added.items():
         for name, theirs in corpus.splits.items():
-            if name == "train" and option == "unlabelled":
+            if name == "train" and option in ("unlabelled", "mixed"):
                 continue  # they are taught anyway
             if rows := shared_rows(theirs, split):
                 ends = (

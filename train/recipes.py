@@ -8,6 +8,6 @@ Recipe = Literal["fast", "balanced", "best"]
 RECIPES: Mapping[str, Mapping[str, float]] = {
     "fast": {"epochs": 2.0},
     "balanced": {},
-    "best": {"epochs": 5.0, "teacher_share": 0.9},
+    "best": {"mixed": 1, "teacher_share": 0.9},
 }
 """What each has other than the settings' defaults."""

@@ -102,7 +102,10 @@ class RunSettings(Settings):
     labels are the next likely."""
 
     unlabelled: str = ""
-    """File with more texts, of which the teacher's scores are learned. They need no labels."""
+    """File with more texts, whose scores by the teacher are learned. They need no labels."""
+
+    mixed: int = Field(default=0, ge=0, le=20)
+    """Texts to mix from those of train, for each of them: the teacher's scores are learned."""
 
     drop_conflicts: bool = False
     """Leave out of the training every text that train has with more than one label."""
@@ -176,15 +179,14 @@ class RunSettings(Settings):
     def _apart(self) -> Self:
         if self.work_dir is not None:
             # Not resolve(): there are texts that it fails for.
-            output, work = (
-                Path(os.path.abspath(path))  # noqa: PTH100
-                for path in (self.output, self.work_dir)
-            )
+            output, work = (Path(os.path.abspath(at)) for at in (self.output, self.work_dir))  # noqa: PTH100
             if output == work or output in work.parents:
                 # The checkpoint is moved into place whole, onto an empty directory.
                 together(["{work_dir}: lies in {output}; give another directory"])
-        if self.unlabelled and not self.teacher:
-            together(["{unlabelled}: needs {teacher}, whose scores for these texts are learned"])
+        asked = self.recipe == "best" or self.mixed or self.unlabelled
+        if asked and not self.teacher:
+            option = "recipe" if asked is True else "mixed" if self.mixed else "unlabelled"
+            together([f"{{{option}}}: needs {{teacher}}, whose scores of texts are learned"])
         return self
 
 
@@ -226,8 +228,7 @@ class EvaluateSettings(Settings):
     mistakes to."""
 
     device: Device = "auto"
-    """Device to run on. `auto` picks CUDA if there is a GPU, else the CPU; `cuda` without a GPU
-    is refused."""
+    """Device: `auto` picks CUDA if there is a GPU, else the CPU; `cuda` without one is refused."""
 
     precision: Precision = "float32"
     """Precision of the weights. `auto` picks bfloat16 where the hardware has it, float16 on older
@@ -269,8 +270,7 @@ class ThresholdSettings(Settings):
     them it does is printed. They choose nothing."""
 
     device: Device = "auto"
-    """Device to run on. `auto` picks CUDA if there is a GPU, else the CPU; `cuda` without a GPU
-    is refused."""
+    """Device: `auto` picks CUDA if there is a GPU, else the CPU; `cuda` without one is refused."""
 
 
 class PredictSettings(Settings):
@@ -283,8 +283,7 @@ class PredictSettings(Settings):
     """Print one JSON line per text (text, label, score, scores) instead of a table."""
 
     device: Device = "auto"
-    """Device to run on. `auto` picks CUDA if there is a GPU, else the CPU; `cuda` without a GPU
-    is refused."""
+    """Device: `auto` picks CUDA if there is a GPU, else the CPU; `cuda` without one is refused."""
 
     precision: Precision = "float32"
     """Precision of the weights. `auto` picks bfloat16 where the hardware has it, float16 on older

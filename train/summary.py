@@ -96,8 +96,6 @@ def describe(
         printer.line(f"class weights: {listed([f'{name} {each:.3g}' for name, each in weights])}")
     for note in base.notes:
         printer.line(note)
-    if settings.recipe == "best" and not settings.teacher:
-        warn("--recipe best is for a run with --teacher; without one it takes more epochs, no more")
 
 
 def describe_history(history: History, printer: Printer) -> None:

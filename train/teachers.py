@@ -21,7 +21,7 @@ from train.machine import Machine
 from train.manifest import version
 from train.printer import Printer, counted
 
-ASKED = ("train", "unlabelled")
+ASKED = ("train", "unlabelled", "mixed")
 """The texts that teachers are asked about. Those of `--augment` have labels that a teacher trained
 on the dataset alone does not know as well, and outliers have none."""
 

@@ -56,7 +56,7 @@ def main():
         parser.error("--keep needs --teacher: the table has a recipe with one")
     if given.teacher and not (given.teacher / "manifest.json").is_file():
         parser.error(f"--teacher {given.teacher}: is no checkpoint of emotion-train")
-    start = told()
+    start, names = told(), [name for name in RECIPES if name != "best" or given.teacher]
     with tempfile.TemporaryDirectory() as passing:
         folder = given.folder or Path(passing)
         cut(tweets(), folder / "data")
@@ -68,14 +68,14 @@ def main():
                     asks=asks,
                 )
                 for seed in range(1, given.seeds + 1)
-                for name in turned([*RECIPES], seed)
+                for name in turned(names, seed)
             }  # fmt: skip
             try:
                 done = {which: run.result() for which, run in begun.items()}
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)  # those that have not begun
                 raise
-    runs = {name: [done[name, seed] for seed in range(1, given.seeds + 1)] for name in RECIPES}
+    runs = {name: [done[name, seed] for seed in range(1, given.seeds + 1)] for name in names}
     commits = sorted({run["commit"] for found in runs.values() for run in found})
     results = {
         "circumstances": start,

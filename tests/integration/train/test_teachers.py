@@ -82,13 +82,28 @@ def test_texts_without_labels_are_learned_and_what_was_asked_is_kept(place, caps
     assert "belongs to a run with other settings or data" in capsys.readouterr().err
 
 
+def test_texts_are_mixed_from_those_of_train_and_the_teacher_says_what_they_are(place, capsys):
+    options = ("--teacher", "trained", "--recipe", "best", "--epochs", "1", "--work-dir", "work")
+    assert run(*options, "--mixed", "2") == 0
+    assert (
+        "--mixed: 480 texts are mixed from train and learned as taught" in capsys.readouterr().out
+    )
+    (kept,) = (place / "work").glob("teacher-*.npy")
+    assert np.load(kept).shape == (240 + 480, 6)
+    facts = manifest.read(place / "out")
+    assert facts.dataset.rows["mixed"] == 480
+    assert (facts.settings["mixed"], facts.settings["teacher_share"]) == (2, 0.9)
+
+
 @pytest.mark.parametrize(
     ("options", "line"),
     [
         (["--teacher", "no"], "--teacher no: there is no directory no"),
         (["--teacher", "data"], "--teacher data: there is no config.json in it"),
         (["--teacher", "bare"], "--teacher bare: there is no tokenizer.json in it"),
-        (["--unlabelled", "x.jsonl"], "needs --teacher"),
+        (["--unlabelled", "x.jsonl"], "--unlabelled: needs --teacher"),
+        (["--mixed", "1"], "--mixed: needs --teacher"),
+        (["--recipe", "best"], "--recipe: needs --teacher"),
         (["--teacher", "trained", "--labels", "joy=glee"], "--teacher trained: has the labels"),
     ],
 )
