@@ -106,8 +106,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """`-n auto`: four more than there are cores, since most tests mostly wait."""
-    return 4 + min(6, len(os.sched_getaffinity(0)) if _LINUX else os.cpu_count() or 1)
+    """`-n auto`: three more than there are cores, since most tests mostly wait."""
+    return 3 + min(6, len(os.sched_getaffinity(0)) if _LINUX else os.cpu_count() or 1)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # before the timeout's clock starts
