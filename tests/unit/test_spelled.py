@@ -142,6 +142,7 @@ def test_an_id_below_more_names_than_python_calls_deep_is_found():
     assert cut_out(value, ["a"] * 1_000) == "1.50"
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(text=objects(VALUES), names=st.lists(NAMES, min_size=2, max_size=4), data=st.data())
 def test_a_value_at_the_end_of_a_long_path_is_the_last_that_the_path_leads_to(text, names, data):

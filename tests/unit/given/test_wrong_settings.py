@@ -527,6 +527,7 @@ def test_a_directory_with_a_config_is_looked_into(tmp_path):
     assert trouble(tmp_path) is None
 
 
+@pytest.mark.slow
 def test_paths_of_a_training_run_are_refused_at_once(capsys, tmp_path):
     for folder in ("data", "base", "out"):
         (tmp_path / folder).mkdir()
