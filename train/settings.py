@@ -183,10 +183,9 @@ class RunSettings(Settings):
             if output == work or output in work.parents:
                 # The checkpoint is moved into place whole, onto an empty directory.
                 together(["{work_dir}: lies in {output}; give another directory"])
-        asked = self.recipe == "best" or self.mixed or self.unlabelled
-        if asked and not self.teacher:
-            option = "recipe" if asked is True else "mixed" if self.mixed else "unlabelled"
-            together([f"{{{option}}}: needs {{teacher}}, whose scores of texts are learned"])
+        needs = "recipe" if self.recipe == "best" else "mixed" if self.mixed else "unlabelled"
+        if (needs != "unlabelled" or self.unlabelled) and not self.teacher:
+            together([f"{{{needs}}}: needs {{teacher}}, whose scores of texts are learned"])
         return self
 
 
